@@ -1,0 +1,1 @@
+"""Stable Contrastive RL and its baselines: networks, losses, agents, training."""

@@ -1,0 +1,1 @@
+"""Episodes: journal, sealed Zarr groups, training cache and goal sampling."""

@@ -1,0 +1,149 @@
+"""ImageSpec: decode, channel order and resize, the one definition for training and robot."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+INTERPOLATIONS = {
+    'area': cv2.INTER_AREA,
+    'linear': cv2.INTER_LINEAR,
+    'lanczos': cv2.INTER_LANCZOS4,
+}
+
+
+class ImageError(ValueError):
+    """An image, or a description of one, that must not be used."""
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """
+    What the network sees: uint8 RGB of one size, squashed (never cropped) from the camera's.
+
+    BridgeData squashes 640x480 the same way, so the aspect ratio is not kept.
+
+    :param height: rows, pixels.
+    :param width: columns, pixels.
+    :param interpolation: one of `INTERPOLATIONS`; 'area' averages when it shrinks.
+    :raises ImageError: for a size below 8 pixels or an unknown interpolation.
+    """
+
+    height: int = 48
+    width: int = 48
+    interpolation: str = 'area'
+
+    def __post_init__(self) -> None:
+        for field in ('height', 'width'):
+            value = getattr(self, field)
+            if not isinstance(value, int) or not 8 <= value <= 4096:
+                raise ImageError(f'image {field} must be a whole number, 8 to 4096; got {value!r}')
+        if self.interpolation not in INTERPOLATIONS:
+            raise ImageError(f'unknown interpolation {self.interpolation!r}; '
+                             f'choose one of {sorted(INTERPOLATIONS)}')
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns, channels of what `resize` returns."""
+        return self.height, self.width, 3
+
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """
+        Bring a camera frame to the network's size.
+
+        :param image: uint8 RGB, shape (H, W, 3).
+        :returns: uint8 RGB, shape `self.shape`, contiguous; the same array if it fits already.
+        :raises ImageError: for another dtype, rank or number of channels.
+        """
+        check_rgb(image)
+        if image.shape == self.shape:
+            return np.ascontiguousarray(image)
+        return cv2.resize(image, (self.width, self.height),
+                          interpolation=INTERPOLATIONS[self.interpolation])
+
+    def to_dict(self) -> dict:
+        """Return plain values, as stored in checkpoints, datasets and goals."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> 'ImageSpec':
+        """
+        Read what `to_dict` wrote.
+
+        :raises ImageError: when a key is missing, unknown or wrong.
+        """
+        known = {'height', 'width', 'interpolation'}
+        if set(values) != known:
+            raise ImageError(f'image spec needs exactly {sorted(known)}, got {sorted(values)}')
+        return cls(**values)
+
+
+def check_rgb(image: np.ndarray, what: str = 'image') -> None:
+    """
+    Refuse anything but a uint8 RGB image.
+
+    :param what: how the error names the image.
+    :raises ImageError: for another type, dtype, rank, or number of channels.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        found = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise ImageError(f'{what} must be a uint8 array, got {found}')
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ImageError(f'{what} must be (height, width, 3) RGB, got shape {image.shape}')
+
+
+def decode_image(data: bytes, what: str = 'image') -> np.ndarray:
+    """
+    Decode PNG, JPEG or another file format OpenCV reads.
+
+    :param data: the file's bytes.
+    :param what: how the error names the image (a path, a topic).
+    :returns: uint8 RGB, shape (H, W, 3). Grey becomes three equal channels.
+    :raises ImageError: when the bytes are no image, have an alpha channel or are not 8 bit.
+    """
+    buffer = np.frombuffer(data, np.uint8)
+    image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if buffer.size else None
+    if image is None:
+        raise ImageError(f'{what}: not a readable image; save it as an 8 bit PNG or JPEG')
+    if image.dtype != np.uint8:
+        raise ImageError(f'{what}: {image.dtype} pixels; save it with 8 bits per channel')
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    if image.shape[2] != 3:
+        raise ImageError(f'{what}: {image.shape[2]} channels; save it as RGB without alpha')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """
+    Read an image file as RGB.
+
+    :returns: uint8 RGB, shape (H, W, 3).
+    :raises ImageError: when the file is missing, unreadable or no RGB image.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f'{path}: cannot be read ({error.strerror})') from error
+    return decode_image(data, str(path))
+
+
+def encode_image(image: np.ndarray, extension: str = '.png') -> bytes:
+    """
+    Encode an RGB image.
+
+    :param image: uint8 RGB, shape (H, W, 3).
+    :param extension: '.png' (lossless) or '.jpg' (quality 95).
+    :raises ImageError: when it is no RGB image or OpenCV cannot encode it.
+    """
+    check_rgb(image)
+    done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ImageError(f'cannot encode a {image.shape} image as {extension}')
+    return data.tobytes()
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write an RGB image; the file's extension names the format."""
+    Path(path).write_bytes(encode_image(image, Path(path).suffix))

@@ -1,0 +1,1 @@
+"""The WidowX 250s: kinematics, safety and drivers."""

@@ -1,0 +1,1 @@
+"""The embedded MuJoCo WidowX: world, tasks, demonstrators, environment."""

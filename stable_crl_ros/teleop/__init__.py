@@ -1,0 +1,1 @@
+"""Teleoperation devices: key or stick to a delta action."""
