@@ -1,0 +1,102 @@
+"""ImageSpec and the image files: channel order, sizes, refusals."""
+
+import cv2
+import numpy as np
+import pytest
+from stable_crl_ros.images import (
+    check_rgb,
+    decode_image,
+    encode_image,
+    ImageError,
+    ImageSpec,
+    read_image,
+    write_image,
+)
+
+
+def picture(height: int = 60, width: int = 80) -> np.ndarray:
+    """Return an image whose channels and corners all differ."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([rows * 4, columns * 3, (rows + columns) % 256], -1).astype(np.uint8)
+
+
+def test_a_png_comes_back_with_the_same_pixels_in_the_same_channel_order(tmp_path):
+    image = picture()
+    write_image(tmp_path / 'a.png', image)
+    np.testing.assert_array_equal(read_image(tmp_path / 'a.png'), image)
+    # OpenCV reads blue first: the file itself must hold red where we wrote red.
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / 'a.png'))[..., 2], image[..., 0])
+
+
+def test_area_resize_averages_whole_blocks():
+    image = picture(96, 96)
+    small = ImageSpec(48, 48).resize(image)
+    blocks = image.reshape(48, 2, 48, 2, 3).mean((1, 3))
+    assert np.abs(small - blocks).max() <= 0.5
+
+
+def test_resize_of_a_fitting_image_changes_nothing():
+    image = picture(48, 48)
+    np.testing.assert_array_equal(ImageSpec(48, 48).resize(image), image)
+
+
+def test_resize_squashes_rather_than_crops():
+    image = np.zeros((240, 320, 3), np.uint8)
+    image[:, :160] = 255
+    small = ImageSpec(48, 48).resize(image)
+    assert (small[:, :24] == 255).all()
+    assert (small[:, 24:] == 0).all()
+
+
+def test_grey_files_become_rgb(tmp_path):
+    cv2.imwrite(str(tmp_path / 'grey.png'), np.full((10, 12), 77, np.uint8))
+    assert read_image(tmp_path / 'grey.png').tolist() == np.full((10, 12, 3), 77).tolist()
+
+
+@pytest.mark.parametrize(('image', 'reason'), [
+    (np.zeros((8, 8, 3), np.float32), 'float32'),
+    (np.zeros((8, 8), np.uint8), 'shape'),
+    (np.zeros((8, 8, 4), np.uint8), 'shape'),
+    (np.zeros((0, 8, 3), np.uint8), 'shape'),
+    ([[1, 2, 3]], 'list'),
+])
+def test_what_is_no_rgb_image_is_refused(image, reason):
+    with pytest.raises(ImageError, match=reason):
+        check_rgb(image)
+
+
+def test_alpha_and_16_bit_files_are_refused_with_the_remedy(tmp_path):
+    cv2.imwrite(str(tmp_path / 'alpha.png'), np.zeros((8, 8, 4), np.uint8))
+    with pytest.raises(ImageError, match='without alpha'):
+        read_image(tmp_path / 'alpha.png')
+    cv2.imwrite(str(tmp_path / 'deep.png'), np.zeros((8, 8, 3), np.uint16))
+    with pytest.raises(ImageError, match='8 bits'):
+        read_image(tmp_path / 'deep.png')
+
+
+@pytest.mark.parametrize('data', [b'', b'not an image', encode_image(picture())[:40]])
+def test_unreadable_bytes_are_refused_by_name(data):
+    with pytest.raises(ImageError, match=r'goal\.png'):
+        decode_image(data, 'goal.png')
+
+
+def test_a_missing_file_is_refused_by_path(tmp_path):
+    with pytest.raises(ImageError, match='nowhere'):
+        read_image(tmp_path / 'nowhere.png')
+
+
+@pytest.mark.parametrize('values', [
+    {'height': 48, 'width': 48},
+    {'height': 48, 'width': 48, 'interpolation': 'cubic'},
+    {'height': 48.0, 'width': 48, 'interpolation': 'area'},
+    {'height': 0, 'width': 48, 'interpolation': 'area'},
+    {'height': 48, 'width': 48, 'interpolation': 'area', 'crop': True},
+])
+def test_a_wrong_spec_is_refused(values):
+    with pytest.raises(ImageError):
+        ImageSpec.from_dict(values)
+
+
+def test_a_spec_survives_its_dictionary():
+    spec = ImageSpec(128, 96, 'lanczos')
+    assert ImageSpec.from_dict(spec.to_dict()) == spec
