@@ -1,0 +1,176 @@
+"""The process around a node: start-up errors, signals, duplicates, orphans and exit codes."""
+
+from collections.abc import Callable
+import contextlib
+import errno
+import hashlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
+
+RCLError = rclpy_implementation.RCLError
+
+# What a node may raise to refuse: ours are all rooted in these. Anything else is a bug.
+REFUSALS = (ValueError, RuntimeError, OSError, ParameterException)
+
+PARENT_VARIABLE = 'STABLE_CRL_PARENT_PID'
+ORPHAN_GRACE_S = 10.0
+DUPLICATE_WATCH_S = 3.0
+
+
+class StartupError(RuntimeError):
+    """A node that must not run; the message says why and what to do."""
+
+
+def steady_clock() -> Clock:
+    """Return a monotonic clock: for rates and watchdogs, whatever `use_sim_time` says."""
+    return Clock(clock_type=ClockType.STEADY_TIME)
+
+
+def spin_node(factory: Callable[[], Node | list[Node]], args: list[str] | None = None) -> int:
+    """
+    Run one node, or several in one executor, until Ctrl-C or SIGTERM.
+
+    :param factory: makes the node, or a list of nodes, after `rclpy.init`.
+    :param args: command line with `--ros-args`; None for the process's own.
+    :returns: exit code: 0 after Ctrl-C or SIGTERM, 1 when the node could not start.
+    """
+    nodes: list[Node] = []
+    claims: list[socket.socket] = []
+    spinning = False
+    try:
+        executor = _start(factory, args, nodes, claims)
+        spinning = True
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except REFUSALS as error:
+        if isinstance(error, RCLError) and spinning and not rclpy.ok():
+            return 0  # shut down between two calls
+        if spinning and not isinstance(error, StartupError):
+            raise
+        print(f'cannot run: {error}', file=sys.stderr, flush=True)
+        return 1
+    finally:
+        _close(nodes, claims)
+    return 0
+
+
+def _start(factory, args, nodes, claims) -> SingleThreadedExecutor:
+    rclpy.init(args=args)
+    _end_with_parent()
+    made = factory()
+    nodes.extend(made if isinstance(made, (list, tuple)) else [made])
+    executor = SingleThreadedExecutor()
+    for node in nodes:
+        claims.append(refuse_duplicate(node))
+        executor.add_node(node)
+        _warn_of_unknown_parameters(node)
+    return executor
+
+
+def _close(nodes: list[Node], claims: list[socket.socket]) -> None:
+    with _no_interrupt():
+        try:
+            for node in nodes:
+                node.destroy_node()
+        finally:
+            rclpy.try_shutdown()
+            for claim in claims:
+                claim.close()
+
+
+@contextlib.contextmanager
+def _no_interrupt():
+    # Ctrl-C in a terminal reaches a launched node twice: from the terminal and the launcher.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _warn_of_unknown_parameters(node: Node) -> None:
+    # rclpy ignores a misspelt parameter without a word.
+    for name in getattr(node, '_parameter_overrides', {}):
+        if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
+            known = sorted(p for p in node._parameters if not p.startswith('qos_overrides.'))
+            node.get_logger().warning(
+                f'parameter {name!r} is unknown and ignored; known: {", ".join(known)}')
+
+
+def refuse_duplicate(node: Node) -> socket.socket:
+    """
+    Make sure that no second node of this full name runs: two policies would drive one arm.
+
+    On this machine an abstract socket decides at once, and it dies with its process. Elsewhere
+    in the network the graph is watched for the first seconds; the newcomer gives way.
+
+    :returns: the claim; the name is taken as long as it stays open.
+    :raises StartupError: here when the name is taken on this machine, later out of `spin` when
+        it is taken on another.
+    """
+    name, domain = node.get_fully_qualified_name(), node.context.get_domain_id()
+    digest = hashlib.sha256(f'{domain}{name}'.encode()).hexdigest()  # the address is short
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f'\0stable_crl_ros/{digest}')
+    except OSError as error:
+        claim.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise StartupError(_taken(name, domain, 'on this machine')) from error
+    deadline = time.monotonic() + DUPLICATE_WATCH_S
+
+    def watch() -> None:
+        if time.monotonic() > deadline:
+            timer.cancel()
+        elif _runs_on_another_machine(node):
+            raise StartupError(_taken(name, domain, 'on another machine'))
+    timer = node.create_timer(0.1, watch, clock=steady_clock())
+    return claim
+
+
+def _taken(name: str, domain: int, where: str) -> str:
+    return (f'{name} already runs {where} in ROS domain {domain}; stop it, or give this one '
+            'another name, namespace or ROS_DOMAIN_ID')
+
+
+def _runs_on_another_machine(node: Node) -> bool:
+    # A killed node haunts the graph for many seconds, so names alone would refuse its successor.
+    # Bytes 2 and 3 of a Fast DDS identifier name the machine.
+    machines = {bytes(info.endpoint_gid[2:4])
+                for info in node.get_publishers_info_by_topic('/parameter_events')
+                if info.node_name == node.get_name()
+                and info.node_namespace == node.get_namespace()}
+    return len(machines) > 1
+
+
+def _end_with_parent() -> None:
+    # The launcher may be killed without a chance to stop its nodes.
+    parent = os.environ.pop(PARENT_VARIABLE, '')
+    if not parent:
+        return
+    if not parent.isdigit():
+        raise StartupError(f'{PARENT_VARIABLE} is {parent!r}; set it to a process id or unset it')
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(0.25)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_GRACE_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+    threading.Thread(target=watch, name='parent watch', daemon=True).start()
