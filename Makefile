@@ -1,0 +1,39 @@
+# make demo | test | lint | clean. Each makes .venv first when it is missing or out of date.
+# make demo ARGS='--seed 3', make test ARGS='tests/test_goals.py -x'
+
+VENV ?= .venv
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+ARGS ?=
+
+RUN = $(VENV)/bin/python
+READY = $(VENV)/.ready
+
+.PHONY: demo test lint clean venv
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo   the whole loop on the simulated robot'
+	@echo 'make test   every test but the slow ones'
+	@echo 'make lint   ruff'
+	@echo 'make venv   only prepare $(VENV)'
+	@echo 'make clean  remove $(VENV) and everything that was built'
+
+$(READY): .ci/make_venv .ci/ensure_gl.py requirements.txt requirements-ros.txt requirements-jazzy.txt setup.py
+	@.ci/make_venv '$(VENV)' '$(PYTHON)' '$(TORCH)'
+	@touch $@
+
+venv: $(READY)
+
+demo: $(READY)
+	@$(RUN) -m stable_crl_ros.cli demo $(ARGS)
+
+test: $(READY)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest $(ARGS)
+
+lint: $(READY)
+	@$(RUN) -m ruff check .
+
+clean:
+	rm -rf $(VENV) build install log *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,45 @@
+"""Build the ament_python package: modules, assets, launch files, configuration, node scripts."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+PACKAGE = 'stable_crl_ros'
+NODES = ('arm', 'camera', 'episode_logger', 'goal', 'lifecycle_manager', 'policy', 'sim', 'teleop')
+
+setup(
+    name=PACKAGE,
+    version='0.1.0',
+    description='Goal-conditioned control of a WidowX 250s from images, learned offline',
+    maintainer='stable_crl_ros maintainers',
+    maintainer_email='maintainers@stable-crl-ros.example',
+    license='MIT',
+    python_requires='>=3.10',
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    package_data={PACKAGE: ['assets/**/*', 'sim/assets/*']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
+        (f'share/{PACKAGE}', ['package.xml']),
+        (f'share/{PACKAGE}/launch', sorted(glob('launch/*.launch.py'))),
+        (f'share/{PACKAGE}/config', sorted(glob('config/*'))),
+        # pip puts entry points into bin/, where `ros2 run` does not look.
+        (f'lib/{PACKAGE}', sorted(glob('scripts/*'))),
+    ],
+    # ROS itself is never listed: pip would shadow the one that is installed.
+    install_requires=[
+        'setuptools', 'gymnasium', 'mujoco>=3.3', 'numpy>=1.26', 'opencv-python>=4.8', 'pyyaml',
+        'safetensors', 'tensorboard', 'torch>=2.4,<3', 'tqdm', 'zarr>=3.1',
+    ],
+    extras_require={
+        'ros': ['ros-rclpy[fastrtps]==7.1.6', 'ros-sensor-msgs==5.3.6', 'ros-std-msgs==5.3.6',
+                'ros-std-srvs==5.3.6', 'ros-geometry-msgs==5.3.6', 'ros-diagnostic-msgs==5.3.6'],
+        'test': ['pytest', 'pytest-timeout'],
+    },
+    entry_points={
+        'console_scripts': [
+            *(f'{node} = {PACKAGE}.nodes.{node}:main' for node in NODES),
+            f'stable-crl = {PACKAGE}.cli:main',
+        ],
+    },
+    zip_safe=False,
+)
