@@ -1,0 +1,229 @@
+"""A dataset: a directory of sealed episodes, and an index that can always be rebuilt."""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+import hashlib
+import json
+import os
+from pathlib import Path
+import re
+
+from stable_crl_ros.data.durable import write_atomic
+from stable_crl_ros.data.episode import Episode, EpisodeError
+from stable_crl_ros.data.recovery import inspect_journal, recover_journal, Unsealed
+from stable_crl_ros.data.schema import FORMAT_VERSION
+
+INDEX = 'index.json'
+EPISODE = re.compile(r'episode_(\d{6,})\.zarr')
+JOURNAL = re.compile(r'episode_(\d{6,})\.journal')
+SUMMARY = ('episode_id', 'steps', 'task', 'success', 'interrupted', 'operator', 'source',
+           'created_ns', 'cameras', 'checksum')  # attributes the index repeats
+
+
+class DatasetError(RuntimeError):
+    """A dataset that cannot be opened, read or written."""
+
+
+class Dataset:
+    """
+    Sealed episodes in one directory. Any number of processes may read and write at once.
+
+    :param path: the directory.
+    :param create: make it, or an empty one into a dataset, when it is not there.
+    :raises DatasetError: when it is none, is not writable (with `create`), or is newer.
+    """
+
+    def __init__(self, path: str | Path, create: bool = False) -> None:
+        self.path = Path(path)
+        if create:
+            self._create()
+        if not self.path.is_dir():
+            kind = 'is a file' if self.path.exists() else 'does not exist'
+            raise DatasetError(f'{self.path} {kind}; name the directory of a dataset')
+        if not self._is_dataset():
+            raise DatasetError(f'{self.path} is not a dataset: it holds no {INDEX} and no '
+                               f'episode_NNNNNN.zarr; name the directory that does')
+        self._entries()
+
+    def episode_path(self, episode_id: int) -> Path:
+        """Return where a sealed episode lies."""
+        return self.path / f'episode_{episode_id:06d}.zarr'
+
+    def journal_path(self, episode_id: int) -> Path:
+        """Return where an episode is recorded."""
+        return self.path / f'episode_{episode_id:06d}.journal'
+
+    def __len__(self) -> int:
+        return len(self.index())
+
+    def __getitem__(self, episode_id: int) -> Episode:
+        """
+        Open one episode by its number.
+
+        :raises DatasetError: when there is none.
+        :raises EpisodeError: when it is damaged.
+        """
+        path = self.episode_path(episode_id)
+        if not path.exists():
+            raise DatasetError(f'{self.path}: no episode {episode_id}; it has '
+                               f'{sorted(self._ids(EPISODE))}')
+        return Episode(path)
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """
+        Return every sealed episode, sorted by number.
+
+        :raises DatasetError: when one cannot be read.
+        """
+        return [Episode(self.episode_path(entry['episode_id'])) for entry in self.index()]
+
+    def index(self) -> list[dict]:
+        """
+        Return one summary per sealed episode (the attributes in `SUMMARY`), sorted by number.
+
+        :raises DatasetError: when an episode cannot be read; `broken` lists all of them.
+        """
+        entries = self._entries()
+        broken = [entry for entry in entries if 'error' in entry]
+        if broken:
+            raise DatasetError(f'{len(broken)} damaged episode(s): {broken[0]["error"]}; restore '
+                               f'it from a copy or move it out of the dataset')
+        return entries
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Return the episodes that cannot be opened, with the reason."""
+        return {entry['name']: entry['error'] for entry in self._entries() if 'error' in entry}
+
+    def fingerprint(self) -> str:
+        """Return the sha256 over numbers, lengths and checksums of the episodes."""
+        lines = [f'{entry["episode_id"]} {entry["steps"]} {entry["checksum"]}\n'
+                 for entry in self.index()]
+        return hashlib.sha256(''.join(lines).encode()).hexdigest()
+
+    def reserve_id(self) -> int:
+        """Reserve the next free episode number; see `reserve_ids`."""
+        return self.reserve_ids(1)[0]
+
+    def reserve_ids(self, count: int) -> list[int]:
+        """
+        Reserve numbers no other process will get, by creating their empty journals.
+
+        :raises DatasetError: when the directory is not writable.
+        """
+        reserved: list[int] = []
+        candidate = max(self._ids(EPISODE) | self._ids(JOURNAL), default=-1) + 1
+        while len(reserved) < count:
+            if self._reserve(candidate):
+                reserved.append(candidate)
+            candidate += 1
+        return reserved
+
+    def release_ids(self, episode_ids: Iterable[int]) -> None:
+        """Give back reserved numbers nothing was recorded under."""
+        for episode_id in episode_ids:
+            path = self.journal_path(episode_id)
+            if path.exists() and path.stat().st_size == 0:
+                path.unlink()
+
+    def unsealed(self) -> list[Unsealed]:
+        """
+        List the journals: being recorded, reserved, or cut off by a crash.
+
+        Nothing changes, but a recording that starts at this very moment may be refused.
+        """
+        return self._for_each_journal(inspect_journal)
+
+    def recover(self) -> list[Unsealed]:
+        """
+        Seal every journal that a crash cut off; leave those of living processes alone.
+
+        :returns: what was found and what became of it.
+        :raises DatasetError: when the directory is not writable.
+        """
+        try:
+            return self._for_each_journal(recover_journal)
+        except OSError as error:
+            raise self._not_writable(error) from error
+
+    def _for_each_journal(self, function: Callable) -> list[Unsealed]:
+        found = [function(self.journal_path(episode_id), self.episode_path(episode_id))
+                 for episode_id in sorted(self._ids(JOURNAL))]
+        return [item for item in found if item is not None]
+
+    def _create(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if self._is_dataset():
+                return
+            foreign = [name for name in os.listdir(self.path) if not name.startswith('.')]
+            if foreign:
+                raise DatasetError(f'{self.path} holds other files ({foreign[0]}, ...); give a '
+                                   f'new or empty directory')
+            self._write_index([])
+        except OSError as error:
+            raise self._not_writable(error) from error
+
+    def _not_writable(self, error: OSError) -> DatasetError:
+        return DatasetError(f'{self.path} is not writable ({error.strerror or error}); give a '
+                            f'directory you may write to, or free space')
+
+    def _is_dataset(self) -> bool:
+        return (self.path / INDEX).exists() or bool(self._ids(EPISODE) | self._ids(JOURNAL))
+
+    def _ids(self, pattern: re.Pattern) -> set[int]:
+        matches = map(pattern.fullmatch, os.listdir(self.path))
+        return {int(match[1]) for match in matches if match}
+
+    def _entries(self) -> list[dict]:
+        """Return the index, brought up to date with the directory."""
+        old = {entry['name']: entry for entry in self._read_index()}
+        entries = [self._entry(episode_id, old) for episode_id in sorted(self._ids(EPISODE))]
+        if entries != list(old.values()) or not (self.path / INDEX).exists():
+            with suppress(OSError):  # reading a dataset needs no right to write it
+                self._write_index(entries)
+        return entries
+
+    def _entry(self, episode_id: int, old: dict[str, dict]) -> dict:
+        path = self.episode_path(episode_id)
+        try:
+            modified_ns = (path / 'zarr.json').stat().st_mtime_ns
+            known = old.get(path.name)
+            if known and known['modified_ns'] == modified_ns and 'error' not in known:
+                return known
+            attributes = Episode(path).attrs
+        except (OSError, EpisodeError) as error:
+            return {'name': path.name, 'modified_ns': 0, 'error': str(error)}
+        return {'name': path.name, 'modified_ns': modified_ns,
+                **{name: attributes.get(name) for name in SUMMARY}}
+
+    def _read_index(self) -> list[dict]:
+        try:
+            index = json.loads((self.path / INDEX).read_bytes())
+            version, entries = index['format_version'], index['episodes']
+        except (OSError, ValueError, KeyError, TypeError):
+            return []  # absent or damaged: rebuilt from the episodes
+        if version > FORMAT_VERSION:
+            raise DatasetError(f'{self.path}: format {version} is newer than {FORMAT_VERSION}, '
+                               f'the newest this version reads; update stable_crl_ros')
+        return entries
+
+    def _write_index(self, entries: list[dict]) -> None:
+        index = {'format_version': FORMAT_VERSION, 'episodes': entries}
+        write_atomic(self.path / INDEX, json.dumps(index, indent=1).encode())
+
+    def _reserve(self, episode_id: int) -> bool:
+        path = self.journal_path(episode_id)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise self._not_writable(error) from error
+        # Sealed by another process between our listing and here? Sealing puts the episode in
+        # place before it removes the journal, so looking after the creation is enough.
+        if self.episode_path(episode_id).exists():
+            path.unlink()
+            return False
+        return True

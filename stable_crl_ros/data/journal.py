@@ -1,0 +1,219 @@
+"""Append-only journal of an episode being recorded: length-prefixed, checksummed records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import fcntl
+import json
+import math
+import mmap
+import os
+from pathlib import Path
+import struct
+import zlib
+
+import numpy as np
+
+MAGIC = b'SCRLJNL1'
+PREFIX = struct.Struct('<II')  # payload length, crc32 of that length and the payload
+INDEX = struct.Struct('<I')  # length of the JSON part of a payload
+MAX_RECORD = 1 << 30  # bytes; a longer length is damage, not a record
+
+
+class JournalError(RuntimeError):
+    """A journal that cannot be written or read."""
+
+
+def encode_record(record: Mapping[str, object]) -> bytes:
+    """
+    Encode one record.
+
+    :param record: name -> array (kept bit by bit) or a value JSON can hold.
+    """
+    arrays, values, parts = [], {}, []
+    for name, value in record.items():
+        if isinstance(value, np.ndarray | np.generic):
+            value = np.asarray(value)
+            arrays.append([name, value.dtype.str, value.shape])
+            parts.append(value.tobytes())
+        else:
+            values[name] = value
+    index = json.dumps({'arrays': arrays, 'values': values}).encode()
+    payload = b''.join([INDEX.pack(len(index)), index, *parts])
+    length = struct.pack('<I', len(payload))
+    return PREFIX.pack(len(payload), zlib.crc32(payload, zlib.crc32(length))) + payload
+
+
+def decode_payload(payload: memoryview) -> dict[str, object]:
+    """
+    Decode what `encode_record` packed; arrays are read-only views of `payload`.
+
+    :raises ValueError: when it is no such record.
+    """
+    size, = INDEX.unpack_from(payload)
+    offset = INDEX.size + size
+    index = json.loads(bytes(payload[INDEX.size:offset]))
+    record = dict(index['values'])
+    for name, dtype, shape in index['arrays']:
+        array = np.frombuffer(payload, dtype, math.prod(shape), offset).reshape(shape)
+        record[name] = array
+        offset += array.nbytes
+    return record
+
+
+class JournalWriter:
+    """
+    Append records to a new journal; whatever `append` returned from survives `kill -9`.
+
+    The writer holds a lock on the file, which the kernel drops when the process dies: that is
+    how a journal being recorded is told from one that was cut off.
+
+    :param path: the file; it must be absent or empty (a reservation).
+    :param header: the first record.
+    :param sync_every: force the file to disk after so many records; 0 leaves it to the kernel
+        (then a power cut, unlike a crash of the process, may lose the last seconds).
+    :raises JournalError: when the file holds something, is in use, or cannot be written.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, object], sync_every: int = 5) -> None:
+        self.path = Path(path)
+        self.size = 0  # bytes of complete records
+        self._sync_every = sync_every
+        self._unsynced = 0
+        self._file = _open_locked(self.path)
+        try:
+            self._write(MAGIC + encode_record(header))
+            self.sync()
+        except JournalError:
+            self.close()
+            raise
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether `close` was called."""
+        return self._file < 0
+
+    def append(self, record: Mapping[str, object]) -> None:
+        """
+        Write one record.
+
+        :raises JournalError: when the disk refuses; the journal is then cut back to its last
+            complete record, and later calls try again.
+        """
+        self._write(encode_record(record))
+        self._unsynced += 1
+        if self._sync_every and self._unsynced >= self._sync_every:
+            self.sync()
+
+    def sync(self) -> None:
+        """Force everything written so far to disk."""
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise JournalError(f'{self.path}: cannot be forced to disk ({error.strerror})') \
+                from error
+        self._unsynced = 0
+
+    def close(self) -> None:
+        """Drop the lock; the file stays."""
+        if not self.closed:
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self, data: bytes) -> None:
+        if self.closed:
+            raise JournalError(f'{self.path}: the journal is closed')
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._file, left):]
+        except OSError as error:
+            os.ftruncate(self._file, self.size)
+            os.lseek(self._file, self.size, os.SEEK_SET)
+            raise JournalError(
+                f'{self.path}: cannot be written ({error.strerror}); what was recorded before '
+                f'is kept; free space or fix the disk, then recover the dataset') from error
+        self.size += len(data)
+
+
+def _open_locked(path: Path) -> int:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise JournalError(f'{path}: cannot be created ({error.strerror})') from error
+    if not lock(file):
+        os.close(file)
+        raise JournalError(f'{path}: is being recorded by another process')
+    if os.fstat(file).st_size:
+        os.close(file)
+        raise JournalError(f'{path}: already holds a recording; recover the dataset')
+    return file
+
+
+def lock(file: int) -> bool:
+    """
+    Take the writer's lock on an open journal without waiting.
+
+    :returns: False when a living process holds it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@dataclass
+class Journal:
+    """
+    What could be read of a journal.
+
+    :param header: the first record, None when not even that was complete.
+    :param records: every complete record after it; arrays are views of the mapped file.
+    :param truncated_bytes: bytes after the last complete record, 0 for a clean end.
+    :param damaged: those bytes are not just a record cut short: a checksum or length is wrong.
+    """
+
+    header: dict[str, object] | None
+    records: list[dict[str, object]]
+    truncated_bytes: int
+    damaged: bool = False
+
+
+def read_journal(path: str | Path) -> Journal:
+    """
+    Read a journal up to its first incomplete or damaged record.
+
+    :raises JournalError: when the file is missing, unreadable or no journal.
+    """
+    try:
+        with open(path, 'rb') as file:
+            size = os.fstat(file.fileno()).st_size
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b''
+    except OSError as error:
+        raise JournalError(f'{path}: cannot be read ({error.strerror})') from error
+    view = memoryview(data)
+    if view[:len(MAGIC)] != MAGIC[:size]:
+        raise JournalError(f'{path}: not a journal of this package')
+    records, end, damaged = _read_records(view)
+    header = records.pop(0) if records else None
+    return Journal(header, records, size - end, damaged)
+
+
+def _read_records(view: memoryview) -> tuple[list[dict[str, object]], int, bool]:
+    records, offset = [], min(len(MAGIC), len(view))
+    while len(view) - offset >= PREFIX.size:
+        length, crc = PREFIX.unpack_from(view, offset)
+        start = offset + PREFIX.size
+        if not INDEX.size <= length <= MAX_RECORD:
+            return records, offset, True
+        if start + length > len(view):
+            break
+        payload = view[start:start + length]
+        if zlib.crc32(payload, zlib.crc32(view[offset:offset + 4])) != crc:
+            return records, offset, True
+        try:
+            records.append(decode_payload(payload))
+        except (ValueError, KeyError, TypeError, struct.error):
+            return records, offset, True
+        offset = start + length
+    return records, offset, False

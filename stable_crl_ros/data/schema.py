@@ -1,0 +1,212 @@
+"""What an episode holds: one definition for the journal, the sealer and every reader."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+import platform
+
+import numpy as np
+from stable_crl_ros import __version__
+from stable_crl_ros.actions import ACTION_DIM
+from stable_crl_ros.images import check_rgb, ImageError
+
+FORMAT_VERSION = 1
+IMAGES = 'images'  # group of the image arrays, one per camera
+GOAL_IMAGE = 'goal_image'
+
+
+class SchemaError(ValueError):
+    """An observation, an action or a description that does not fit an episode."""
+
+
+class Mode(IntEnum):
+    """Who commanded a step."""
+
+    IDLE = 0
+    POLICY = 1
+    TELEOP = 2
+    SCRIPT = 3
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of an episode: name, type, shape of one row, and what the numbers mean."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    meaning: str
+
+
+# T + 1 rows: row t is seen before action t, row T after the last action.
+STATE_FIELDS = (
+    Field('joint_positions', 'float32', (6,), 'rad, waist .. wrist_rotate; NaN: not recorded'),
+    Field('joint_velocities', 'float32', (6,), 'rad/s; NaN: not recorded'),
+    Field('joint_efforts', 'float32', (6,), 'as the driver reports; NaN: not recorded'),
+    Field('gripper', 'float32', (), '0 closed .. 1 open; NaN: not recorded'),
+    Field('ee_pose', 'float32', (7,), 'x y z (m), quaternion x y z w, of ee_gripper_link in '
+                                      'base_link; NaN: not recorded'),
+)
+
+# T rows: row t belongs to action t.
+STEP_FIELDS = (
+    Field('action', 'float32', (ACTION_DIM,), 'really applied: dx dy dz (m), droll dpitch dyaw '
+                                              '(rad, fixed axes of base_link), gripper 0..1'),
+    Field('commanded_action', 'float32', (ACTION_DIM,), 'asked for, before clipping; as action'),
+    Field('capture_stamp', 'int64', (), 'ns of the system clock: image taken; 0: not recorded'),
+    Field('receive_stamp', 'int64', (), 'ns: image received; 0: not recorded'),
+    Field('command_stamp', 'int64', (), 'ns: action commanded; 0: not recorded'),
+    Field('applied_stamp', 'int64', (), 'ns: action applied; 0: not recorded'),
+    Field('mode', 'uint8', (), ', '.join(f'{mode.value} {mode.name.lower()}' for mode in Mode)),
+    Field('intervention', 'bool', (), 'an operator overrode the policy'),
+    Field('flags', 'uint16', (), 'bits of robot.safety.StepFlag'),
+    Field('progress', 'float32', (), 'what the critic says about the goal; NaN: none'),
+)
+
+STAMP_FIELDS = ('capture_stamp', 'receive_stamp')  # known with the observation
+
+
+def _unknown(size: int) -> np.ndarray:
+    return np.full(size, np.nan, np.float32)
+
+
+@dataclass
+class Observation:
+    """
+    What is seen before an action.
+
+    :param images: camera name -> uint8 RGB (H, W, 3); same cameras and sizes all episode long.
+    :param joint_positions: (6,) rad; the others below as in `STATE_FIELDS`.
+    :param capture_stamp: int ns of the system clock, 0 when unknown.
+    """
+
+    images: Mapping[str, np.ndarray]
+    joint_positions: np.ndarray = field(default_factory=lambda: _unknown(6))
+    joint_velocities: np.ndarray = field(default_factory=lambda: _unknown(6))
+    joint_efforts: np.ndarray = field(default_factory=lambda: _unknown(6))
+    gripper: float = float('nan')
+    ee_pose: np.ndarray = field(default_factory=lambda: _unknown(7))
+    capture_stamp: int = 0
+    receive_stamp: int = 0
+
+    def to_record(self) -> dict[str, np.ndarray]:
+        """
+        Return one row of every state field, image and stamp, in the stored types.
+
+        :raises SchemaError: for a wrong shape, a camera name with '/', or no RGB image.
+        """
+        record = {}
+        for camera, image in self.images.items():
+            if not camera or '/' in camera or camera.startswith('.'):
+                raise SchemaError(f'camera name {camera!r}: use letters, digits and _')
+            try:
+                check_rgb(image, f'image of camera {camera!r}')
+            except ImageError as error:
+                raise SchemaError(str(error)) from error
+            record[f'{IMAGES}/{camera}'] = image
+        for item in STATE_FIELDS:
+            record[item.name] = _row(item, getattr(self, item.name))
+        for name in STAMP_FIELDS:
+            record[name] = np.int64(getattr(self, name))
+        return record
+
+
+@dataclass
+class Action:
+    """
+    What was done after an observation; units in `STEP_FIELDS`.
+
+    :param action: (7,) really applied, finite.
+    :param commanded_action: (7,) asked for, `action` when left out; may hold NaN.
+    """
+
+    action: np.ndarray
+    commanded_action: np.ndarray | None = None
+    mode: Mode = Mode.IDLE
+    command_stamp: int = 0
+    applied_stamp: int = 0
+    intervention: bool = False
+    flags: int = 0
+    progress: float = float('nan')
+
+    def to_record(self) -> dict[str, np.ndarray]:
+        """
+        Return one row of every step field but the stamps of the observation.
+
+        :raises SchemaError: for a wrong shape or an applied action that is not finite.
+        """
+        if self.commanded_action is None:
+            self.commanded_action = self.action
+        record = {item.name: _row(item, getattr(self, item.name))
+                  for item in STEP_FIELDS if item.name not in STAMP_FIELDS}
+        if not np.isfinite(record['action']).all():
+            raise SchemaError(f'applied action {record["action"].tolist()} is not finite; '
+                              f'store zeros for a refused step, and what was asked for as '
+                              f'commanded_action')
+        return record
+
+
+def _row(item: Field, value) -> np.ndarray:
+    try:
+        row = np.asarray(value, item.dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SchemaError(f'{item.name}: {error}; give {item.dtype} {item.shape}') from error
+    if row.shape != item.shape:
+        raise SchemaError(f'{item.name} must have shape {item.shape}, got {row.shape}')
+    return row
+
+
+@dataclass
+class EpisodeMeta:
+    """
+    What is known of an episode when it starts; stored as attributes of its Zarr group.
+
+    :param task: short name of the task, for example 'open_drawer'.
+    :param goal_image: uint8 RGB (H, W, 3), stored as the array 'goal_image'.
+    :param checkpoint: sha256 of the checkpoint that acted, '' when none did.
+    :param image_spec: `ImageSpec.to_dict()` the images were resized with; None: full size.
+    :param action_scale: `ActionScale.to_dict()` of the policy; None: none.
+    :param control_rate: Hz.
+    :param source: where the episode comes from: 'robot', 'simulation', a data set's name.
+    :param extra: further plain values (seed, goal opening, licence); they become attributes.
+    """
+
+    task: str = ''
+    instruction: str = ''
+    operator: str = ''
+    notes: str = ''
+    goal_id: str = ''
+    goal_image: np.ndarray | None = None
+    checkpoint: str = ''
+    image_spec: dict | None = None
+    action_scale: dict | None = None
+    control_rate: float = 5.0
+    source: str = ''
+    extra: dict = field(default_factory=dict)
+
+    def to_attributes(self) -> dict:
+        """
+        Return the attributes, without the goal image.
+
+        :raises SchemaError: when `extra` uses a name the format itself uses.
+        """
+        values = asdict(self)
+        del values['goal_image'], values['extra']
+        taken = sorted(set(self.extra) & (set(values) | RESERVED_ATTRIBUTES))
+        if taken:
+            raise SchemaError(f'extra attributes {taken} are names of the format; rename them')
+        return {**values, **self.extra}
+
+
+# Attributes the sealer writes; see `episode.seal`.
+RESERVED_ATTRIBUTES = {
+    'format_version', 'episode_id', 'steps', 'success', 'interrupted', 'dropped', 'late',
+    'created_ns', 'versions', 'checksum', 'checksums', 'cameras', 'final_capture_stamp',
+    'final_receive_stamp', 'unfinished_step', 'lost_bytes',
+}
+
+
+def software_versions() -> dict[str, str]:
+    """Return what wrote an episode."""
+    return {'stable_crl_ros': __version__, 'numpy': np.__version__,
+            'python': platform.python_version()}
