@@ -12,6 +12,7 @@ from stable_crl_ros.robot.poses import (
     pose_of,
     pose_to_xyz_quaternion,
     rotation_from,
+    rotation_from_vector,
     rotation_vector,
     rpy_from,
 )
@@ -21,7 +22,8 @@ __all__ = [
     'MAX_JOINT_VELOCITY', 'SLEEP', 'START', 'UnreachableError', 'apply_delta', 'delta_between',
     'finger_position', 'forward_kinematics', 'inverse_kinematics', 'inverse_kinematics_all',
     'jacobian', 'opening_from_finger', 'pose_from', 'pose_from_xyz_quaternion', 'pose_of',
-    'pose_to_xyz_quaternion', 'rotation_from', 'rotation_vector', 'rpy_from',
+    'pose_to_xyz_quaternion', 'rotation_from', 'rotation_from_vector', 'rotation_vector',
+    'rpy_from',
 ]
 
 

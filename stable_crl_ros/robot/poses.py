@@ -54,6 +54,21 @@ def rotation_vector(rotation: np.ndarray) -> np.ndarray:
     return quaternion[:3] * (2.0 * math.atan2(sine, quaternion[3]) / sine)
 
 
+def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
+    """
+    Invert `rotation_vector`.
+
+    :param vector: (3,) axis times angle, rad.
+    :returns: (3, 3).
+    """
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-15:
+        return np.eye(3)
+    x, y, z = np.asarray(vector, float) / angle
+    across = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.eye(3) + math.sin(angle) * across + (1 - math.cos(angle)) * across @ across
+
+
 def quaternion_from(rotation: np.ndarray) -> np.ndarray:
     """
     Return the unit quaternion x, y, z, w with w >= 0 of a rotation matrix (3, 3).
@@ -136,10 +151,11 @@ def apply_delta(pose: np.ndarray, delta: np.ndarray) -> np.ndarray:
     With a gripper that points down, 'roll' therefore turns about base x, not about the gripper.
 
     :param pose: (4, 4).
-    :param delta: (6,) dx, dy, dz (m), droll, dpitch, dyaw (rad, fixed axes).
+    :param delta: (6,) dx, dy, dz (m), droll, dpitch, dyaw (rad, fixed axes); the gripper of a
+        whole action (7,) is ignored.
     :returns: (4, 4).
     """
-    return pose_of(rotation_from(delta[3:]) @ pose[:3, :3], pose[:3, 3] + delta[:3])
+    return pose_of(rotation_from(delta[3:6]) @ pose[:3, :3], pose[:3, 3] + delta[:3])
 
 
 def delta_between(pose: np.ndarray, new_pose: np.ndarray) -> np.ndarray:
