@@ -1,0 +1,124 @@
+"""Gymnasium environment: reach a goal picture with Bridge actions, as the real arm node would."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from stable_crl_ros.actions import BRIDGE_HIGH, BRIDGE_LOW
+from stable_crl_ros.robot.arm import ServoInterpolator
+from stable_crl_ros.robot.kinematics import DOWN, rpy_from
+from stable_crl_ros.robot.safety import apply_action, ArmLimits, Step, StepFlag, Target
+from stable_crl_ros.sim.tasks import task_named
+from stable_crl_ros.sim.world import CAMERA_SIZE, World, WorldState
+
+CONTROL_PERIOD = 0.2  # s
+SERVO_PERIOD = 0.02  # s
+
+
+class WidowXEnv(gymnasium.Env):
+    """
+    One task of `tasks.TASKS` as an environment.
+
+    Observations: 'image' and 'goal_image' (uint8 RGB, rows, columns, 3), 'state' (float32, 7:
+    tool point x, y, z in m; roll, pitch, yaw in rad about base axes, 0 pointing down; gripper
+    0..1). Actions: m, rad, gripper, within Bridge's box. The reward is minus the distance (m) of
+    the object from its goal. Episodes are never terminated, only truncated.
+
+    :param task: name in `tasks.TASKS`.
+    :param seed: of the first `reset()` that gives none.
+    :param limits: of the arm; the defaults are those of the arm node.
+    :param size: rows, columns of the pictures.
+    """
+
+    metadata = {'render_modes': ['rgb_array'], 'render_fps': round(1 / CONTROL_PERIOD)}
+
+    def __init__(
+        self, task: str = 'open_drawer', seed: int | None = None,
+        limits: ArmLimits | None = None, size: tuple[int, int] = CAMERA_SIZE,
+        render_mode: str | None = 'rgb_array',
+    ) -> None:
+        self.task = task_named(task)
+        self.render_mode = render_mode
+        self.world = World(size)
+        self.goal = self.start = WorldState()
+        self._limits = limits or ArmLimits()
+        self._first_seed = seed
+        self._goal_image = np.zeros((*size, 3), np.uint8)
+        self._target: Target = Target.from_joints(np.array(self.start.joints), 1.0)
+        self._steps = 0
+        picture = gymnasium.spaces.Box(0, 255, (*size, 3), np.uint8)
+        self.observation_space = gymnasium.spaces.Dict({
+            'image': picture, 'goal_image': picture,
+            'state': gymnasium.spaces.Box(-np.pi, np.pi, (7,), np.float32)})
+        self.action_space = gymnasium.spaces.Box(
+            np.array(BRIDGE_LOW, np.float32), np.array(BRIDGE_HIGH, np.float32))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None,
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """
+        Begin an episode.
+
+        :param seed: of the start and goal drawn.
+        :param options: 'start' and 'goal', each a `WorldState`, instead of those drawn.
+        """
+        super().reset(seed=seed if seed is not None else self._first_seed)
+        self._first_seed = None
+        options = options or {}
+        drawn = self.task.sample_start(self.np_random)
+        self.start = options.get('start', drawn)
+        drawn = self.task.sample_goal(self.np_random, self.start)
+        self.goal = options.get('goal', drawn)
+        self.world.reset(self.goal)
+        self._goal_image = self.world.render()
+        self.world.reset(self.start)
+        self._target = Target.from_joints(np.array(self.start.joints), self.start.gripper)
+        self._steps = 0
+        unmoved = Step(self._target, np.array([*[0.0] * 6, self.start.gripper]), StepFlag(0))
+        return self._observe(), self._info(unmoved)
+
+    def step(
+        self, action: np.ndarray,
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """
+        Execute one action over one control period.
+
+        :param action: (7,) dx, dy, dz (m), droll, dpitch, dyaw (rad, base axes), gripper 0..1.
+        """
+        step = apply_action(self._target, action, self._limits, CONTROL_PERIOD,
+                            measured_pose=self.world.ee_pose)
+        self._move(step.target)
+        self._steps += 1
+        info = self._info(step)
+        return (self._observe(), -info['error'], False, self._steps >= self.task.max_steps, info)
+
+    def render(self) -> np.ndarray:
+        """Draw the scene: uint8 RGB."""
+        return self.world.render()
+
+    def close(self) -> None:
+        """Free the camera."""
+        self.world.close()
+
+    def _move(self, target: Target) -> None:
+        line = ServoInterpolator(
+            self._target.joints, target.joints, target.gripper, CONTROL_PERIOD)
+        for tick in range(1, round(CONTROL_PERIOD / SERVO_PERIOD) + 1):
+            self.world.set_arm_targets(*line.sample(tick * SERVO_PERIOD))
+            self.world.advance(SERVO_PERIOD)
+        self._target = target
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        pose = self.world.ee_pose
+        state = [*pose[:3, 3], *rpy_from(pose[:3, :3] @ DOWN.T), self.world.arm_state().gripper]
+        return {'image': self.world.render(), 'goal_image': self._goal_image,
+                'state': np.array(state, np.float32)}
+
+    def _info(self, step: Step) -> dict[str, Any]:
+        error = self.task.error(self.world, self.goal)
+        return {
+            'error': error, 'success': error <= self.task.tolerance,
+            'drawer_opening': self.world.drawer_opening,
+            'block_position': self.world.block_position, 'ee_pose': self.world.ee_pose,
+            'joint_positions': self.world.arm_state().joint_positions,
+            'applied_action': step.applied, 'flags': int(step.flags)}

@@ -1,0 +1,202 @@
+"""The simulated world: a WidowX 250s at a table with a drawer and a block, and one camera."""
+
+from dataclasses import dataclass, replace
+import math
+from pathlib import Path
+import threading
+import time
+
+import numpy as np
+from stable_crl_ros.robot.arm import ArmState
+from stable_crl_ros.robot.kinematics import (
+    finger_position,
+    JOINT_NAMES,
+    opening_from_finger,
+    START,
+)
+from stable_crl_ros.sim.rendering import Camera, mujoco, RenderError
+
+MODEL_PATH = Path(__file__).parent / 'assets' / 'widowx.xml'
+CAMERA_NAME = 'over_shoulder'
+CAMERA_SIZE = (240, 320)  # rows, columns
+DRAWER_TRAVEL = 0.14  # m
+BLOCK_SIZE = 0.04  # m
+BLOCK_AWAY = (0.28, 0.14, BLOCK_SIZE / 2)  # m, where the block waits when a task ignores it
+
+
+class WorldError(RuntimeError):
+    """The simulated world cannot do what was asked."""
+
+
+@dataclass(frozen=True)
+class WorldState:
+    """
+    Everything that moves, at rest.
+
+    :param joints: (6,) rad, in the order of `JOINT_NAMES`.
+    :param gripper: 0 closed .. 1 open.
+    :param drawer: opening, m, 0 closed.
+    :param block: (3,) m, the block's middle in base_link.
+    :param block_yaw: rad about base z.
+    """
+
+    joints: tuple[float, ...] = tuple(START)
+    gripper: float = 1.0
+    drawer: float = 0.0
+    block: tuple[float, ...] = BLOCK_AWAY
+    block_yaw: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'joints', tuple(float(angle) for angle in self.joints))
+        object.__setattr__(self, 'block', tuple(float(value) for value in self.block))
+        numbers = (*self.joints, self.gripper, self.drawer, *self.block, self.block_yaw)
+        if len(self.joints) != len(JOINT_NAMES) or len(self.block) != 3:
+            raise WorldError(f'a world state needs {len(JOINT_NAMES)} joints and 3 block '
+                             f'coordinates, got {len(self.joints)} and {len(self.block)}')
+        if not all(math.isfinite(value) for value in numbers):
+            raise WorldError(f'a world state holds a number that is not finite: {self}')
+        if not 0.0 <= self.drawer <= DRAWER_TRAVEL:
+            raise WorldError(f'drawer opening {self.drawer} m is outside 0 to {DRAWER_TRAVEL}')
+
+    def with_drawer(self, opening: float) -> 'WorldState':
+        """Return the same scene with another drawer opening (m)."""
+        return replace(self, drawer=opening)
+
+
+class World:
+    """
+    One physics state and one camera; safe to use from several threads.
+
+    `lock` guards the physics. A picture holds it only while the scene is copied.
+
+    :param size: rows, columns of a picture, pixels; at most `CAMERA_SIZE`.
+    """
+
+    def __init__(self, size: tuple[int, int] = CAMERA_SIZE) -> None:
+        self.lock = threading.RLock()
+        self._model = mujoco.MjModel.from_xml_path(str(MODEL_PATH))
+        self._data = mujoco.MjData(self._model)
+        self._camera = Camera(self._model, CAMERA_NAME, size)
+        joint = self._model.joint
+        self._arm_qpos = np.array([joint(name).qposadr[0] for name in JOINT_NAMES])
+        self._arm_dofs = np.array([joint(name).dofadr[0] for name in JOINT_NAMES])
+        self._fingers = [joint(f'{side}_finger').qposadr[0] for side in ('left', 'right')]
+        self._drawer = joint('drawer').qposadr[0]
+        self._block = joint('block').qposadr[0]
+        self._tool = self._model.site('tool').id
+        self.reset(WorldState())
+
+    def __enter__(self) -> 'World':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the camera's GL context; physics stays usable."""
+        self._camera.close()
+
+    def reset(self, state: WorldState) -> None:
+        """Put everything where `state` says, at rest, and let the motors hold it."""
+        with self.lock:
+            mujoco.mj_resetData(self._model, self._data)
+            qpos = self._data.qpos
+            qpos[self._arm_qpos] = state.joints
+            qpos[self._fingers] = finger_position(state.gripper)
+            qpos[self._drawer] = state.drawer
+            qpos[self._block:self._block + 3] = state.block
+            half = state.block_yaw / 2
+            qpos[self._block + 3:self._block + 7] = math.cos(half), 0.0, 0.0, math.sin(half)
+            self.set_arm_targets(np.array(state.joints), state.gripper)
+            mujoco.mj_forward(self._model, self._data)
+
+    def set_arm_targets(self, joints: np.ndarray, gripper: float) -> None:
+        """
+        Set what the motors move towards.
+
+        :param joints: (6,) rad.
+        :param gripper: 0 closed .. 1 open.
+        :raises WorldError: for numbers that are not finite; the targets stay as they were.
+        """
+        if not (np.isfinite(joints).all() and math.isfinite(gripper)):
+            raise WorldError(f'arm targets are not finite: joints {joints}, gripper {gripper}')
+        with self.lock:
+            self._data.ctrl[:len(JOINT_NAMES)] = joints
+            self._data.ctrl[len(JOINT_NAMES)] = finger_position(gripper)
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` of simulated time pass, in whole physics steps (4 ms)."""
+        steps = round(seconds / self._model.opt.timestep)
+        with self.lock:
+            mujoco.mj_step(self._model, self._data, nstep=steps)
+            # A step ends with new joint positions but the link poses from before it.
+            mujoco.mj_kinematics(self._model, self._data)
+
+    @property
+    def time(self) -> float:
+        """Simulated seconds since the last reset."""
+        return self._data.time
+
+    def arm_state(self) -> ArmState:
+        """Return what the motors would report: rad, rad/s, N m, opening; stamped now."""
+        with self.lock:
+            data = self._data
+            return ArmState(
+                stamp_ns=time.time_ns(),
+                joint_positions=data.qpos[self._arm_qpos].copy(),
+                joint_velocities=data.qvel[self._arm_dofs].copy(),
+                joint_efforts=data.actuator_force[:len(JOINT_NAMES)].copy(),
+                gripper=opening_from_finger(float(data.qpos[self._fingers].mean())))
+
+    @property
+    def ee_pose(self) -> np.ndarray:
+        """Pose (4, 4) of the gripper (`ee_gripper_link`) in base_link, m."""
+        pose = np.eye(4)
+        with self.lock:
+            pose[:3, :3] = self._data.site_xmat[self._tool].reshape(3, 3)
+            pose[:3, 3] = self._data.site_xpos[self._tool]
+        return pose
+
+    @property
+    def drawer_opening(self) -> float:
+        """Metres, 0 closed."""
+        return float(self._data.qpos[self._drawer])
+
+    @property
+    def block_position(self) -> np.ndarray:
+        """Middle of the block in base_link, (3,) m."""
+        with self.lock:
+            return self._data.qpos[self._block:self._block + 3].copy()
+
+    def snapshot(self) -> WorldState:
+        """Return the present positions as a state to reset to; velocities are not kept."""
+        with self.lock:
+            arm = self.arm_state()
+            w, x, y, z = self._data.qpos[self._block + 3:self._block + 7]
+            return WorldState(
+                joints=tuple(arm.joint_positions),
+                gripper=arm.gripper,
+                drawer=min(max(self.drawer_opening, 0.0), DRAWER_TRAVEL),
+                block=tuple(self.block_position),
+                block_yaw=math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
+
+    def render(self) -> np.ndarray:
+        """Draw the camera's picture: uint8 RGB, `size` + (3,)."""
+        return self.capture()[1]
+
+    def capture(self) -> tuple[int, np.ndarray]:
+        """
+        Draw the camera's picture. Do not hold `lock` meanwhile.
+
+        :returns: when the scene was copied (ns, system clock); uint8 RGB, `size` + (3,).
+        :raises WorldError: when there is no working GL library, naming what to install.
+        """
+        try:
+            return self._camera.render(self._copy_scene)
+        except RenderError as error:
+            raise WorldError(str(error)) from error
+
+    def _copy_scene(self, renderer: 'mujoco.Renderer', camera: str) -> int:
+        with self.lock:
+            renderer.update_scene(self._data, camera)
+            return time.time_ns()
