@@ -63,7 +63,9 @@ class Camera:
         self._renderer: mujoco.Renderer | None = None
         self._closed = False
 
-    def render(self, copy_scene: Callable[['mujoco.Renderer', str], Any]) -> tuple[Any, np.ndarray]:
+    def render(
+        self, copy_scene: Callable[['mujoco.Renderer', str], Any],
+    ) -> tuple[Any, np.ndarray]:
         """
         Draw one picture.
 
