@@ -1,0 +1,194 @@
+"""Goal images on disk: NAME.png with its NAME.json; saved once, found by name, checked."""
+
+from dataclasses import dataclass, field
+import hashlib
+import json
+import os
+from pathlib import Path
+import re
+import tempfile
+
+import numpy as np
+from stable_crl_ros.images import decode_image, encode_image, ImageError
+
+SHIPPED_GOALS = Path(__file__).parent / 'assets' / 'goals'
+DEFAULT_DIRECTORY = '~/stable_crl/goals'
+PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg')
+
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,63}')
+
+
+class GoalError(ValueError):
+    """A goal that is not there, not readable, or must not be written."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """
+    One goal image.
+
+    :param name: file name without its ending.
+    :param image: uint8 RGB, shape (H, W, 3), full resolution.
+    :param path: the picture.
+    :param sha256: of the picture's bytes: the goal's identity in episodes.
+    :param metadata: what NAME.json says; empty for a picture that came without one.
+    """
+
+    name: str
+    image: np.ndarray = field(repr=False)
+    path: Path
+    sha256: str
+    metadata: dict
+
+
+class GoalStore:
+    """
+    The operator's goal directory, with the goals that ship with the package behind it.
+
+    :param directory: where goals are saved and looked up first; made when the first is saved.
+    :param shipped: where they are looked up last.
+    """
+
+    def __init__(self, directory: str | Path = DEFAULT_DIRECTORY,
+                 shipped: str | Path = SHIPPED_GOALS) -> None:
+        self.directory = Path(directory).expanduser()
+        self.shipped = Path(shipped)
+
+    def names(self) -> list[str]:
+        """Return every goal that can be loaded by name, sorted."""
+        return sorted({path.stem for folder in (self.directory, self.shipped)
+                       for path in _pictures(folder)})
+
+    def find(self, goal: str | Path) -> Path:
+        """
+        Look a goal up: as a path, then in the directory, then among the shipped goals.
+
+        :param goal: 'drawer_open', 'drawer_open.png' or a path to any picture.
+        :raises GoalError: when it is nowhere; lists what exists.
+        """
+        path = Path(goal).expanduser()
+        if path.is_file():
+            return path
+        if str(goal) and path.name == str(goal):
+            for folder in (self.directory, self.shipped):
+                for candidate in _pictures(folder):
+                    if path.name in (candidate.name, candidate.stem):
+                        return candidate
+        raise GoalError(f'goal {str(goal)!r} not found; {self._inventory()}')
+
+    def load(self, goal: str | Path) -> Goal:
+        """
+        Find and read a goal.
+
+        :raises GoalError: when it is not found, is no 8 bit RGB picture, or differs from what its
+            NAME.json says.
+        """
+        path = self.find(goal)
+        try:
+            data = path.read_bytes()
+            image = decode_image(data, str(path))
+        except OSError as error:
+            raise GoalError(f'{path}: cannot be read ({error.strerror})') from error
+        except ImageError as error:
+            raise GoalError(str(error)) from error
+        sha256 = hashlib.sha256(data).hexdigest()
+        metadata = _read_metadata(path.with_suffix('.json'))
+        if metadata.get('sha256', sha256) != sha256:
+            raise GoalError(f'{path} is not the picture its {path.stem}.json describes; delete '
+                            f'{path.with_suffix(".json")} if the picture was replaced on purpose')
+        return Goal(path.stem, image, path, sha256, metadata)
+
+    def save(self, name: str, image: np.ndarray, metadata: dict) -> Goal:
+        """
+        Store a goal; never overwrites one. The picture appears whole, or not at all.
+
+        :param name: letters, digits, '_', '.', '-'; '' for the next free goal_NNNN.
+        :param image: uint8 RGB, shape (H, W, 3).
+        :param metadata: plain values (camera, image_spec, stamp_ns, ee_pose); sha256 is added.
+        :raises GoalError: for a name that is taken or no name, or a folder that is not writable.
+        """
+        name = check_goal_name(name) if name else self._free_name()
+        picture = encode_image(image, '.png')
+        metadata = {**metadata, 'sha256': hashlib.sha256(picture).hexdigest()}
+        path = self.directory / f'{name}.png'
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if any(found.stem == name for found in _pictures(self.directory)):
+                raise FileExistsError
+            _write_new(path, picture)
+            os.replace(_write_temporary(self.directory, json.dumps(metadata, indent=1).encode()),
+                       path.with_suffix('.json'))
+            _synchronise(self.directory)
+        except FileExistsError as error:
+            raise GoalError(f'goal {name!r} exists in {self.directory}; choose another name or '
+                            'delete it first') from error
+        except OSError as error:
+            raise GoalError(f'{self.directory}: cannot save goal {name!r} ({error.strerror}); '
+                            'choose another goal_directory') from error
+        return Goal(name, image, path, metadata['sha256'], metadata)
+
+    def _free_name(self) -> str:
+        taken = [int(name[5:]) for name in self.names() if re.fullmatch(r'goal_\d{4,9}', name)]
+        return f'goal_{max(taken, default=0) + 1:04d}'
+
+    def _inventory(self) -> str:
+        names = ', '.join(self.names()) or 'none'
+        return f'goals in {self.directory} and {self.shipped}: {names}'
+
+
+def check_goal_name(name: str) -> str:
+    """
+    Return the name without a '.png'.
+
+    :raises GoalError: when it could not be a file name everywhere.
+    """
+    bare = name[:-4] if name.lower().endswith('.png') else name
+    if not _NAME.fullmatch(bare):
+        raise GoalError(f'goal name {name!r} is not valid; use up to 64 letters, digits, "_", '
+                        '"." and "-", and no folder')
+    return bare
+
+
+def _pictures(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir()
+                      if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+                      and not path.name.startswith('.'))
+    except OSError:
+        return []
+
+
+def _read_metadata(path: Path) -> dict:
+    try:
+        metadata = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise GoalError(f'{path}: not readable as JSON ({error}); mend or delete it') from error
+    if not isinstance(metadata, dict):
+        raise GoalError(f'{path}: holds no JSON object; mend or delete it')
+    return metadata
+
+
+def _write_temporary(folder: Path, data: bytes) -> Path:
+    handle, name = tempfile.mkstemp(dir=folder, prefix='.goal-')
+    with os.fdopen(handle, 'wb') as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(name)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    temporary = _write_temporary(path.parent, data)
+    try:
+        os.link(temporary, path)  # unlike a rename, fails when another got there first
+    finally:
+        temporary.unlink()
+
+
+def _synchronise(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
