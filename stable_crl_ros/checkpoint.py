@@ -1,0 +1,227 @@
+"""One .safetensors file = weights + everything needed to use them: save, verify, load."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import hashlib
+import json
+import os
+from pathlib import Path
+import platform
+
+import numpy as np
+from safetensors import safe_open, SafetensorError
+from safetensors.torch import save_file
+from stable_crl_ros import __version__
+from stable_crl_ros.actions import ACTION_DIM, ActionError, ActionScale
+from stable_crl_ros.images import ImageError, ImageSpec
+import torch
+
+FORMAT_VERSION = 1
+# The layer whose rows are the action's dimensions, in every algorithm's actor.
+ACTION_LAYER = 'actor.head.output.weight'
+REQUIRED = ('format_version', 'algorithm', 'config', 'image_spec', 'action_scale',
+            'dataset_fingerprint', 'step', 'metrics', 'versions', 'sha256')
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that must not be used, or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """
+    What a checkpoint file holds.
+
+    :param tensors: weights by name, on the device asked for.
+    :param metadata: plain values under the names of `REQUIRED`, and whatever else was saved.
+    :param sha256: 64 hexadecimal digits over weights and metadata; the checkpoint's identity.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    metadata: dict
+    sha256: str
+
+    @property
+    def image_spec(self) -> ImageSpec:
+        """What the network must be shown."""
+        return ImageSpec.from_dict(self.metadata['image_spec'])
+
+    @property
+    def action_scale(self) -> ActionScale:
+        """How its outputs become metres and radians."""
+        return ActionScale.from_dict(self.metadata['action_scale'])
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions that a checkpoint records."""
+    return {'stable_crl_ros': __version__, 'torch': torch.__version__,
+            'numpy': np.__version__, 'python': platform.python_version()}
+
+
+def save_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor],
+                    metadata: Mapping) -> str:
+    """
+    Write a checkpoint so that its name never shows a half-written file.
+
+    :param path: ends in .safetensors; its folder exists.
+    :param tensors: weights by name, all finite.
+    :param metadata: JSON values for every name of `REQUIRED` but those that are filled in
+        here: format_version, versions, sha256.
+    :returns: the checkpoint's sha256.
+    :raises CheckpointError: for a missing key, weights that are not finite, or a path that
+        cannot be written.
+    """
+    path = Path(path)
+    values = {'versions': software_versions(), **metadata, 'format_version': FORMAT_VERSION}
+    values.pop('sha256', None)
+    missing = set(REQUIRED) - set(values) - {'sha256'}
+    if missing:
+        raise CheckpointError(f'{path}: metadata lacks {sorted(missing)}')
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    _check_finite(path, weights)
+    values['sha256'] = _digest(weights, values)
+    encoded = {name: json.dumps(value) for name, value in values.items()}
+    try:
+        replace_atomically(path, lambda temporary: save_file(weights, temporary, encoded))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f'{path}: cannot be written ({error})') from error
+    return values['sha256']
+
+
+def replace_atomically(path: Path, write) -> None:
+    """
+    Write a file under a temporary name, flush it to the disk, and rename it.
+
+    :param write: called with the temporary path.
+    """
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        write(temporary)
+        with open(temporary, 'rb') as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def load_checkpoint(path: str | Path, device: str = 'cpu') -> Checkpoint:
+    """
+    Read a checkpoint and check that it is whole.
+
+    :param device: where the weights go, such as 'cpu' or 'cuda'.
+    :raises CheckpointError: when it is missing, a directory, cut off, of another kind or
+        version, without a needed key, altered, or holds weights that are not finite.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        with safe_open(path, framework='pt', device='cpu') as file:
+            metadata = _decode(path, file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f'{path}: not a whole .safetensors file ({error}); copy or train it again') from error
+    _check_finite(path, tensors)
+    sha256 = metadata['sha256']
+    if _digest(tensors, metadata) != sha256:
+        raise CheckpointError(f'{path}: contents do not match the recorded sha256 '
+                              f'{str(sha256)[:12]}; copy the file again from its source')
+    return Checkpoint({name: t.to(device) for name, t in tensors.items()}, metadata, sha256)
+
+
+def verify_checkpoint(path: str | Path, action_dim: int = ACTION_DIM,
+                      image_spec: ImageSpec | None = None) -> dict:
+    """
+    Check that a checkpoint is whole and fits this robot.
+
+    :param action_dim: numbers in one action.
+    :param image_spec: what the network must expect; any when None.
+    :returns: its metadata.
+    :raises CheckpointError: as `load_checkpoint`, and for another action or image.
+    """
+    checkpoint = load_checkpoint(path)
+    check_fit(path, checkpoint, action_dim, image_spec)
+    return checkpoint.metadata
+
+
+def check_fit(path: str | Path, checkpoint: Checkpoint, action_dim: int = ACTION_DIM,
+              image_spec: ImageSpec | None = None) -> None:
+    """
+    Check that a loaded checkpoint's action and image are the ones wanted.
+
+    :raises CheckpointError: when they are not, with both values.
+    """
+    layer = checkpoint.tensors.get(ACTION_LAYER)
+    if layer is None:
+        raise CheckpointError(f'{path}: no actor ({ACTION_LAYER} is missing); train it again')
+    if layer.shape[0] != action_dim:
+        raise CheckpointError(f'{path}: its actions have {layer.shape[0]} dimensions, this robot '
+                              f'needs {action_dim}; use a checkpoint trained on its data')
+    try:
+        spec, _ = checkpoint.image_spec, checkpoint.action_scale
+    except (ActionError, ImageError, TypeError, AttributeError) as error:
+        raise CheckpointError(f'{path}: {error}; train it again') from error
+    if image_spec is not None and spec != image_spec:
+        raise CheckpointError(f'{path}: trained on {spec}, but {image_spec} is wanted; '
+                              'use a checkpoint trained on such images')
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise CheckpointError(f'{path}: is a directory; name the .safetensors file in it'
+                              + _neighbours(path))
+    if not path.exists():
+        raise CheckpointError(f'{path}: no such file' + _neighbours(path.parent))
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read ({error.strerror})') from error
+    # A safetensors header's length may begin with the same bytes; its ninth is always a brace.
+    if start[:2] in (b'PK', b'\x80\x02', b'\x80\x04', b'\x80\x05') and start[8:] != b'{':
+        raise CheckpointError(f'{path}: is a pickle (torch.save), which may run code when it is '
+                              'opened; only .safetensors files of this package are read')
+
+
+def _neighbours(folder: Path) -> str:
+    names = sorted(p.name for p in folder.glob('*.safetensors'))[-8:] if folder.is_dir() else []
+    return f'; checkpoints in {folder}: {", ".join(names) or "none"}'
+
+
+def _decode(path: Path, encoded: Mapping[str, str]) -> dict:
+    missing = set(REQUIRED) - set(encoded)
+    if missing:
+        raise CheckpointError(f'{path}: not a checkpoint of this package; its metadata lacks '
+                              f'{sorted(missing)}')
+    try:
+        metadata = {name: json.loads(value) for name, value in encoded.items()}
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f'{path}: metadata is not JSON ({error})') from error
+    version = metadata['format_version']
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f'{path}: format version {version!r}, this software reads '
+                              f'{FORMAT_VERSION}; update the older of the two')
+    return metadata
+
+
+def _check_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    bad = [name for name, tensor in tensors.items()
+           if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if bad:
+        raise CheckpointError(f'{path}: weights that are not finite in {", ".join(bad[:4])}'
+                              f'{" and more" if len(bad) > 4 else ""}; use an earlier checkpoint')
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping) -> str:
+    described = {name: value for name, value in metadata.items() if name != 'sha256'}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

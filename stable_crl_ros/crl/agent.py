@@ -1,0 +1,149 @@
+"""What both algorithms share: actor, optimisers, random numbers, batches and state."""
+
+from collections.abc import Mapping
+import math
+
+import numpy as np
+from stable_crl_ros.actions import ACTION_DIM
+from stable_crl_ros.crl.augment import augment
+from stable_crl_ros.crl.config import AgentConfig
+from stable_crl_ros.crl.losses import gaussian_log_prob
+from stable_crl_ros.crl.networks import Actor, to_pixels
+import torch
+from torch import nn, Tensor
+
+
+class Agent:
+    """
+    Learner of one actor; a subclass adds its losses in `update`.
+
+    A batch maps names to arrays: `observations`, `next_observations`, `actor_goals` are uint8
+    images (B, H, W, 3); `actions` are normalised, float32 (B, action_dim).
+
+    :param config: every setting, an `AgentConfig` of the subclass's kind.
+    :param device: such as 'cpu' or 'cuda'.
+    :param seed: of the initial weights and of all that training draws.
+    """
+
+    def __init__(self, config: AgentConfig, action_dim: int = ACTION_DIM, device: str = 'cpu',
+                 seed: int = 0) -> None:
+        self.config = config
+        self.action_dim = action_dim
+        self.device = torch.device(device)
+        self.step = 0
+        # On the CPU whatever the device, so that every device draws the same numbers.
+        self.generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.networks = {name: network.to(self.device)
+                             for name, network in self.make_networks(config, action_dim).items()}
+        self.actor = self.networks['actor']
+        self.optimisers = {
+            name: torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
+            for name, network in self.networks.items()}
+
+    @classmethod
+    def make_networks(cls, config: AgentConfig, action_dim: int) -> dict[str, nn.Module]:
+        """Make the networks that a checkpoint holds, by name; one of them is 'actor'."""
+        return {'actor': Actor(config, action_dim)}
+
+    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
+        """
+        Take one gradient step on every network.
+
+        :param detailed: also compute the metrics that cost extra work.
+        :returns: metrics by name.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def validate(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Measure on held-out data without learning."""
+        observations, goals = self.load_images(batch, ('observations', 'actor_goals'))
+        actions = self.load(batch['actions'])
+        mean = self.actor(to_pixels(observations, self.config.pixel_range),
+                          to_pixels(goals, self.config.pixel_range))
+        return {'squared_error': float((mean - actions).square().sum(1).mean()),
+                'log_prob': float(gaussian_log_prob(mean, self.config.std, actions).mean())}
+
+    def load(self, array: np.ndarray) -> Tensor:
+        """Move an array of a batch to the device."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def load_images(self, batch: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[Tensor]:
+        """Move the named images of a batch to the device, still uint8."""
+        return [self.load(batch[name]) for name in names]
+
+    def augment(self, images: list[Tensor]) -> list[Tensor] | None:
+        """Augment images as configured, all alike; None where they stay as they are."""
+        return augment(images, self.config, self.generator)
+
+    def pixels(self, images: list[Tensor]) -> list[Tensor]:
+        """Convert images of equal shape to network input, all at once."""
+        joined = torch.cat(images)
+        return list(to_pixels(joined, self.config.pixel_range).split(len(images[0])))
+
+    def autocast(self):
+        """Return the context in which networks compute at the configured precision."""
+        return torch.autocast(self.device.type, torch.bfloat16,
+                              enabled=self.config.precision == 'bf16')
+
+    def sample(self, mean: Tensor) -> Tensor:
+        """Draw actions from the policy, differentiable with respect to its mean."""
+        noise = torch.randn(mean.shape, generator=self.generator)
+        return mean + self.config.std * noise.to(mean.device)
+
+    def apply(self, name: str, loss: Tensor) -> None:
+        """Step one network down its loss; no other network receives a gradient."""
+        parameters = list(self.networks[name].parameters())
+        optimiser = self.optimisers[name]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward(inputs=parameters)
+        decay = self.config.actor_decay_steps if name == 'actor' else 0
+        for group in optimiser.param_groups:
+            group['lr'] = learning_rate(self.config, self.step, decay)
+        optimiser.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights that a checkpoint holds."""
+        return {f'{name}.{key}': value for name, network in self.networks.items()
+                for key, value in network.state_dict().items()}
+
+    def state_dict(self) -> dict:
+        """Return everything that the next update depends on, as plain values and tensors."""
+        return {
+            'networks': {name: n.state_dict() for name, n in self.networks.items()},
+            'optimisers': {name: o.state_dict() for name, o in self.optimisers.items()},
+            'generator': self.generator.get_state(),
+            'step': self.step,
+        }
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        for name, network in self.networks.items():
+            network.load_state_dict(state['networks'][name])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state['optimisers'][name])
+        self.generator.set_state(state['generator'].cpu())
+        self.step = state['step']
+
+
+def learning_rate(config: AgentConfig, step: int, decay_steps: int = 0) -> float:
+    """
+    Give the learning rate: linear warm-up, then constant, or a cosine to 0.
+
+    :param step: gradient steps taken before this one.
+    :param decay_steps: when the cosine reaches 0, warm-up included; constant where 0.
+    """
+    if step < config.warmup_steps:
+        return config.learning_rate * step / config.warmup_steps
+    if not decay_steps:
+        return config.learning_rate
+    done = (step - config.warmup_steps) / max(decay_steps - config.warmup_steps, 1)
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+
+
+def to_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
+    """Fetch all metrics from the device at once."""
+    values = torch.stack([value.detach().float() for value in metrics.values()]).tolist()
+    return dict(zip(metrics, values, strict=True))

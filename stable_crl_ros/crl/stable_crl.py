@@ -1,0 +1,184 @@
+"""Stable Contrastive RL: offline goal reaching with a contrastive critic and a cloned actor."""
+
+from collections.abc import Mapping
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+from stable_crl_ros.actions import ACTION_DIM
+from stable_crl_ros.crl import losses
+from stable_crl_ros.crl.agent import Agent, to_floats
+from stable_crl_ros.crl.config import AgentConfig, ConfigError
+from stable_crl_ros.crl.networks import Actor, all_logits, ContrastiveCritic, paired_logits
+import torch
+from torch import nn, Tensor
+
+
+@dataclass(frozen=True)
+class StableCRLConfig(AgentConfig):
+    """Settings of Stable Contrastive RL; defaults are the authors' for simulation (SC)."""
+
+    critic_loss: str = 'td'  # 'td' one negative, bootstrapped (SC, BD) | 'mc' all negatives
+    critics: int = 2  # twin, the smaller logit counts (SC, BD); 1 = single
+    critic_hidden: tuple[int, ...] = (1024, 1024, 1024, 1024)  # of phi and psi (SC); 3 x 256 BD
+    critic_norm: str = 'centred'  # learnt centre, no scale (SC); 'affine' = nn.LayerNorm (BD)
+    critic_skip_last_norm: bool = True  # no norm on the last hidden layer (SC); False in BD
+    critic_final_init: float = 1e-12  # cold: last layers U(-x, x); 0 = as hidden (SC, BD)
+    representation_size: int = 16  # of phi and psi (SC, BD)
+    normalise_representations: bool = False  # cosine with a learnt temperature (SC, BD: off)
+    target_update_rate: float = 5e-3  # Polyak, every step (SC); 0.002 in BD
+    importance_limit: float = 20.0  # clamp of the bootstrapped term's weight (SC, BD)
+    bc_coefficient: float = 0.05  # cloning's share of the actor's loss (SC); 0.2 in BD
+    bc_squared_error: float = 0.0  # the same per unit of logit; sets bc_coefficient where > 0
+    entropy_coefficient: float = 0.0  # fixed (SC)
+    augment_critic: bool = False  # False: cloning alone sees augmented images (SC); True in BD
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work, naming the valid ones."""
+        super().__post_init__()
+        self._check_range('critics', 1, 16)
+        self._check_range('representation_size', 1, 65536)
+        self._check_range('target_update_rate', 0.0, 1.0)
+        self._check_range('bc_coefficient', 0.0, 1.0)
+        for name in ('bc_squared_error', 'entropy_coefficient', 'critic_final_init'):
+            self._check_range(name, 0.0, float('inf'))
+        if self.importance_limit <= 0.0:
+            raise ConfigError(f'importance_limit must be > 0, got {self.importance_limit}')
+
+    @property
+    def cloning_share(self) -> float:
+        """Weight of cloning in the actor's loss, 0..1, however it was set."""
+        if self.bc_squared_error:
+            return losses.bc_coefficient(self.bc_squared_error, self.std)
+        return self.bc_coefficient
+
+
+class StableCRL(Agent):
+    """
+    Critic f(s, a, g) = phi(s, a) . psi(g) and the actor that climbs it; see `Agent` for batches.
+
+    The temporal-difference critic takes the next observations as its goals; the Monte-Carlo
+    critic takes `critic_goals` of the batch, or the actor's goals where there are none.
+    """
+
+    def __init__(self, config: StableCRLConfig, action_dim: int = ACTION_DIM,
+                 device: str = 'cpu', seed: int = 0) -> None:
+        super().__init__(config, action_dim, device, seed)
+        self.critic = self.networks['critic']
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+
+    @classmethod
+    def make_networks(cls, config: StableCRLConfig, action_dim: int) -> dict[str, nn.Module]:
+        """Make actor and critic."""
+        return {'actor': Actor(config, action_dim),
+                'critic': ContrastiveCritic(config, action_dim)}
+
+    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
+        """
+        Step the actor, then the critic, then its target, in the authors' order.
+
+        :param detailed: also score all goals of the batch against each other.
+        """
+        td = self.config.critic_loss == 'td'
+        critic_goals = 'next_observations' if td else (
+            'critic_goals' if 'critic_goals' in batch else 'actor_goals')
+        shared = critic_goals == 'actor_goals'
+        images = self.load_images(batch, ('observations', critic_goals) + (
+            () if shared else ('actor_goals',)))
+        actions = self.load(batch['actions'])
+        augmented = self.augment([images[0], images[-1]]) if not self.config.augment_critic \
+            else None
+        if self.config.augment_critic:
+            images = self.augment(images) or images
+        pixels = self.pixels(images)
+
+        # One pass encodes observations and critic goals; the actor reuses what it needs of it.
+        with self.autocast():
+            features = self.critic.encoder(torch.cat(pixels[:2]))
+            observed, reached = features.chunk(2)
+            projected = self.critic.project(observed)
+            goal_features = reached.detach() if shared else self._encode(pixels[2])
+        metrics = self._update_actor(pixels[0], pixels[-1], augmented, actions, projected,
+                                     goal_features)
+        with self.autocast():
+            phi = self.critic.represent_actions(projected, actions)
+            psi = self.critic.represent_goals(reached)
+        loss = self._td_loss(phi, psi, pixels[1], metrics) if td \
+            else losses.mc_critic_loss(all_logits(phi, psi))
+        metrics['critic/loss'] = loss
+        self.apply('critic', loss)
+        self._update_target()
+        self.step += 1
+        if detailed:
+            for name, value in losses.contrastive_metrics(all_logits(phi, psi)).items():
+                metrics[f'critic/{name}'] = value
+        return to_floats(metrics)
+
+    @torch.no_grad()
+    def _encode(self, pixels: Tensor) -> Tensor:
+        return self.critic.encoder(pixels)
+
+    def _update_actor(self, observations: Tensor, goals: Tensor, augmented: list[Tensor] | None,
+                      actions: Tensor, projected: list[Tensor],
+                      goal_features: Tensor) -> dict[str, Tensor]:
+        config = self.config
+        with self.autocast():
+            mean = self.actor(observations, goals, self.generator)
+            sampled = self.sample(mean)
+            phi = self.critic.represent_actions([part.detach() for part in projected], sampled)
+            with torch.no_grad():
+                psi = self.critic.represent_goals(goal_features)
+            cloned = mean if augmented is None else self.actor(
+                *self.pixels(augmented), self.generator)
+        q = paired_logits(phi, psi).amin(1)
+        log_prob = losses.gaussian_log_prob(cloned, config.std, actions)
+        loss = losses.actor_loss(q, log_prob, config.cloning_share, config.entropy_coefficient,
+                                 losses.gaussian_log_prob(mean, config.std, sampled))
+        self.apply('actor', loss)
+        return {'actor/loss': loss, 'actor/q': q.mean(),
+                'actor/squared_error': (cloned - actions).square().sum(1).mean()}
+
+    def _td_loss(self, phi: Tensor, psi: Tensor, next_observations: Tensor,
+                 metrics: dict[str, Tensor]) -> Tensor:
+        """Take the goal of sample i's negative from sample i + 1, in the batch's order."""
+        positive = paired_logits(phi, psi)
+        negative = paired_logits(phi, psi.roll(-1, dims=1))
+        with torch.no_grad(), self.autocast():
+            target = self.target_critic
+            next_actions = self.sample(self.actor(
+                next_observations, next_observations.roll(-1, dims=0), self.generator))
+            features = target.encoder(next_observations)
+            next_phi = target.represent_actions(target.project(features), next_actions)
+            next_psi = target.represent_goals(features).roll(-1, dims=1)
+        weights = losses.importance_weights(paired_logits(next_phi, next_psi),
+                                            self.config.importance_limit)
+        metrics.update({'critic/positive': positive.mean(), 'critic/negative': negative.mean(),
+                        'critic/importance_weight': weights.mean()})
+        return losses.td_critic_loss(positive, negative, weights, self.config.discount)
+
+    @torch.no_grad()
+    def _update_target(self) -> None:
+        for target, source in zip(self.target_critic.parameters(), self.critic.parameters(),
+                                  strict=True):
+            target.lerp_(source, self.config.target_update_rate)
+
+    @torch.no_grad()
+    def validate(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Measure actions and the critic's ranking of goals on held-out data."""
+        metrics = super().validate(batch)
+        observations, goals = self.pixels(self.load_images(batch, ('observations',
+                                                                   'actor_goals')))
+        critic = self.critic
+        phi = critic.represent_actions(critic.project(critic.encoder(observations)),
+                                       self.load(batch['actions']))
+        psi = critic.represent_goals(critic.encoder(goals))
+        return metrics | to_floats(losses.contrastive_metrics(all_logits(phi, psi)))
+
+    def state_dict(self) -> dict:
+        """Return everything that the next update depends on."""
+        return super().state_dict() | {'target_critic': self.target_critic.state_dict()}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        super().load_state_dict(state)
+        self.target_critic.load_state_dict(state['target_critic'])
