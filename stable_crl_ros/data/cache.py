@@ -186,6 +186,8 @@ def _choose_camera(datasets: list[Dataset], camera: str | None) -> str:
     common = set.intersection(*(set(entry['cameras']) for _, entry in entries))
     if camera is None and len(common) == 1:
         return common.pop()
+    if camera is None and common:
+        raise CacheError(f'{datasets[0].path}: several cameras; choose one of {sorted(common)}')
     for dataset, entry in entries:
         if camera not in entry['cameras']:
             raise CacheError(f'{dataset.path}/{entry["name"]}: no camera {camera!r}; it has '
