@@ -16,9 +16,9 @@ class ArmLimits:
     """
     The box the tool point may be in, and how far one step may go.
 
-    The default workspace is reached everywhere with a gripper that points straight down, and
-    in 98 of 100 places with one tilted by up to `max_tilt`; beyond its far upper corners
-    (x 0.40, y +-0.20, z 0.20) the arm is stretched out.
+    With a gripper that points straight down the default workspace is reached but for its two
+    far upper corners (x above 0.39, y beyond +-0.19, z above 0.186), where the arm is stretched
+    out; with one tilted by up to `max_tilt`, in 98 of 100 places.
 
     :param workspace_low: (3,) smallest x, y, z of the tool point in base_link, m.
     :param workspace_high: (3,) largest x, y, z of the tool point in base_link, m.
