@@ -59,6 +59,19 @@ class Demonstrator(ABC):
     def _go_home(self, tool: np.ndarray) -> tuple[np.ndarray, float, bool]:
         return GAIN * (self._retreat - tool), 1.0, False
 
+    @staticmethod
+    def _descend(
+        tool: np.ndarray, place: np.ndarray, low: float, high: float,
+    ) -> tuple[np.ndarray, bool]:
+        """
+        Move over a place (2,) at height `high`, and down to `low` once over it.
+
+        :returns: move (3,) m; whether the tool is over the place.
+        """
+        away = float(np.linalg.norm(place - tool[:2]))
+        height = np.clip(low + 4.0 * (away - 0.008), low, high)
+        return GAIN * np.array([*(place - tool[:2]), height - tool[2]]), away < 0.02
+
 
 class DrawerDemonstrator(Demonstrator):
     """
@@ -86,9 +99,8 @@ class DrawerDemonstrator(Demonstrator):
         if inside:
             pull = 0.4 * remaining + 0.003 * np.sign(remaining)
             return np.array([-np.clip(pull, -0.02, 0.02), *GAIN * offset[1:]]), 0.0, True
-        away = float(np.linalg.norm(offset[:2]))
-        height = np.clip(self.HOOK_Z + 4.0 * (away - 0.008), self.HOOK_Z, self.ABOVE_Z)
-        return GAIN * np.array([*offset[:2], height - tool[2]]), 0.0, away < 0.02
+        move, close = self._descend(tool, hook[:2], self.HOOK_Z, self.ABOVE_Z)
+        return move, 0.0, close
 
     def _leave(
         self, tool: np.ndarray, offset: np.ndarray, near: bool,
@@ -98,10 +110,86 @@ class DrawerDemonstrator(Demonstrator):
         return self._go_home(tool)
 
 
+class PushDemonstrator(Demonstrator):
+    """Pushes the block with closed fingers, straight towards the goal from behind it."""
+
+    PUSH_Z, ABOVE_Z = 0.032, 0.10  # m, tool height beside the block; clear above it
+    BEHIND = 0.048  # m from the block's middle, where the fingers go down
+    BESIDE_Z = 0.06  # m, below it the finger tips are beside the block
+
+    def _plan(self, world: World, tool: np.ndarray) -> tuple[np.ndarray, float, bool]:
+        block = world.block_position[:2]
+        way = np.array(self._goal.block[:2]) - block
+        remaining = float(np.linalg.norm(way))
+        ahead = way / max(remaining, 1e-6)
+        across = np.array([-ahead[1], ahead[0]])
+        offset = tool[:2] - block
+        beside = tool[2] < self.BESIDE_Z
+        if remaining < (0.008 if beside else 0.02):
+            return self._leave(tool, offset, beside)
+        lateral = float(offset @ across)
+        if beside and offset @ ahead < -0.02 and abs(lateral) < 0.02:
+            forward = np.clip(0.4 * remaining + 0.004, 0.0, 0.018)
+            move = forward * ahead - 0.5 * lateral * across
+            return np.array([*move, GAIN * (self.PUSH_Z - tool[2])]), 0.0, True
+        place = block - self.BEHIND * ahead
+        if beside and np.linalg.norm(place - tool[:2]) > 0.02:
+            return np.array([0.0, 0.0, MAX_STEP]), 0.0, True
+        move, close = self._descend(tool, place, self.PUSH_Z, self.ABOVE_Z)
+        return move, 0.0, close
+
+    def _leave(
+        self, tool: np.ndarray, offset: np.ndarray, beside: bool,
+    ) -> tuple[np.ndarray, float, bool]:
+        if beside:
+            away = offset / max(float(np.linalg.norm(offset)), 1e-6)
+            return np.array([*0.01 * away, MAX_STEP]), 0.0, True
+        return self._go_home(tool)
+
+
+class PlaceDemonstrator(Demonstrator):
+    """Grasps the block from above, carries it over the table and sets it down."""
+
+    GRASP_Z, ABOVE_Z = 0.025, 0.10  # m, tool height around the block; clear above it
+    LIFT = 0.05  # m, carrying height
+    HELD = 0.86  # gripper opening; below it the fingers touch the block, which holds them at 0.77
+
+    def _plan(self, world: World, tool: np.ndarray) -> tuple[np.ndarray, float, bool]:
+        block = world.block_position
+        way = np.array(self._goal.block) - block
+        remaining = float(np.linalg.norm(way[:2]))
+        offset = block - tool
+        around = bool(np.linalg.norm(offset[:2]) < 0.018 and abs(offset[2]) < 0.025)
+        held = around and world.arm_state().gripper < self.HELD
+        placed = remaining < 0.015 and abs(way[2]) < 0.008
+        if placed:
+            return self._leave(tool, around)
+        if held:
+            return self._carry(tool, way, remaining)
+        move, close = self._descend(tool, block[:2], self.GRASP_Z, self.ABOVE_Z)
+        grasp = around and tool[2] < self.GRASP_Z + 0.008
+        return move, 0.0 if grasp else 1.0, close
+
+    def _carry(
+        self, tool: np.ndarray, way: np.ndarray, remaining: float,
+    ) -> tuple[np.ndarray, float, bool]:
+        height = self.GRASP_Z + np.clip(4.0 * (remaining - 0.01), 0.0, self.LIFT)
+        lifted = tool[2] > self.GRASP_Z + 0.015 or remaining < 0.015
+        move = GAIN * np.array([*(way[:2] * lifted), height - tool[2]])
+        return move, 0.0, True
+
+    def _leave(self, tool: np.ndarray, around: bool) -> tuple[np.ndarray, float, bool]:
+        if around or tool[2] < 0.07:
+            return np.array([0.0, 0.0, MAX_STEP if not around else 0.012]), 1.0, True
+        return self._go_home(tool)
+
+
 DEMONSTRATORS: dict[str, type[Demonstrator]] = {
     'open_drawer': DrawerDemonstrator,
     'close_drawer': DrawerDemonstrator,
     'move_drawer': DrawerDemonstrator,
+    'push_block': PushDemonstrator,
+    'pick_place': PlaceDemonstrator,
 }
 
 

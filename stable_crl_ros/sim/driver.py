@@ -4,8 +4,9 @@ import threading
 import time
 
 import numpy as np
+from stable_crl_ros.cameras import CameraError
 from stable_crl_ros.robot.arm import ArmError, ArmState, check_setpoint
-from stable_crl_ros.sim.world import World
+from stable_crl_ros.sim.world import World, WorldError
 
 SLICE = 0.02  # s, physics advanced at once
 MAX_CATCH_UP = 0.1  # s of real time; what is later than that is lost, not made up for
@@ -85,10 +86,13 @@ class SimArm:
 
 class SimCamera:
     """
-    The simulated camera as a source of the camera node.
+    `cameras.Source` of a simulated world; it answers at once, so a camera node paces it.
 
     :param world: shared with the arm; the caller closes it.
     """
+
+    description = 'simulated camera'
+    live = True
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -98,8 +102,12 @@ class SimCamera:
         Take a picture.
 
         :returns: when the scene was copied (ns, system clock); uint8 RGB, shape (H, W, 3).
+        :raises CameraError: when there is no working GL library, or the world is closed.
         """
-        return self._world.capture()
+        try:
+            return self._world.capture()
+        except WorldError as error:
+            raise CameraError(str(error)) from error
 
     def close(self) -> None:
         """Nothing to do: the camera belongs to the world."""

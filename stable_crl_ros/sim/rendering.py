@@ -14,8 +14,8 @@ INSTALL_HINT = ('install one of them: `apt install libegl1 libgl1`, '
                 'or `apt install libosmesa6` and set MUJOCO_GL=osmesa')
 
 
-class RenderError(RuntimeError):
-    """The scene cannot be drawn here."""
+class WorldError(RuntimeError):
+    """The simulated world cannot do what was asked."""
 
 
 def choose_backend() -> str:
@@ -37,7 +37,7 @@ BACKEND = choose_backend()
 try:
     import mujoco
 except (ImportError, AttributeError) as error:  # PyOpenGL without its library: AttributeError
-    raise RenderError(
+    raise WorldError(
         f'MUJOCO_GL={BACKEND} does not work here ({error}); {INSTALL_HINT}') from error
 
 
@@ -72,11 +72,11 @@ class Camera:
         :param copy_scene: called in this thread with the renderer and the camera's name; it calls
             `renderer.update_scene`, under whatever lock guards the physics.
         :returns: what `copy_scene` returned; uint8 RGB, shape (rows, columns, 3).
-        :raises RenderError: after `close`, or when no GL context can be made.
+        :raises WorldError: after `close`, or when no GL context can be made.
         """
         with self._lock:
             if self._closed:
-                raise RenderError('this camera is closed; make a new world')
+                raise WorldError('this camera is closed; make a new world')
             if self._thread is None:
                 self._start()
             copied = copy_scene(self._renderer, self._name)
@@ -102,7 +102,7 @@ class Camera:
         except Exception as error:  # every GL binding fails with exceptions of its own
             self._jobs.put(None)
             self._thread = None
-            raise RenderError(
+            raise WorldError(
                 f'no GL context with MUJOCO_GL={BACKEND} ({error}); {INSTALL_HINT}') from error
         # Registered after EGL's own exit handler, so it runs before EGL is shut down.
         atexit.register(self.close)

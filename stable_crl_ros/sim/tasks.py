@@ -126,7 +126,7 @@ def _goal_placed(rng: np.random.Generator, start: WorldState) -> WorldState:
 
 def _start_pushable(rng: np.random.Generator) -> WorldState:
     state = _scene(rng, 0.0)
-    xy = rng.uniform((0.21, 0.10), (0.25, 0.15))
+    xy = rng.uniform((0.235, 0.10), (0.265, 0.15))
     return replace(state, block=(*xy, BLOCK_SIZE / 2))
 
 

@@ -14,7 +14,9 @@ from stable_crl_ros.robot.kinematics import (
     opening_from_finger,
     START,
 )
-from stable_crl_ros.sim.rendering import Camera, mujoco, RenderError
+from stable_crl_ros.sim.rendering import Camera, mujoco, WorldError
+
+__all__ = ['CAMERA_NAME', 'CAMERA_SIZE', 'World', 'WorldError', 'WorldState']
 
 MODEL_PATH = Path(__file__).parent / 'assets' / 'widowx.xml'
 CAMERA_NAME = 'over_shoulder'
@@ -22,10 +24,6 @@ CAMERA_SIZE = (240, 320)  # rows, columns
 DRAWER_TRAVEL = 0.14  # m
 BLOCK_SIZE = 0.04  # m
 BLOCK_AWAY = (0.28, 0.14, BLOCK_SIZE / 2)  # m, where the block waits when a task ignores it
-
-
-class WorldError(RuntimeError):
-    """The simulated world cannot do what was asked."""
 
 
 @dataclass(frozen=True)
@@ -189,12 +187,9 @@ class World:
         Draw the camera's picture. Do not hold `lock` meanwhile.
 
         :returns: when the scene was copied (ns, system clock); uint8 RGB, `size` + (3,).
-        :raises WorldError: when there is no working GL library, naming what to install.
+        :raises WorldError: after `close`; without a working GL library, naming what to install.
         """
-        try:
-            return self._camera.render(self._copy_scene)
-        except RenderError as error:
-            raise WorldError(str(error)) from error
+        return self._camera.render(self._copy_scene)
 
     def _copy_scene(self, renderer: 'mujoco.Renderer', camera: str) -> int:
         with self.lock:
