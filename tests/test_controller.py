@@ -1,0 +1,345 @@
+"""The arm's controller: who is in charge, what is executed, and how smoothly."""
+
+import numpy as np
+import pytest
+from stable_crl_ros.robot.arm import ArmError
+from stable_crl_ros.robot.controller import (
+    ArmController,
+    ArmMode,
+    ControlError,
+    ControlSettings,
+)
+from stable_crl_ros.robot.kinematics import forward_kinematics, HOME, SLEEP, START
+from stable_crl_ros.robot.mock import MockArm
+from stable_crl_ros.robot.safety import ArmLimits, StepFlag
+
+POLICY, TELEOP = ArmMode.POLICY, ArmMode.TELEOP
+SERVO_S = 0.02
+UP = np.array([0.0, 0.0, 0.02, 0.0, 0.0, 0.0])
+LEFT = np.array([0.0, 0.02, 0.0, 0.0, 0.0, 0.0])
+
+
+class RecordingArm(MockArm):
+    """The mock arm without lag, which keeps every setpoint; `broken` makes its bus fail."""
+
+    def __init__(self, joints=START):
+        super().__init__(joints, gripper=1.0, time_constant_s=1e-9)
+        self.setpoints, self.broken, self.fault = [], False, []
+
+    def write(self, joint_positions, gripper):
+        if self.broken:
+            raise ArmError('no answer from motor 3')
+        super().write(joint_positions, gripper)
+        self.setpoints.append(np.append(joint_positions, gripper))
+
+    def faults(self):
+        return self.fault
+
+
+class Bench:
+    """A controller whose time the test drives."""
+
+    def __init__(self, joints=START, **settings):
+        self.arm = RecordingArm(joints)
+        self.arm.connect()
+        self.controller = ArmController(ArmLimits(), ControlSettings(**settings))
+        self.controller.driver = self.arm
+        self.now = 100.0
+        self.controller.begin(self.now)
+
+    def run(self, seconds):
+        """Let the servo run."""
+        for _ in range(round(seconds / SERVO_S)):
+            self.now += SERVO_S
+            self.controller.read(self.now)
+            self.controller.tick(self.now)
+
+    def command(self, source=POLICY, delta=UP, age_s=0.05):
+        return self.controller.command(source, np.asarray(delta, float), age_s, self.now)
+
+    def tool(self):
+        """Return where the last setpoint puts the tool point, m."""
+        return forward_kinematics(self.arm.setpoints[-1][:6])[:3, 3]
+
+    def largest_joint_step(self):
+        return np.abs(np.diff(np.array(self.arm.setpoints)[:, :6], axis=0)).max()
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_taking_over_moves_nothing(bench):
+    bench.run(0.3)
+    np.testing.assert_allclose(np.array(bench.arm.setpoints),
+                               np.tile(np.append(START, 1.0), (15, 1)), atol=1e-12)
+    assert bench.controller.mode is ArmMode.IDLE
+
+
+def test_a_command_is_executed_over_one_period_and_told_truly(bench):
+    outcome = bench.command(delta=UP)
+    np.testing.assert_allclose(outcome.applied, [*UP, 1.0], atol=1e-9)
+    assert outcome.flags == 0
+    bench.run(0.1)
+    assert 0.155 < bench.tool()[2] < 0.165
+    bench.run(0.1)
+    np.testing.assert_allclose(bench.tool(), [0.3, 0.0, 0.17], atol=1e-6)
+
+
+def test_silence_holds_after_the_period_and_then_nobody_is_in_charge(bench):
+    bench.command()
+    bench.run(0.2)
+    reached = bench.arm.setpoints[-1]
+    assert bench.controller.mode is POLICY
+    bench.run(1.0)
+    np.testing.assert_allclose(bench.arm.setpoints[-1], reached, atol=1e-12)
+    assert bench.controller.mode is ArmMode.IDLE
+    assert not bench.controller.moving
+
+
+def test_silence_ends_a_motion_longer_than_the_timeout():
+    bench = Bench(period_s=1.0, command_timeout_s=0.3)
+    bench.command(delta=UP)
+    bench.run(0.4)
+    held = bench.tool()
+    bench.run(1.0)
+    np.testing.assert_array_equal(bench.tool(), held)
+    assert 0.153 < held[2] < 0.16
+    np.testing.assert_allclose(bench.command(delta=UP).applied[:3], UP[:3], atol=1e-9)
+    bench.run(0.3)
+    assert bench.tool()[2] > held[2]
+
+
+def test_applied_is_what_was_really_done_when_a_command_is_clipped(bench):
+    before = bench.tool() if bench.arm.setpoints else np.array([0.3, 0.0, 0.15])
+    outcome = bench.command(delta=[0.2, 0, 0, 0, 0, 0])
+    bench.run(0.2)
+    assert outcome.flags & StepFlag.TRANSLATION_CLIPPED
+    assert outcome.commanded[0] == 0.2
+    np.testing.assert_allclose(bench.tool() - before, outcome.applied[:3], atol=1e-6)
+    assert outcome.applied[0] == pytest.approx(0.05)
+
+
+def test_commands_add_up_on_the_target_not_on_the_lagging_arm():
+    bench = Bench()
+    for _ in range(3):
+        bench.command(delta=LEFT)
+        bench.run(0.2)
+    np.testing.assert_allclose(bench.tool(), [0.3, 0.06, 0.15], atol=1e-6)
+
+
+@pytest.mark.parametrize('spoilt', [[np.nan, 0, 0, 0, 0, 0], [0, 0, 0, 0, np.inf, 0]])
+def test_a_command_that_is_no_number_moves_nothing_and_is_counted(bench, spoilt):
+    outcome = bench.command(delta=spoilt)
+    bench.run(0.3)
+    assert outcome.refused
+    assert outcome.flags == StepFlag.NON_FINITE
+    np.testing.assert_array_equal(outcome.applied, [0, 0, 0, 0, 0, 0, 1])
+    assert bench.controller.counts['non_finite'] == 1
+    assert bench.controller.mode is ArmMode.IDLE
+    np.testing.assert_allclose(bench.tool(), [0.3, 0, 0.15], atol=1e-9)
+
+
+def test_a_gripper_that_is_no_number_spoils_its_own_tick_only(bench):
+    bench.controller.set_gripper(POLICY, float('nan'), bench.now)
+    assert bench.command().flags == StepFlag.NON_FINITE
+    bench.run(0.2)
+    outcome = bench.command()
+    assert outcome.flags == 0
+    assert outcome.applied[6] == 1.0
+
+
+def test_a_gripper_setpoint_lasts_and_moves_with_the_next_command(bench):
+    bench.controller.set_gripper(POLICY, 0.0, bench.now)
+    bench.run(0.1)
+    assert bench.arm.setpoints[-1][6] == 1.0
+    assert bench.command().applied[6] == 0.0
+    bench.run(0.8)
+    assert bench.command().applied[6] == 0.0
+
+
+def test_a_gripper_beyond_its_range_is_clipped_and_flagged(bench):
+    bench.controller.set_gripper(POLICY, 1.7, bench.now)
+    outcome = bench.command()
+    assert outcome.flags == StepFlag.GRIPPER_CLIPPED
+    assert (outcome.commanded[6], outcome.applied[6]) == (1.7, 1.0)
+
+
+@pytest.mark.parametrize(('age_s', 'flag'), [
+    (0.51, StepFlag.STALE), (1e9, StepFlag.STALE), (float('nan'), StepFlag.STALE),
+    (-0.05, StepFlag.FUTURE), (-1e9, StepFlag.FUTURE),
+])
+def test_a_wrong_stamp_is_refused_by_name(bench, age_s, flag):
+    outcome = bench.command(age_s=age_s)
+    assert outcome.flags == flag
+    assert bench.controller.mode is ArmMode.IDLE
+    bench.run(0.3)
+    np.testing.assert_allclose(bench.tool(), [0.3, 0, 0.15], atol=1e-9)
+
+
+def test_clocks_a_few_milliseconds_apart_are_no_reason_to_refuse(bench):
+    assert not bench.command(age_s=-0.01).refused
+
+
+def test_a_flood_of_commands_moves_no_faster_than_the_control_rate(bench):
+    for _ in range(100):
+        bench.command(delta=[0, 0.005, 0, 0, 0, 0])
+        bench.run(SERVO_S)
+    moved = bench.tool()[1]
+    assert moved <= 0.005 * (2.0 / 0.2 * 1.05 + 2) + 1e-9
+    assert moved > 0.045
+    assert bench.controller.counts['too_soon'] > 80
+
+
+def test_the_operator_overrides_the_policy_without_a_jump(bench):
+    for tick in range(10):
+        bench.command(POLICY, UP / 2)
+        if tick >= 3:
+            bench.controller.set_gripper(TELEOP, 1.0, bench.now)
+            taken = bench.command(TELEOP, LEFT)
+            assert not taken.refused
+        bench.run(0.1)
+        if tick >= 3:
+            assert bench.command(POLICY, -UP / 2).flags == StepFlag.OVERRIDDEN
+            assert bench.controller.mode is TELEOP
+        bench.run(0.1)
+    whole_step = np.abs(np.array(bench.arm.setpoints)[0, :6]
+                        - np.array(bench.arm.setpoints)[10, :6]).max()
+    assert bench.largest_joint_step() < 0.3 * whole_step
+    assert bench.tool()[2] == pytest.approx(0.15 + 4 * 0.01, abs=1e-6)
+    assert bench.tool()[1] == pytest.approx(7 * 0.02, abs=1e-6)
+
+
+def test_the_operator_takes_over_from_the_target_even_in_mid_step(bench):
+    bench.command(POLICY, UP)
+    bench.run(0.1)
+    bench.command(TELEOP, LEFT)
+    bench.run(0.2)
+    np.testing.assert_allclose(bench.tool(), [0.3, 0.02, 0.17], atol=1e-6)
+
+
+def test_the_policy_is_back_in_charge_when_the_operator_lets_go(bench):
+    bench.command(TELEOP, LEFT)
+    bench.run(0.4)
+    assert bench.command(POLICY, UP).flags == StepFlag.OVERRIDDEN
+    bench.run(0.12)
+    assert bench.command(POLICY, UP).flags == 0
+    assert bench.controller.mode is POLICY
+
+
+def test_a_stale_teleoperation_does_not_take_the_arm_from_the_policy(bench):
+    assert bench.command(TELEOP, LEFT, age_s=3.0).flags == StepFlag.STALE
+    assert bench.command(POLICY, UP).flags == 0
+
+
+def test_the_policys_gripper_is_not_heard_while_the_operator_is_in_charge(bench):
+    bench.controller.set_gripper(TELEOP, 0.0, bench.now)
+    bench.command(TELEOP, LEFT)
+    bench.controller.set_gripper(POLICY, 1.0, bench.now)
+    bench.run(0.2)
+    assert bench.command(TELEOP, LEFT).applied[6] == 0.0
+
+
+def test_stop_holds_at_once_and_stays_until_resumed(bench):
+    bench.command(delta=UP)
+    bench.run(0.1)
+    bench.controller.stop('operator', bench.now)
+    held = bench.arm.setpoints[-1]
+    bench.run(0.3)
+    np.testing.assert_allclose(bench.arm.setpoints[-1], held, atol=1e-9)
+    for source in (POLICY, TELEOP):
+        outcome = bench.command(source)
+        assert outcome.flags == StepFlag.HELD
+        assert outcome.source is ArmMode.IDLE
+    bench.run(5.0)
+    assert bench.controller.mode is ArmMode.STOPPED
+    bench.controller.resume(bench.now)
+    assert bench.controller.mode is ArmMode.IDLE
+    assert not bench.command().refused
+
+
+def test_stop_is_remembered_before_there_is_an_arm():
+    controller = ArmController(ArmLimits(), ControlSettings())
+    controller.stop('operator', 1.0)
+    controller.driver = RecordingArm()
+    controller.driver.connect()
+    controller.begin(2.0)
+    assert controller.mode is ArmMode.STOPPED
+    controller.resume(3.0)
+    assert controller.mode is ArmMode.IDLE
+
+
+def test_resuming_keeps_hold_of_what_the_gripper_holds(bench):
+    bench.controller.set_gripper(POLICY, 0.0, bench.now)
+    bench.command()
+    bench.run(0.06)
+    bench.controller.stop('operator', bench.now)
+    bench.controller.resume(bench.now)
+    bench.run(0.1)
+    assert bench.arm.setpoints[-1][6] == 0.0
+
+
+def test_homing_is_slow_refuses_commands_and_ends_where_it_should(bench):
+    bench.command(delta=LEFT)
+    bench.run(0.2)
+    seconds = bench.controller.move_to(SLEEP, bench.now)
+    bench.run(seconds / 2)
+    assert bench.controller.mode is ArmMode.HOMING
+    assert bench.command(TELEOP).flags == StepFlag.HELD
+    bench.run(seconds / 2 + 0.1)
+    assert bench.controller.mode is ArmMode.IDLE
+    np.testing.assert_allclose(bench.arm.setpoints[-1][:6], SLEEP, atol=1e-9)
+    assert np.abs(np.diff(np.array(bench.arm.setpoints)[11:, :6], axis=0)).max() \
+        <= 0.5 * SERVO_S * 1.0001
+
+
+def test_stop_ends_homing_where_it_is(bench):
+    bench.controller.move_to(HOME, bench.now)
+    bench.run(0.5)
+    bench.controller.stop('operator', bench.now)
+    held = bench.arm.setpoints[-1]
+    bench.run(1.0)
+    np.testing.assert_allclose(bench.arm.setpoints[-1], held, atol=1e-9)
+    with pytest.raises(ControlError, match='resume'):
+        bench.controller.move_to(HOME, bench.now)
+
+
+def test_homing_through_the_table_is_refused():
+    bench = Bench(joints=np.array([0.0, 1.12, 1.22, 0.0, 1.51, 0.0]))
+    with pytest.raises(ControlError, match='raise the arm'):
+        bench.controller.move_to([0.0, -0.27, 0.38, 0.0, 0.3, 0.0], bench.now)
+    assert bench.controller.mode is ArmMode.IDLE
+
+
+def test_a_failing_driver_latches_a_hold_that_names_it(bench):
+    bench.command(delta=UP)
+    bench.run(0.1)
+    bench.arm.broken = True
+    bench.run(0.1)
+    assert bench.controller.mode is ArmMode.STOPPED
+    assert 'motor 3' in bench.controller.stop_reason
+    bench.arm.broken = False
+    bench.run(1.0)
+    assert bench.command().flags == StepFlag.HELD
+    assert bench.tool()[2] < 0.165
+    bench.controller.resume(bench.now)
+    assert not bench.command().refused
+
+
+def test_a_reported_fault_stops_the_arm_and_must_be_cleared_first(bench):
+    bench.arm.fault = ['elbow: overload']
+    bench.run(0.3)
+    assert bench.controller.mode is ArmMode.STOPPED
+    with pytest.raises(ControlError, match='elbow: overload'):
+        bench.controller.resume(bench.now)
+    bench.arm.fault = []
+    bench.controller.resume(bench.now)
+    assert bench.controller.mode is ArmMode.IDLE
+
+
+def test_nothing_is_taken_over_from_a_faulty_arm():
+    bench = Bench()
+    bench.arm.fault = ['shoulder: overheating']
+    with pytest.raises(ArmError, match='overheating'):
+        bench.controller.begin(bench.now)
