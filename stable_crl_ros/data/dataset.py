@@ -66,8 +66,13 @@ class Dataset:
         path = self.episode_path(episode_id)
         if not path.exists():
             raise DatasetError(f'{self.path}: no episode {episode_id}; it has '
-                               f'{sorted(self._ids(EPISODE))}')
+                               f'{self.ids}')
         return Episode(path)
+
+    @property
+    def ids(self) -> list[int]:
+        """Return the numbers of the sealed episodes, damaged ones included, sorted."""
+        return sorted(self._ids(EPISODE))
 
     @property
     def episodes(self) -> list[Episode]:
@@ -179,7 +184,7 @@ class Dataset:
     def _entries(self) -> list[dict]:
         """Return the index, brought up to date with the directory."""
         old = {entry['name']: entry for entry in self._read_index()}
-        entries = [self._entry(episode_id, old) for episode_id in sorted(self._ids(EPISODE))]
+        entries = [self._entry(episode_id, old) for episode_id in self.ids]
         if entries != list(old.values()) or not (self.path / INDEX).exists():
             with suppress(OSError):  # reading a dataset needs no right to write it
                 self._write_index(entries)

@@ -1,6 +1,7 @@
 """Append-only journal of an episode being recorded: length-prefixed, checksummed records."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 import fcntl
 import json
@@ -122,13 +123,13 @@ class JournalWriter:
     def _write(self, data: bytes) -> None:
         if self.closed:
             raise JournalError(f'{self.path}: the journal is closed')
-        left = memoryview(data)
+        offset, end = self.size, self.size + len(data)
         try:
-            while left:
-                left = left[os.write(self._file, left):]
+            while offset < end:
+                offset += os.pwrite(self._file, memoryview(data)[offset - self.size:], offset)
         except OSError as error:
-            os.ftruncate(self._file, self.size)
-            os.lseek(self._file, self.size, os.SEEK_SET)
+            with suppress(OSError):  # the next record overwrites what cannot be cut off
+                os.ftruncate(self._file, self.size)
             raise JournalError(
                 f'{self.path}: cannot be written ({error.strerror}); what was recorded before '
                 f'is kept; free space or fix the disk, then recover the dataset') from error

@@ -7,7 +7,7 @@ import threading
 
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeError, EpisodeWriter
-from stable_crl_ros.data.schema import Action, EpisodeMeta, Observation, SchemaError
+from stable_crl_ros.data.schema import Action, EpisodeMeta, Observation
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class _Session:
             index = self.writer.steps
             try:
                 self.writer.add_step(observation, action)
-            except (SchemaError, EpisodeError) as error:
+            except Exception as error:  # a dead thread would let `stop` wait for ever
                 self._failed += 1
                 self.error = str(error)
                 gap = True

@@ -137,6 +137,9 @@ class Action:
         """
         if self.commanded_action is None:
             self.commanded_action = self.action
+        if self.mode not in list(Mode):
+            raise SchemaError(f'unknown mode {self.mode!r}; choose one of '
+                              f'{[mode.name for mode in Mode]}')
         record = {item.name: _row(item, getattr(self, item.name))
                   for item in STEP_FIELDS if item.name not in STAMP_FIELDS}
         if not np.isfinite(record['action']).all():
