@@ -1,0 +1,8 @@
+"""Launch camera, arm, teleoperation and recording: make a dataset."""
+
+from stable_crl_ros.launch_description import describe
+
+
+def generate_launch_description():
+    """Describe the processes and arguments; `ros2 launch --show-args` lists them."""
+    return describe('collect')

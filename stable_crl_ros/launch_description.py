@@ -1,0 +1,90 @@
+"""Turn a graph of `bringup` into a launch description; only for machines with ROS 2's launch."""
+
+import os
+from pathlib import Path
+import sys
+import tempfile
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from stable_crl_ros.bringup import (
+    check_namespace,
+    Graph,
+    GRAPHS,
+    NodeSpec,
+    PACKAGE,
+    parse_arguments,
+)
+from stable_crl_ros.environment import ros_environment, StackLock
+import yaml
+
+_locks: list[StackLock] = []  # held until this launch process ends
+
+
+def describe(name: str) -> LaunchDescription:
+    """
+    Describe one graph.
+
+    :param name: key in `bringup.GRAPHS`.
+    """
+    graph = GRAPHS[name]
+    return LaunchDescription([
+        *(DeclareLaunchArgument(
+            argument.name, default_value=argument.default, description=argument.description,
+            choices=list(argument.choices) or None) for argument in graph.arguments),
+        OpaqueFunction(function=_start, args=[graph]),
+    ])
+
+
+def _start(context, graph: Graph) -> list:
+    _refuse_unknown(graph, sys.argv)
+    values = {argument.name: LaunchConfiguration(argument.name).perform(context)
+              for argument in graph.arguments}
+    specs = graph.specs(values)
+    namespace = check_namespace(values['namespace'])
+    _locks.append(StackLock(namespace, dict(os.environ)))
+    return [_terminal_hint(spec, namespace) if spec.terminal
+            else _node(spec, namespace, values['log_level']) for spec in specs]
+
+
+def _refuse_unknown(graph: Graph, command: list[str]) -> None:
+    # `ros2 launch` itself accepts any name:=value. Another launch file's are none of ours.
+    if any(Path(word).name == f'{graph.name}.launch.py' for word in command):
+        parse_arguments(graph, [word for word in command if ':=' in word])
+
+
+def _node(spec: NodeSpec, namespace: str, log_level: str) -> Node:
+    environment = {name: value for name, value in ros_environment().items()
+                   if name not in os.environ and name.endswith('PROFILES_FILE')}
+    return Node(
+        package=PACKAGE, executable=spec.executable, namespace=f'/{namespace}',
+        parameters=[*spec.config, *_overrides(spec)],
+        ros_arguments=['--log-level', log_level], output='screen', emulate_tty=True,
+        additional_env={**environment, 'STABLE_CRL_PARENT_PID': str(os.getpid())},
+        respawn=spec.respawn, respawn_delay=2.0,
+        on_exit=None if spec.respawn else _end_stack(spec))
+
+
+def _overrides(spec: NodeSpec) -> list[Path]:
+    if not spec.overrides():
+        return []
+    with tempfile.NamedTemporaryFile(
+            'w', prefix=f'{PACKAGE}-{spec.executable}-', suffix='.yaml', delete=False) as file:
+        yaml.safe_dump(spec.overrides(), file)
+    return [Path(file.name)]
+
+
+def _end_stack(spec: NodeSpec):
+    def on_exit(event, context) -> list:
+        if context.is_shutdown or (spec.once and event.returncode == 0):
+            return []
+        return [Shutdown(reason=f'{spec.executable} ended with status {event.returncode}')]
+    return on_exit
+
+
+def _terminal_hint(spec: NodeSpec, namespace: str) -> LogInfo:
+    # launch gives its processes no keyboard.
+    return LogInfo(msg=f'{spec.executable} needs a terminal of its own; run there: ros2 run '
+                       f'{PACKAGE} {spec.executable} --ros-args -r __ns:=/{namespace}')

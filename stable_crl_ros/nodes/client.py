@@ -1,0 +1,178 @@
+"""A small ROS client for people without the `ros2` command: services, parameters, lifecycle."""
+
+from collections.abc import Callable
+import os
+import time
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter, ParameterType
+from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import get_parameter_value, parameter_value_to_python
+from std_srvs.srv import Empty, SetBool, Trigger
+
+VERBS = {f'std_srvs/srv/{kind.__name__}': kind for kind in (Trigger, SetBool, Empty)}
+TRANSITIONS = {
+    'configure': Transition.TRANSITION_CONFIGURE,
+    'activate': Transition.TRANSITION_ACTIVATE,
+    'deactivate': Transition.TRANSITION_DEACTIVATE,
+    'cleanup': Transition.TRANSITION_CLEANUP,
+}
+ANSWER_S = 60.0  # configuring loads a checkpoint
+
+
+class ClientError(RuntimeError):
+    """Nobody there to ask, or a question that cannot be asked."""
+
+
+class Client:
+    """
+    Talk to running nodes; used with `with`.
+
+    :param namespace: completes names that do not start with '/'.
+    :param discovery_s: longest wait for a service to appear.
+    """
+
+    def __init__(self, namespace: str = 'widowx', discovery_s: float = 5.0) -> None:
+        self._namespace = namespace.strip('/')
+        self._discovery_s = discovery_s
+
+    def __enter__(self) -> 'Client':
+        self._context = Context()
+        rclpy.init(context=self._context)
+        self._node = Node(f'stable_crl_client_{os.getpid()}', context=self._context,
+                          enable_rosout=False, start_parameter_services=False)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._executor.remove_node(self._node)
+        self._node.destroy_node()
+        self._executor.shutdown()
+        rclpy.try_shutdown(context=self._context)
+
+    def call(self, service: str, data: bool | None = None) -> tuple[bool, str]:
+        """
+        Call a Trigger, SetBool or Empty service.
+
+        :param service: such as 'goal/capture'.
+        :param data: what a SetBool asks for.
+        :returns: success and message, as the node gave them.
+        :raises ClientError: when it is not there, is of another type, or gives no answer.
+        """
+        name = self._full(service)
+        kind = self._verb(name)
+        if (kind is SetBool) != (data is not None):
+            raise ClientError(f'{name} needs true or false after it' if data is None
+                              else f'{name} takes no true or false')
+        answer = self._ask(kind, name, SetBool.Request(data=data) if kind is SetBool
+                           else kind.Request())
+        return (True, '') if kind is Empty else (answer.success, answer.message)
+
+    def set_parameter(self, node: str, parameter: str, text: str) -> tuple[bool, str]:
+        """
+        Set one parameter.
+
+        :param text: the value; read as the type the parameter has now.
+        :returns: whether the node took it, and its reason if not.
+        :raises ClientError: when node or parameter do not exist, or the type cannot be read.
+        """
+        kind = self._value(node, parameter).type
+        value = get_parameter_value(text)
+        if kind == ParameterType.PARAMETER_STRING:
+            value.type, value.string_value = kind, text
+        elif kind == ParameterType.PARAMETER_DOUBLE:
+            value.double_value = _number(parameter, text)
+            value.type = kind
+        request = SetParameters.Request(parameters=[Parameter(name=parameter, value=value)])
+        result = self._ask(SetParameters, f'{self._full(node)}/set_parameters', request).results[0]
+        return result.successful, result.reason
+
+    def get_parameter(self, node: str, parameter: str):
+        """
+        Return one parameter's value.
+
+        :raises ClientError: when node or parameter do not exist.
+        """
+        return parameter_value_to_python(self._value(node, parameter))
+
+    def list_parameters(self, node: str) -> list[str]:
+        """Return the names of a node's parameters, sorted."""
+        answer = self._ask(ListParameters, f'{self._full(node)}/list_parameters',
+                           ListParameters.Request())
+        return sorted(answer.result.names)
+
+    def transition(self, node: str, label: str) -> bool:
+        """
+        Ask a managed node to change its state.
+
+        :param label: one of `TRANSITIONS`.
+        :returns: whether it did; its own log says why not.
+        """
+        request = ChangeState.Request(transition=Transition(id=TRANSITIONS[label]))
+        return self._ask(ChangeState, f'{self._full(node)}/change_state', request).success
+
+    def state(self, node: str) -> str:
+        """Return a managed node's state: unconfigured, inactive, active or finalized."""
+        return self._ask(GetState, f'{self._full(node)}/get_state',
+                         GetState.Request()).current_state.label
+
+    def _full(self, name: str) -> str:
+        if name.startswith('/') or not self._namespace:
+            return f'/{name.strip("/")}'
+        return f'/{self._namespace}/{name}'
+
+    def _value(self, node: str, parameter: str):
+        answer = self._ask(GetParameters, f'{self._full(node)}/get_parameters',
+                           GetParameters.Request(names=[parameter]))
+        value = answer.values[0] if answer.values else None
+        if value is None or value.type == ParameterType.PARAMETER_NOT_SET:
+            raise ClientError(f'{self._full(node)} has no parameter {parameter!r}; it has '
+                              f'{", ".join(self.list_parameters(node))}')
+        return value
+
+    def _services(self) -> dict[str, list[str]]:
+        return dict(self._node.get_service_names_and_types())
+
+    def _verb(self, name: str):
+        kinds = self._wait(lambda: self._services().get(name), self._discovery_s)
+        if kinds is None:
+            known = sorted(s for s, kinds in self._services().items() if kinds[0] in VERBS)
+            raise ClientError(f'no service {name} within {self._discovery_s:g} s; there are: '
+                              f'{", ".join(known) or "none (is the stack running?)"}')
+        if kinds[0] not in VERBS:
+            raise ClientError(f'{name} is a {kinds[0]}; only {", ".join(VERBS)} can be called')
+        return VERBS[kinds[0]]
+
+    def _ask(self, kind, name: str, request):
+        client = self._node.create_client(kind, name)
+        try:
+            if not self._wait(client.service_is_ready, self._discovery_s):
+                raise ClientError(f'nobody offers {name} (waited {self._discovery_s:g} s); is the '
+                                  'stack running, with this namespace and ROS_DOMAIN_ID?')
+            future = client.call_async(request)
+            if not self._wait(future.done, ANSWER_S):
+                raise ClientError(f'{name} gave no answer within {ANSWER_S:g} s')
+            return future.result()
+        finally:
+            self._node.destroy_client(client)
+
+    def _wait(self, condition: Callable, timeout_s: float):
+        end = time.monotonic() + timeout_s
+        while not (result := condition()):
+            if time.monotonic() > end:
+                return None
+            self._executor.spin_once(timeout_sec=0.05)
+        return result
+
+
+def _number(parameter: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ClientError(f'{parameter} is a number; {text!r} is not') from None
