@@ -109,14 +109,14 @@ class PacedSource(_Paced):
     """
     Give a source that answers at once (a simulated camera) a frame rate.
 
-    :param source: has `read() -> (stamp_ns, image)`; stays open when this is closed.
+    :param source: has `description` and `read`; stays open when this is closed.
     """
 
     live = True
 
     def __init__(self, source, framerate: float) -> None:
         super().__init__(framerate)
-        self.description = f'{type(source).__name__}, {framerate:g} Hz'
+        self.description = f'{source.description}, {framerate:g} Hz'
         self._source = source
 
     def read(self) -> tuple[int, np.ndarray]:

@@ -159,6 +159,8 @@ def test_closing_wakes_a_source_that_waits(tmp_path):
 class Counter:
     """Answer at once with a picture that counts."""
 
+    description = 'counter'
+
     def __init__(self):
         self.count = 0
 
