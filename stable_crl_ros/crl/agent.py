@@ -59,10 +59,9 @@ class Agent:
     @torch.no_grad()
     def validate(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Measure on held-out data without learning."""
-        observations, goals = self.load_images(batch, ('observations', 'actor_goals'))
+        pixels = self.pixels(self.load_images(batch, ('observations', 'actor_goals')))
         actions = self.load(batch['actions'])
-        mean = self.actor(to_pixels(observations, self.config.pixel_range),
-                          to_pixels(goals, self.config.pixel_range))
+        mean = self.actor(*pixels.chunk(2))
         return {'squared_error': float((mean - actions).square().sum(1).mean()),
                 'log_prob': float(gaussian_log_prob(mean, self.config.std, actions).mean())}
 
@@ -78,10 +77,9 @@ class Agent:
         """Augment images as configured, all alike; None where they stay as they are."""
         return augment(images, self.config, self.generator)
 
-    def pixels(self, images: list[Tensor]) -> list[Tensor]:
-        """Convert images of equal shape to network input, all at once."""
-        joined = torch.cat(images)
-        return list(to_pixels(joined, self.config.pixel_range).split(len(images[0])))
+    def pixels(self, images: list[Tensor]) -> Tensor:
+        """Convert images of equal shape, one after the other, to network input in one go."""
+        return to_pixels(torch.cat(images), self.config.pixel_range)
 
     def autocast(self):
         """Return the context in which networks compute at the configured precision."""

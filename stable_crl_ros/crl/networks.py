@@ -1,9 +1,10 @@
 """Encoder, contrastive critic and Gaussian actor of Stable Contrastive RL."""
 
 from collections.abc import Sequence
+import math
 
 from stable_crl_ros.crl.config import AgentConfig
-from stable_crl_ros.crl.resnet import ResNet34
+from stable_crl_ros.crl.resnet import ResNet34, stacked_conv
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F  # noqa: N812 the name every PyTorch user knows
@@ -37,8 +38,10 @@ class CentredLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise over the last axis."""
-        std, mean = torch.std_mean(x.float(), dim=-1, keepdim=True)
-        return (x - mean) / (std + 1e-6) + self.centre
+        x = x.float()
+        x = x - x.mean(-1, keepdim=True)
+        std = torch.linalg.vector_norm(x, dim=-1, keepdim=True) / math.sqrt(x.shape[-1] - 1)
+        return x / (std + 1e-6) + self.centre
 
 
 class Head(nn.Module):
@@ -128,11 +131,12 @@ class ConvEncoder(nn.Module):
         self.features = inputs * size * size
         self.activation = ACTIVATIONS[config.activation]
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map pixels (B, inputs, H, W) to features (B, `features`)."""
-        x = pixels
+    def forward(self, *images: Tensor) -> Tensor:
+        """Map images of `inputs` channels in all, each (B, C, H, W), to (B, `features`)."""
+        x = None
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = conv(x).permute(0, 2, 3, 1)  # (B, H, W, C), contiguous
+            x = stacked_conv(conv, images) if x is None else conv(x)
+            x = x.permute(0, 2, 3, 1)  # (B, H, W, C), contiguous
             if isinstance(norm, nn.LayerNorm):
                 x = F.layer_norm(x, x.shape[1:], norm.weight.permute(1, 2, 0),
                                  norm.bias.permute(1, 2, 0), norm.eps)
@@ -173,8 +177,7 @@ class Actor(nn.Module):
         :param generator: draws the dropout while training; None while acting.
         :returns: normalised actions, shape (B, action_dim).
         """
-        features = self.encoder(torch.cat([observations, goals], dim=1))
-        return self.head(features, generator).float()
+        return self.head(self.encoder(observations, goals), generator).float()
 
 
 class ContrastiveCritic(nn.Module):

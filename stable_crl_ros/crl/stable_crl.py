@@ -91,19 +91,20 @@ class StableCRL(Agent):
         if self.config.augment_critic:
             images = self.augment(images) or images
         pixels = self.pixels(images)
+        size = len(actions)
+        observations, goals = pixels[:size], pixels[-size:]
 
         # One pass encodes observations and critic goals; the actor reuses what it needs of it.
         with self.autocast():
-            features = self.critic.encoder(torch.cat(pixels[:2]))
-            observed, reached = features.chunk(2)
+            observed, reached = self.critic.encoder(pixels[:2 * size]).chunk(2)
             projected = self.critic.project(observed)
-            goal_features = reached.detach() if shared else self._encode(pixels[2])
-        metrics = self._update_actor(pixels[0], pixels[-1], augmented, actions, projected,
+            goal_features = reached.detach() if shared else self._encode(goals)
+        metrics = self._update_actor(observations, goals, augmented, actions, projected,
                                      goal_features)
         with self.autocast():
             phi = self.critic.represent_actions(projected, actions)
             psi = self.critic.represent_goals(reached)
-        loss = self._td_loss(phi, psi, pixels[1], metrics) if td \
+        loss = self._td_loss(phi, psi, pixels[size:2 * size], metrics) if td \
             else losses.mc_critic_loss(all_logits(phi, psi))
         metrics['critic/loss'] = loss
         self.apply('critic', loss)
@@ -129,7 +130,7 @@ class StableCRL(Agent):
             with torch.no_grad():
                 psi = self.critic.represent_goals(goal_features)
             cloned = mean if augmented is None else self.actor(
-                *self.pixels(augmented), self.generator)
+                *self.pixels(augmented).chunk(2), self.generator)
         q = paired_logits(phi, psi).amin(1)
         log_prob = losses.gaussian_log_prob(cloned, config.std, actions)
         loss = losses.actor_loss(q, log_prob, config.cloning_share, config.entropy_coefficient,
@@ -166,12 +167,11 @@ class StableCRL(Agent):
     def validate(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Measure actions and the critic's ranking of goals on held-out data."""
         metrics = super().validate(batch)
-        observations, goals = self.pixels(self.load_images(batch, ('observations',
-                                                                   'actor_goals')))
+        pixels = self.pixels(self.load_images(batch, ('observations', 'actor_goals')))
         critic = self.critic
-        phi = critic.represent_actions(critic.project(critic.encoder(observations)),
-                                       self.load(batch['actions']))
-        psi = critic.represent_goals(critic.encoder(goals))
+        observed, goals = critic.encoder(pixels).chunk(2)
+        phi = critic.represent_actions(critic.project(observed), self.load(batch['actions']))
+        psi = critic.represent_goals(goals)
         return metrics | to_floats(losses.contrastive_metrics(all_logits(phi, psi)))
 
     def state_dict(self) -> dict:
