@@ -149,6 +149,29 @@ def verify_checkpoint(path: str | Path, action_dim: int = ACTION_DIM,
     return checkpoint.metadata
 
 
+def peek_checkpoint(path: str | Path, action_dim: int = ACTION_DIM) -> dict:
+    """
+    Check what can be checked without reading the weights: milliseconds, whatever the size.
+
+    :param action_dim: numbers in one action.
+    :returns: its metadata.
+    :raises CheckpointError: when it is missing, a directory, cut off, of another kind or version,
+        without a needed key, or for another action.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        with safe_open(path, framework='pt', device='cpu') as file:
+            metadata = _decode(path, file.metadata() or {})
+            actor = {name: file.get_tensor(name) for name in file.keys()  # noqa: SIM118
+                     if name == ACTION_LAYER}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f'{path}: not a whole .safetensors file ({error}); copy or train it again') from error
+    check_fit(path, Checkpoint(actor, metadata, metadata['sha256']), action_dim)
+    return metadata
+
+
 def check_fit(path: str | Path, checkpoint: Checkpoint, action_dim: int = ACTION_DIM,
               image_spec: ImageSpec | None = None) -> None:
     """
