@@ -20,14 +20,12 @@ from stable_crl_ros.nodes.messages import (
     encode_joint_states,
     LABELS,
     MessageError,
-    stamp_ns,
-    to_stamp,
 )
 from stable_crl_ros.robot.arm import ArmState
 from stable_crl_ros.robot.kinematics import forward_kinematics, START
 from stable_crl_ros.robot.poses import pose_from_xyz_quaternion
 from stable_crl_ros.robot.safety import StepFlag
-from std_msgs.msg import Float64MultiArray, Header
+from std_msgs.msg import Float64MultiArray
 
 
 def step(**changes):
@@ -128,11 +126,3 @@ def test_ee_pose_is_the_forward_kinematics_of_the_measured_joints():
     values = decode_ee_pose(over_the_wire(encode_ee_pose(state())))
     np.testing.assert_allclose(pose_from_xyz_quaternion(values), forward_kinematics(START),
                                atol=1e-12)
-
-
-def test_stamps_before_the_epoch_are_numbers_not_errors():
-    header = Header()
-    header.stamp.sec = -5
-    assert stamp_ns(header) == -5_000_000_000
-    now = time.time_ns()
-    assert stamp_ns(Header(stamp=to_stamp(now))) == now

@@ -27,13 +27,13 @@ from stable_crl_ros.nodes.common import (
     value,
     WARN,
 )
+from stable_crl_ros.nodes.conversions import to_nanoseconds
 from stable_crl_ros.nodes.messages import (
     AppliedAction,
     encode_applied_action,
     encode_ee_pose,
     encode_joint_states,
     FRAME,
-    stamp_ns,
 )
 from stable_crl_ros.robot.arm import ArmDriver
 from stable_crl_ros.robot.controller import ArmController, ArmMode, ControlError, Outcome
@@ -157,7 +157,7 @@ class ArmNode(ManagedNode):
             self._publish_mode()
 
     def _execute(self, source: ArmMode, message: TwistStamped, received: int) -> None:
-        stamp = stamp_ns(message.header)
+        stamp = to_nanoseconds(message.header.stamp)
         linear, angular = message.twist.linear, message.twist.angular
         delta = self._period_s * np.array([linear.x, linear.y, linear.z,
                                            angular.x, angular.y, angular.z])

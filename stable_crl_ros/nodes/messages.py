@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 import numpy as np
 from sensor_msgs.msg import JointState
 from stable_crl_ros.actions import ACTION_DIM, ACTION_NAMES
 from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.nodes.conversions import to_nanoseconds, to_stamp
 from stable_crl_ros.robot.arm import ArmState
 from stable_crl_ros.robot.kinematics import (
     finger_position,
@@ -17,7 +17,7 @@ from stable_crl_ros.robot.kinematics import (
     pose_to_xyz_quaternion,
 )
 from stable_crl_ros.robot.safety import StepFlag
-from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension, MultiArrayLayout
+from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout
 
 FRAME = 'base_link'
 FINGERS = ('left_finger', 'right_finger')  # as the vendor's robot description names them
@@ -104,17 +104,6 @@ def _whole_numbers(numbers: np.ndarray) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def stamp_ns(header: Header) -> int:
-    """Return a header's stamp in nanoseconds; also of stamps that rclpy's Time would refuse."""
-    return header.stamp.sec * _NANO + header.stamp.nanosec
-
-
-def to_stamp(nanoseconds: int) -> Time:
-    """Turn nanoseconds of the system clock into a stamp."""
-    sec, nanosec = divmod(nanoseconds, _NANO)
-    return Time(sec=sec, nanosec=nanosec)
-
-
 def encode_joint_states(state: ArmState) -> JointState:
     """Write joint angles (rad) and both finger positions (m) of one reading."""
     finger, unknown = float(finger_position(state.gripper)), [float('nan')] * 2
@@ -141,7 +130,7 @@ def decode_joint_states(message: JointState) -> ArmState:
     values = [np.array(numbers)[order] if len(numbers) == len(index) else np.full(6, np.nan)
               for numbers in (message.position, message.velocity, message.effort)]
     opening = opening_from_finger(message.position[index[FINGERS[0]]])
-    return ArmState(stamp_ns(message.header), *values, float(opening))
+    return ArmState(to_nanoseconds(message.header.stamp), *values, float(opening))
 
 
 def encode_ee_pose(state: ArmState) -> PoseStamped:
