@@ -11,7 +11,7 @@ from stable_crl_ros.sim.world import World, WorldState
 GAIN = 0.6  # of the remaining way per step; more overshoots, as the arm lags its target
 MAX_STEP = 0.025  # m per control step
 FREE_NOISE = 0.04  # m per unit of noise, standard deviation, where nothing is near
-CLOSE_NOISE = 0.015  # m per unit of noise, while handling the object
+CAREFUL_NOISE = 0.015  # m per unit of noise, while handling the object or hovering
 TURN_NOISE = 0.04  # rad per unit of noise
 
 
@@ -37,12 +37,12 @@ class Demonstrator(ABC):
     def act(self, world: World) -> np.ndarray:
         """Return the action (7,) within Bridge's box: m, rad, gripper 0..1."""
         pose = world.ee_pose
-        move, gripper, close = self._plan(world, pose[:3, 3])
+        move, gripper, careful = self._plan(world, pose[:3, 3])
         length = float(np.linalg.norm(move))
         move = move * min(1.0, MAX_STEP / max(length, 1e-9))
         turn = 0.5 * rotation_vector(DOWN @ pose[:3, :3].T)
         action = np.concatenate([move, turn, [gripper]])
-        spread = CLOSE_NOISE if close else FREE_NOISE
+        spread = CAREFUL_NOISE if careful else FREE_NOISE
         action += self._noise * self._rng.normal(size=7) * (
             *[spread] * 3, *[TURN_NOISE] * 3, 0.1)
         return np.clip(action, BRIDGE_LOW, BRIDGE_HIGH)
@@ -53,11 +53,13 @@ class Demonstrator(ABC):
         Decide the next move.
 
         :param tool: (3,) m, the tool point.
-        :returns: move (3,) m; gripper opening; whether the object is at hand.
+        :returns: move (3,) m; gripper opening; whether it takes care: at the object, and at
+            home, so that episodes end like goal pictures.
         """
 
     def _go_home(self, tool: np.ndarray) -> tuple[np.ndarray, float, bool]:
-        return GAIN * (self._retreat - tool), 1.0, False
+        way = self._retreat - tool
+        return GAIN * way, 1.0, bool(np.linalg.norm(way) < 0.03)
 
     @staticmethod
     def _descend(
@@ -99,8 +101,8 @@ class DrawerDemonstrator(Demonstrator):
         if inside:
             pull = 0.4 * remaining + 0.003 * np.sign(remaining)
             return np.array([-np.clip(pull, -0.02, 0.02), *GAIN * offset[1:]]), 0.0, True
-        move, close = self._descend(tool, hook[:2], self.HOOK_Z, self.ABOVE_Z)
-        return move, 0.0, close
+        move, careful = self._descend(tool, hook[:2], self.HOOK_Z, self.ABOVE_Z)
+        return move, 0.0, careful
 
     def _leave(
         self, tool: np.ndarray, offset: np.ndarray, near: bool,
@@ -135,8 +137,8 @@ class PushDemonstrator(Demonstrator):
         place = block - self.BEHIND * ahead
         if beside and np.linalg.norm(place - tool[:2]) > 0.02:
             return np.array([0.0, 0.0, MAX_STEP]), 0.0, True
-        move, close = self._descend(tool, place, self.PUSH_Z, self.ABOVE_Z)
-        return move, 0.0, close
+        move, careful = self._descend(tool, place, self.PUSH_Z, self.ABOVE_Z)
+        return move, 0.0, careful
 
     def _leave(
         self, tool: np.ndarray, offset: np.ndarray, beside: bool,
@@ -166,9 +168,9 @@ class PlaceDemonstrator(Demonstrator):
             return self._leave(tool, around)
         if held:
             return self._carry(tool, way, remaining)
-        move, close = self._descend(tool, block[:2], self.GRASP_Z, self.ABOVE_Z)
+        move, careful = self._descend(tool, block[:2], self.GRASP_Z, self.ABOVE_Z)
         grasp = around and tool[2] < self.GRASP_Z + 0.008
-        return move, 0.0 if grasp else 1.0, close
+        return move, 0.0 if grasp else 1.0, careful
 
     def _carry(
         self, tool: np.ndarray, way: np.ndarray, remaining: float,

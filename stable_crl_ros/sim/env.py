@@ -111,7 +111,7 @@ class WidowXEnv(gymnasium.Env):
     def _observe(self) -> dict[str, np.ndarray]:
         pose = self.world.ee_pose
         state = [*pose[:3, 3], *rpy_from(pose[:3, :3] @ DOWN.T), self.world.arm_state().gripper]
-        return {'image': self.world.render(), 'goal_image': self._goal_image,
+        return {'image': self.world.render(), 'goal_image': self._goal_image.copy(),
                 'state': np.array(state, np.float32)}
 
     def _info(self, step: Step) -> dict[str, Any]:

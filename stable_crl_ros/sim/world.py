@@ -53,6 +53,8 @@ class WorldState:
                              f'coordinates, got {len(self.joints)} and {len(self.block)}')
         if not all(math.isfinite(value) for value in numbers):
             raise WorldError(f'a world state holds a number that is not finite: {self}')
+        if not 0.0 <= self.gripper <= 1.0:
+            raise WorldError(f'gripper opening {self.gripper} is outside 0 (closed) to 1 (open)')
         if not 0.0 <= self.drawer <= DRAWER_TRAVEL:
             raise WorldError(f'drawer opening {self.drawer} m is outside 0 to {DRAWER_TRAVEL}')
 
