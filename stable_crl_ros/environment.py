@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 import tempfile
 
-from stable_crl_ros.bringup import share
+from stable_crl_ros.graph import share
 
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 

@@ -9,15 +9,9 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from stable_crl_ros.bringup import (
-    check_namespace,
-    Graph,
-    GRAPHS,
-    NodeSpec,
-    PACKAGE,
-    parse_arguments,
-)
+from stable_crl_ros.bringup import GRAPHS
 from stable_crl_ros.environment import ros_environment, StackLock
+from stable_crl_ros.graph import Graph, NodeSpec, PACKAGE, parse_arguments
 import yaml
 
 _locks: list[StackLock] = []  # held until this launch process ends
@@ -40,10 +34,10 @@ def describe(name: str) -> LaunchDescription:
 
 def _start(context, graph: Graph) -> list:
     _refuse_unknown(graph, sys.argv)
-    values = {argument.name: LaunchConfiguration(argument.name).perform(context)
-              for argument in graph.arguments}
-    specs = graph.specs(values)
-    namespace = check_namespace(values['namespace'])
+    values = graph.complete({
+        argument.name: LaunchConfiguration(argument.name).perform(context)
+        for argument in graph.arguments})
+    specs, namespace = graph.specs(values), values['namespace']
     _locks.append(StackLock(namespace, dict(os.environ)))
     return [_terminal_hint(spec, namespace) if spec.terminal
             else _node(spec, namespace, values['log_level']) for spec in specs]

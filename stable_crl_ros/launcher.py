@@ -13,8 +13,8 @@ import tempfile
 import threading
 import time
 
-from stable_crl_ros.bringup import check_namespace, NodeSpec
 from stable_crl_ros.environment import LaunchError, ros_environment, StackLock
+from stable_crl_ros.graph import check_namespace, NodeSpec
 import yaml
 
 INTERRUPT_GRACE_S = 3.0  # from the interrupt to the request to terminate

@@ -1,0 +1,58 @@
+"""`stable-crl`: one command for everything; the work is done by the modules it calls."""
+
+import argparse
+from collections.abc import Sequence
+import sys
+
+from stable_crl_ros import __version__, cli_data, cli_learning, cli_robot
+
+REFUSED = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run one command.
+
+    :param arguments: words after `stable-crl`; None for the process's own.
+    :returns: exit status: 0 done, 1 the command's answer is no, 2 refused.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words[:1] == ['demo']:
+            from stable_crl_ros.nodes.demo import main as demo
+            return demo(words[1:])
+        chosen = make_parser().parse_args(words)
+        return chosen.run(chosen) or 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `stable-crl ... | head`
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        print(f'stable-crl: {error}', file=sys.stderr)
+        return REFUSED
+
+
+def is_refusal(error: Exception) -> bool:
+    """Tell a refusal of ours, or of the operating system, from a bug."""
+    return isinstance(error, OSError) or type(error).__module__.startswith('stable_crl_ros.')
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe every command."""
+    parser = argparse.ArgumentParser(
+        prog='stable-crl', description='Show a WidowX robot a photograph of what you want.')
+    parser.add_argument('--version', action='version', version=__version__)
+    commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    commands.add_parser('demo', add_help=False,
+                        help='the whole loop on the simulated robot (`demo --help`)')
+    for module in (cli_robot, cli_data, cli_learning):
+        module.add_commands(commands)
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The commands of `stable-crl` around recorded data: collect, episodes, import-bridge."""
+
+import argparse
+from pathlib import Path
+
+VERBS = ('list', 'info', 'verify', 'recover', 'strip', 'video')
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add collect, episodes and import-bridge."""
+    _add_collect(commands)
+    _add_episodes(commands)
+    text = 'import BridgeData recordings (folders with an episode.npz) into a dataset'
+    bridge = commands.add_parser('import-bridge', help=text, description=text)
+    bridge.add_argument('source', help='folder that holds episode_000, episode_001, ...')
+    bridge.add_argument('dataset', help='dataset to add to; made when it is not there')
+    bridge.set_defaults(run=_import_bridge)
+
+
+def _add_collect(commands) -> None:
+    text = 'record scripted demonstrations in the simulator'
+    collect = commands.add_parser('collect', help=text, description=text)
+    collect.add_argument('dataset', help='dataset to add to; made when it is not there')
+    collect.add_argument('episodes', nargs='+', metavar='TASK=COUNT', type=_task_count,
+                         help='such as open_drawer=500 close_drawer=500')
+    collect.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
+    collect.add_argument('--workers', type=int, default=2, metavar='N',
+                         help='processes (default: %(default)s)')
+    collect.add_argument('--noise', type=float, nargs='+', default=(0.1, 0.25, 0.4), metavar='S',
+                         help='action noise; each episode draws one of these strengths, in parts '
+                              'of the largest action (default: 0.1 0.25 0.4)')
+    collect.add_argument('--image-size', type=int, default=48, metavar='PIXELS',
+                         help="stored height and width; 0 keeps the camera's (default: "
+                              '%(default)s)')
+    collect.set_defaults(run=_collect)
+
+
+def _task_count(word: str) -> tuple[str, int]:
+    task, _, count = word.partition('=')
+    if not count.isdigit():
+        raise argparse.ArgumentTypeError(f'{word!r} is not of the form TASK=COUNT')
+    return task, int(count)
+
+
+def _collect(chosen) -> None:
+    from stable_crl_ros.images import ImageSpec
+    from stable_crl_ros.sim.collect import collect
+    from tqdm import tqdm
+    size = chosen.image_size
+    successes = 0
+    with tqdm(total=sum(count for _, count in chosen.episodes), unit='episode') as bar:
+        def progress(done: int, succeeded: int) -> None:
+            nonlocal successes
+            successes += succeeded
+            bar.update(done)
+            bar.set_postfix(successes=successes)
+        collect(chosen.dataset, dict(chosen.episodes), chosen.seed, chosen.workers, chosen.noise,
+                ImageSpec(size, size) if size else None, progress)
+        done = bar.n
+    print(f'recorded {done} episodes, {successes} successful, in {chosen.dataset}')
+
+
+def _add_episodes(commands) -> None:
+    text = 'look at recorded episodes'
+    episodes = commands.add_parser('episodes', help=text, description=f'{text}.', epilog=(
+        'list: a table. info: all that is known of one episode. verify: check against '
+        'checksums. recover: seal what a crash cut off. strip: a picture, observations beside '
+        'the goal. video: an mp4.'))
+    episodes.add_argument('verb', choices=VERBS)
+    episodes.add_argument('path', help='a dataset, or one of its episodes')
+    episodes.add_argument('--episode', type=int, metavar='N',
+                          help='number of the episode; the last one when left out')
+    episodes.add_argument('--camera', metavar='NAME', help='needed when there are several')
+    episodes.add_argument('--out', metavar='FILE', help='.png of the strip, .mp4 of the video '
+                          '(default: episode_N.png or .mp4 here)')
+    episodes.set_defaults(run=_episodes)
+
+
+def _episodes(chosen) -> int:
+    from stable_crl_ros.data import inspect
+    if chosen.verb == 'list':
+        print(inspect.list_episodes(chosen.path))
+        return 0
+    if chosen.verb == 'verify':
+        return _verify(inspect, chosen.path)
+    if chosen.verb == 'recover':
+        return _recover(chosen.path)
+    episode = _find_episode(chosen.path, chosen.episode)
+    if chosen.verb == 'info':
+        print(inspect.describe_episode(episode.path))
+        return 0
+    suffix, write = {'strip': ('.png', inspect.write_strip),
+                     'video': ('.mp4', inspect.write_video)}[chosen.verb]
+    out = chosen.out or f'episode_{episode.id}{suffix}'
+    write(episode, out, chosen.camera)
+    print(f'wrote {out}')
+    return 0
+
+
+def _is_episode(path: str) -> bool:
+    return Path(path).suffix == '.zarr'
+
+
+def _find_episode(path: str, number: int | None):
+    from stable_crl_ros.data.dataset import Dataset, DatasetError
+    from stable_crl_ros.data.episode import read_episode
+    if _is_episode(path):
+        return read_episode(path)
+    dataset = Dataset(path)
+    if not dataset.ids:
+        raise DatasetError(f'{path} holds no sealed episode yet')
+    return dataset[dataset.ids[-1] if number is None else number]
+
+
+def _verify(inspect, path: str) -> int:
+    problems = (inspect.verify_episode if _is_episode(path) else inspect.verify_dataset)(path)
+    print('\n'.join(problems) or f'{path}: all is well')
+    return 1 if problems else 0
+
+
+def _recover(path: str) -> int:
+    from stable_crl_ros.data.dataset import Dataset
+    found = Dataset(path).recover()
+    print('\n'.join(item.message for item in found) or f'{path}: nothing was cut off')
+    return 0
+
+
+def _import_bridge(chosen) -> None:
+    from stable_crl_ros.data.bridge import import_bridge
+    numbers = import_bridge(chosen.source, chosen.dataset)
+    print(f'imported {len(numbers)} episodes into {chosen.dataset}')

@@ -1,0 +1,93 @@
+"""The commands of `stable-crl` around learning: train, evaluate, checkpoint."""
+
+import argparse
+import json
+from pathlib import Path
+
+SHIPPED_CHECKPOINT = Path(__file__).parent / 'assets' / 'policy.safetensors'
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add train, evaluate and checkpoint."""
+    _add_evaluate(commands)
+    text = 'check a checkpoint and show what it was trained on'
+    checkpoint = commands.add_parser('checkpoint', help=text, description=text)
+    checkpoint.add_argument('path', nargs='?', default=str(SHIPPED_CHECKPOINT),
+                            help='.safetensors file; the shipped one when left out')
+    checkpoint.set_defaults(run=_checkpoint)
+
+
+def _checkpoint(chosen) -> None:
+    from stable_crl_ros.checkpoint import verify_checkpoint
+    for name, value in verify_checkpoint(chosen.path).items():
+        print(f'{name}: {json.dumps(value) if isinstance(value, (dict, list)) else value}')
+
+
+def _add_evaluate(commands) -> None:
+    text = 'score checkpoints: in the simulator, or against recorded actions'
+    evaluate = commands.add_parser('evaluate', help=text, description=(
+        f'{text}. In the simulator every episode has a random start and a random goal, shown to '
+        'the policy as an image only.'))
+    evaluate.add_argument('policies', nargs='*', metavar='POLICY',
+                          help='.safetensors files, or the controls "none" and "constant" '
+                               '(default: the shipped checkpoint)')
+    evaluate.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N (default: cpu)')
+    evaluate.add_argument('--json', metavar='FILE', help='write every trial there too')
+    closed = evaluate.add_argument_group('in the simulator')
+    closed.add_argument('--task', action='append', metavar='NAME',
+                        help='may be repeated (default: open_drawer and close_drawer)')
+    closed.add_argument('--episodes', type=int, default=100, metavar='N',
+                        help='trials per policy and task (default: %(default)s)')
+    closed.add_argument('--seed', type=int, default=0, help='of starts and goals (default: 0)')
+    closed.add_argument('--workers', type=int, default=2, metavar='N',
+                        help='processes (default: %(default)s)')
+    opened = evaluate.add_argument_group('against recorded actions')
+    opened.add_argument('--open-loop', metavar='DATASET', help='compare with this dataset')
+    opened.add_argument('--held-out', type=int, nargs='+', metavar='N',
+                        help='episodes to score; the others give the baselines')
+    opened.add_argument('--camera', metavar='NAME', help='needed when there are several')
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _evaluate(chosen) -> None:
+    policies = chosen.policies or [str(SHIPPED_CHECKPOINT)]
+    score = _open_loop if chosen.open_loop else _closed_loop
+    scores = score(chosen, policies)
+    if chosen.json:
+        Path(chosen.json).write_text(json.dumps(scores, indent=1))
+
+
+def _closed_loop(chosen, policies: list[str]) -> list[dict]:
+    from stable_crl_ros.evaluation import closed_loop_table, evaluate
+    from tqdm import tqdm
+    tasks = chosen.task or ['open_drawer', 'close_drawer']
+    scores = []
+    with tqdm(total=chosen.episodes * len(policies) * len(tasks), unit='episode') as bar:
+        for policy in policies:
+            for task in tasks:
+                scores.append(evaluate(policy, task, chosen.episodes, chosen.seed, chosen.workers,
+                                       device=chosen.device, progress=bar.update))
+    print(closed_loop_table(scores))
+    return [score.to_dict() for score in scores]
+
+
+def _open_loop(chosen, policies: list[str]) -> list[dict]:
+    from dataclasses import asdict
+
+    import numpy as np
+    from stable_crl_ros.data.dataset import Dataset
+    from stable_crl_ros.evaluation import evaluate_open_loop, EvaluationError, open_loop_table
+    dataset = Dataset(chosen.open_loop)
+    held_out = set(chosen.held_out or ())
+    others = [number for number in dataset.ids if number not in held_out]
+    if not held_out or not others:
+        raise EvaluationError('--open-loop needs --held-out with some, not all, of the episodes '
+                              f'{dataset.ids}')
+    actions = np.concatenate([dataset[number]['action'] for number in others])
+    scores = []
+    for policy in policies:
+        rows = evaluate_open_loop(policy, [dataset[number] for number in sorted(held_out)],
+                                  actions, chosen.camera)
+        scores += rows if not scores else rows[:1]  # the baselines once
+    print(open_loop_table(scores))
+    return [asdict(score) for score in scores]

@@ -1,0 +1,137 @@
+"""The commands of `stable-crl` around the running robot: stacks, goals, services, parameters."""
+
+import argparse
+import os
+from pathlib import Path
+
+from stable_crl_ros.bringup import GRAPHS, parse_arguments
+from stable_crl_ros.goals import DEFAULT_DIRECTORY, GoalStore
+
+NODE_HELP = 'such as policy; in the namespace unless it starts with "/"'
+TRANSITIONS = ('configure', 'activate', 'deactivate', 'cleanup')
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add launch, goals, call, param and lifecycle."""
+    _add_launch(commands)
+    _add_goals(commands)
+    call = _add_client(commands, 'call', _call, 'call a service, such as arm/stop')
+    call.add_argument('service', help='such as goal/capture or episode_logger/stop')
+    call.add_argument('data', nargs='?', choices=('true', 'false'),
+                      help='for services that ask yes or no')
+    _add_param(commands)
+    lifecycle = _add_client(commands, 'lifecycle', _lifecycle, 'show or change a managed node')
+    lifecycle.add_argument('node', help='arm or policy')
+    lifecycle.add_argument('transition', nargs='?', choices=TRANSITIONS,
+                           help='leave it out to see the state')
+
+
+def _add_launch(commands) -> None:
+    launch = commands.add_parser(
+        'launch', help='start a stack: ' + ', '.join(GRAPHS),
+        description='Start a stack and watch over it until Ctrl-C.',
+        epilog='\n\n'.join(graph.help() for graph in GRAPHS.values()),
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    launch.add_argument('graph', choices=GRAPHS)
+    launch.add_argument('arguments', nargs='*', metavar='name:=value')
+    launch.add_argument('--show-args', action='store_true', help="list the stack's arguments")
+    launch.set_defaults(run=_launch)
+
+
+def _launch(chosen) -> int:
+    graph = GRAPHS[chosen.graph]
+    if chosen.show_args:
+        print(graph.help())
+        return 0
+    from stable_crl_ros.launcher import Launcher, run
+    values = graph.complete(parse_arguments(graph, chosen.arguments))
+    return run(Launcher(graph.specs(values), values['namespace'], log_level=values['log_level']))
+
+
+def _add_goals(commands) -> None:
+    goals = commands.add_parser(
+        'goals', help='list the goal images, or save a picture as one',
+        description='List the goal images there are. To photograph a new one with the running '
+                    'camera: stable-crl param set goal goal_name NAME; '
+                    'stable-crl call goal/capture.')
+    goals.add_argument('--directory', default=DEFAULT_DIRECTORY, metavar='FOLDER',
+                       help='where goals are saved (default: %(default)s)')
+    goals.add_argument('--add', nargs=2, metavar=('NAME', 'PICTURE'),
+                       help='save an 8 bit RGB picture as a goal')
+    goals.set_defaults(run=_goals)
+
+
+def _goals(chosen) -> None:
+    store = GoalStore(chosen.directory)
+    if chosen.add:
+        from stable_crl_ros.images import read_image
+        name, picture = chosen.add
+        goal = store.save(name, read_image(picture), {'source': str(Path(picture).absolute())})
+        print(f'saved {goal.name}: {goal.path}')
+        return
+    for name in store.names():
+        print(f'{name:24} {store.find(name)}')
+
+
+def _add_client(commands, name: str, run, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument('--namespace', default='widowx', metavar='NAME',
+                        help='of the stack (default: %(default)s)')
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _client(chosen):
+    from stable_crl_ros.environment import ros_environment
+    os.environ.update(ros_environment())
+    from stable_crl_ros.nodes.client import Client
+    return Client(chosen.namespace)
+
+
+def _answer(done: bool, message: str) -> int:
+    print(f'{"done" if done else "refused"}{": " + message if message else ""}')
+    return 0 if done else 1
+
+
+def _call(chosen) -> int:
+    data = None if chosen.data is None else chosen.data == 'true'
+    with _client(chosen) as client:
+        return _answer(*client.call(chosen.service, data))
+
+
+def _add_param(commands) -> None:
+    text = 'show or set parameters of a running node'
+    parser = commands.add_parser('param', help=text, description=text)
+    verbs = parser.add_subparsers(metavar='VERB', required=True)
+    for verb, run, words in (('set', _param_set, ('parameter', 'value')),
+                             ('get', _param_get, ('parameter',)), ('list', _param_list, ())):
+        sub = _add_client(verbs, verb, run, f'{verb} parameters')
+        for word in ('node', *words):
+            sub.add_argument(word, help=NODE_HELP if word == 'node' else None)
+
+
+def _param_set(chosen) -> int:
+    with _client(chosen) as client:
+        return _answer(*client.set_parameter(chosen.node, chosen.parameter, chosen.value))
+
+
+def _param_get(chosen) -> None:
+    with _client(chosen) as client:
+        print(client.get_parameter(chosen.node, chosen.parameter))
+
+
+def _param_list(chosen) -> None:
+    with _client(chosen) as client:
+        for name in client.list_parameters(chosen.node):
+            print(f'{name}: {client.get_parameter(chosen.node, name)}')
+
+
+def _lifecycle(chosen) -> int:
+    with _client(chosen) as client:
+        if chosen.transition is None:
+            print(client.state(chosen.node))
+            return 0
+        done = client.transition(chosen.node, chosen.transition)
+        state = client.state(chosen.node)
+        return _answer(done, f'{chosen.node} is {state}' +
+                       ('' if done else "; the node's log says why"))
