@@ -1,0 +1,166 @@
+"""The node graphs: what an argument may be, what it does, and that all they name exists."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stable_crl_ros.bringup import BringupError, GRAPHS, parse_arguments
+from stable_crl_ros.graph import check_namespace, share
+from stable_crl_ros.images import write_image
+import yaml
+
+
+@pytest.fixture
+def goals(tmp_path):
+    """Give a goal directory with one goal, drawer_open."""
+    folder = tmp_path / 'goals'
+    folder.mkdir()
+    write_image(folder / 'drawer_open.png', np.full((48, 64, 3), 90, np.uint8))
+    return folder
+
+
+def specs(graph, **values):
+    return {spec.executable: spec for spec in GRAPHS[graph].specs(values)}
+
+
+def policy_specs(goals, **values):
+    return specs('policy', goal='drawer_open.png', goal_directory=str(goals), **values)
+
+
+def test_simulator_plays_arm_and_camera_in_one_process(goals):
+    graph = policy_specs(goals, robot='sim', seed='7', sim_task='close_drawer')
+    assert list(graph) == ['sim', 'goal', 'policy', 'lifecycle_manager']
+    assert graph['sim'].parameters['sim'] == {'task': 'close_drawer', 'seed': 7}
+    assert graph['sim'].parameters['arm']['driver'] == 'sim'
+
+
+def test_other_robots_get_an_arm_and_a_camera_process(goals):
+    graph = policy_specs(goals, robot='mock', camera_source='frames')
+    assert list(graph) == ['arm', 'camera', 'goal', 'policy', 'lifecycle_manager']
+    assert graph['arm'].parameters['arm']['driver'] == 'mock'
+    assert graph['camera'].parameters['camera'] == {'source': 'frames'}
+
+
+def test_one_control_rate_reaches_policy_and_arm(goals):
+    graph = policy_specs(goals, control_rate='4')
+    assert graph['policy'].parameters['policy']['control_rate'] == 4.0
+    assert graph['sim'].parameters['arm']['control_rate'] == 4.0
+
+
+@pytest.mark.parametrize(('robot', 'autostart', 'acts'), [
+    ('sim', 'auto', True), ('mock', 'auto', True), ('dynamixel', 'auto', False),
+    ('xs_sdk', 'auto', False), ('sim', 'false', False), ('dynamixel', 'true', True)])
+def test_real_robots_never_act_by_themselves_unless_told(robot, autostart, acts):
+    manager = specs('hardware', robot=robot, autostart=autostart)['lifecycle_manager']
+    assert manager.parameters['lifecycle_manager'] == {'managed_nodes': ['arm'],
+                                                       'autostart': acts}
+
+
+def test_recording_is_added_on_request(goals, tmp_path):
+    assert 'episode_logger' not in policy_specs(goals)
+    logger = policy_specs(goals, record='True', dataset_path=str(tmp_path / 'd'), task='t')
+    assert logger['episode_logger'].parameters['episode_logger'] == {
+        'dataset_path': str(tmp_path / 'd'), 'task': 't', 'operator': '', 'notes': '',
+        'record_on_start': True}
+
+
+def test_only_camera_and_logger_are_started_again_and_only_teleop_gets_the_keyboard(goals):
+    every = [spec for graph in (policy_specs(goals, robot='mock', record='true'),
+                                specs('collect', robot='mock'), specs('hardware'))
+             for spec in graph.values()]
+    assert {s.executable for s in every if s.respawn} == {'camera', 'episode_logger'}
+    assert {s.executable for s in every if s.terminal} == {'teleop'}
+    assert {s.executable for s in every if s.once} == {'lifecycle_manager'}
+
+
+def test_everything_a_graph_names_exists(goals):
+    shipped = {path.stem for path in share('config').glob('*.yaml')}
+    every = [spec for graph in (policy_specs(goals, robot='mock', record='true'),
+                                policy_specs(goals), specs('collect'), specs('hardware'))
+             for spec in graph.values()]
+    nodes = {node for spec in every for node in spec.parameters}
+    for spec in every:
+        assert importlib.util.find_spec(f'stable_crl_ros.nodes.{spec.executable}')
+    assert shipped <= nodes, f'no graph uses {shipped - nodes}'
+
+
+@pytest.mark.parametrize('path', sorted(share('config').glob('*.yaml')), ids=lambda p: p.name)
+def test_configuration_is_valid_in_every_namespace(path):
+    assert list(yaml.safe_load(path.read_text())) == [f'/**/{path.stem}']
+
+
+def test_overrides_are_a_parameter_file_for_any_namespace(goals):
+    overrides = policy_specs(goals)['sim'].overrides()
+    assert overrides['/**/arm']['ros__parameters']['driver'] == 'sim'
+    assert '/**/camera' not in overrides  # nothing to override
+
+
+def test_missing_goal_is_refused_with_those_that_exist(goals):
+    for values in ({}, {'goal': 'drawer_opn.png'}):
+        with pytest.raises(BringupError, match='drawer_open'):
+            specs('policy', goal_directory=str(goals), **values)
+
+
+def test_unreadable_goal_is_refused(goals):
+    (goals / 'broken.png').write_bytes(b'no picture')
+    with pytest.raises(BringupError, match='broken.png'):
+        specs('policy', goal='broken', goal_directory=str(goals))
+
+
+def test_missing_checkpoint_is_refused(goals):
+    with pytest.raises(BringupError, match='no_such.safetensors'):
+        policy_specs(goals, checkpoint='no_such.safetensors')
+
+
+def test_unknown_argument_is_refused_with_the_known_ones():
+    with pytest.raises(BringupError, match=r"goa.*goal, robot, checkpoint"):
+        parse_arguments(GRAPHS['policy'], ['goa:=x'])
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    (['goal'], 'name:=value'), (['goal=x'], 'name:=value'),
+    (['goal:=a', 'goal:=b'], 'twice'), (['robot:=pr2'], 'sim, mock, dynamixel, xs_sdk'),
+    (['control_rate:=fast'], 'finite number'), (['control_rate:=inf'], 'finite number'),
+    (['seed:=1.5'], 'whole number'), (['namespace:=a b'], 'namespace'),
+    (['namespace:=1st'], 'namespace')])
+def test_wrong_argument_is_refused(words, message):
+    with pytest.raises(BringupError, match=message):
+        parse_arguments(GRAPHS['policy'], words)
+
+
+def test_simulator_refuses_another_camera():
+    with pytest.raises(BringupError, match='camera_source'):
+        specs('hardware', robot='sim', camera_source='/dev/video0')
+
+
+def test_argument_values_may_hold_the_separator():
+    assert parse_arguments(GRAPHS['policy'], ['notes:=a:=b']) == {'notes': 'a:=b'}
+
+
+def test_namespace_loses_its_slashes():
+    assert [check_namespace(n) for n in ('/widowx', 'left/arm/', '')] == [
+        'widowx', 'left/arm', '']
+
+
+@pytest.mark.parametrize('graph', GRAPHS.values(), ids=lambda graph: graph.name)
+def test_help_names_every_argument_with_its_default(graph):
+    text = graph.help()
+    for argument in graph.arguments:
+        assert f'{argument.name}:={argument.default}' in text
+        assert argument.description in text
+
+
+def test_files_are_found_where_the_package_is_installed(tmp_path):
+    """A copy under lib/ finds share/ beside it, as pip and colcon lay them out."""
+    import subprocess
+    import sys
+    site = tmp_path / 'lib' / 'python3' / 'site-packages' / 'stable_crl_ros'
+    site.mkdir(parents=True)
+    for name in ('__init__.py', 'graph.py'):
+        (site / name).write_text((Path(__file__).parents[1] / 'stable_crl_ros' / name).read_text())
+    (tmp_path / 'share' / 'stable_crl_ros' / 'config').mkdir(parents=True)
+    program = 'from stable_crl_ros.graph import share; print(share("config"))'
+    done = subprocess.run([sys.executable, '-c', program], cwd=site.parent, text=True,
+                          capture_output=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / 'share' / 'stable_crl_ros' / 'config')
