@@ -120,15 +120,10 @@ def run_trial(env, start_actor: Callable, task: str, seed: int,
     :param seed: of start and goal.
     :param steps: length of the episode, control steps; None takes the task's own.
     """
-    observation, info = env.reset(seed=seed)
-    act = start_actor(observation['goal_image'])
-    start_error = error = best = info['error']
-    steps = steps or env.task.max_steps
-    for _ in range(steps):
-        observation, _, _, _, info = env.step(act(observation['image']))
-        error = info['error']
-        best = min(best, error)
-    return Trial(task, seed, float(error), float(best), float(start_error), steps)
+    from stable_crl_ros.sim.rollout import run_episode
+    errors = run_episode(env, start_actor, seed, steps=steps).errors
+    return Trial(task, seed, float(errors[-1]), float(errors[1:].min()), float(errors[0]),
+                 len(errors) - 1)
 
 
 def _run_share(policy: str, task: str, seeds: list[int], steps: int | None,
