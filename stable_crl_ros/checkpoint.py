@@ -97,6 +97,7 @@ def replace_atomically(path: Path, write) -> None:
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         write(temporary)
+        temporary.chmod(0o644)  # safetensors makes its files private
         with open(temporary, 'rb') as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

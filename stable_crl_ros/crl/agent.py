@@ -17,8 +17,9 @@ class Agent:
     """
     Learner of one actor; a subclass adds its losses in `update`.
 
-    A batch maps names to arrays: `observations`, `next_observations`, `actor_goals` are uint8
-    images (B, H, W, 3); `actions` are normalised, float32 (B, action_dim).
+    A batch maps names to arrays: `observations`, `next_observations`, `actor_goals` and
+    `critic_goals` are uint8 images (B, H, W, 3); `actions` are normalised, float32
+    (B, action_dim).
 
     :param config: every setting, an `AgentConfig` of the subclass's kind.
     :param device: such as 'cpu' or 'cuda'.

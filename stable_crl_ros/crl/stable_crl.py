@@ -57,8 +57,8 @@ class StableCRL(Agent):
     """
     Critic f(s, a, g) = phi(s, a) . psi(g) and the actor that climbs it; see `Agent` for batches.
 
-    The temporal-difference critic takes the next observations as its goals; the Monte-Carlo
-    critic takes `critic_goals` of the batch, or the actor's goals where there are none.
+    The temporal-difference critic takes the next observations as its goals, the Monte-Carlo
+    critic takes `critic_goals` of the batch; goals that are the same array are encoded once.
     """
 
     def __init__(self, config: StableCRLConfig, action_dim: int = ACTION_DIM,
@@ -80,11 +80,10 @@ class StableCRL(Agent):
         :param detailed: also score all goals of the batch against each other.
         """
         td = self.config.critic_loss == 'td'
-        critic_goals = 'next_observations' if td else (
-            'critic_goals' if 'critic_goals' in batch else 'actor_goals')
-        shared = critic_goals == 'actor_goals'
-        images = self.load_images(batch, ('observations', critic_goals) + (
-            () if shared else ('actor_goals',)))
+        critic_goals = 'next_observations' if td else 'critic_goals'
+        shared = batch[critic_goals] is batch['actor_goals']
+        names = ('observations', critic_goals) + (() if shared else ('actor_goals',))
+        images = self.load_images(batch, names)
         actions = self.load(batch['actions'])
         augmented = self.augment([images[0], images[-1]]) if not self.config.augment_critic \
             else None

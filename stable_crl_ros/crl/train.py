@@ -1,0 +1,294 @@
+"""Train an agent from recorded datasets: data, agent, loop, log, checkpoint, resume."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+import json
+import math
+import os
+from pathlib import Path
+import shutil
+import signal
+import threading
+import time
+
+import numpy as np
+from stable_crl_ros.actions import ActionScale, BRIDGE_HIGH, BRIDGE_LOW
+from stable_crl_ros.checkpoint import replace_atomically, save_checkpoint
+from stable_crl_ros.crl.config import AgentConfig, ConfigError
+from stable_crl_ros.crl.presets import make_agent, make_config
+from stable_crl_ros.crl.run_log import RunLog
+from stable_crl_ros.data.cache import build_cache, TrainingCache
+from stable_crl_ros.data.sampling import BatchSampler
+import torch
+from tqdm import tqdm
+
+STATE_FILE = 'trainer_state.pt'
+LATEST = 'latest.safetensors'
+# A dimension that hardly moves must not be blown up: 1 % of half of Bridge's box.
+SMALLEST_STD = 0.005 * (np.asarray(BRIDGE_HIGH) - np.asarray(BRIDGE_LOW))
+
+
+class TrainError(RuntimeError):
+    """A training run that cannot start, or must not go on."""
+
+
+def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str = 'laptop',
+          overrides: Mapping | None = None, steps: int | None = None, seed: int = 0,
+          resume: bool = False, device: str = 'auto', threads: int | None = None,
+          camera: str | None = None, validation_episodes: Sequence | None = None,
+          validation_fraction: float = 0.05, log_every: int = 100, save_every: int = 1000,
+          keep_last: int = 3, cache_dir: str | Path | None = None,
+          progress: bool = True) -> Path:
+    """
+    Train until `steps`, logging and saving on the way.
+
+    The run's folder holds `step_001000.safetensors` and so on, `latest.safetensors`,
+    `trainer_state.pt` (what resuming needs), `metrics.csv` and `tensorboard/`. Ctrl-C saves
+    before it ends.
+
+    :param preset: a name of `presets.PRESETS`.
+    :param overrides: settings of the preset to change, values or strings by name.
+    :param steps: gradient steps in all; the preset's when None.
+    :param resume: continue the run in `out_dir`, on one CPU bit for bit as if never stopped.
+    :param device: 'cpu', 'cuda', or 'auto' for a GPU where there is one.
+    :param threads: of torch on the CPU; torch's own choice when None.
+    :param camera: which one's images; may be left out when there is one.
+    :param validation_episodes: episode numbers held out for validation.
+    :param validation_fraction: of the episodes held out where none are named, drawn with `seed`.
+    :param keep_last: checkpoints kept besides `latest`.
+    :param cache_dir: where the flat copy of the images goes; beside the data when None.
+    :returns: path of `latest.safetensors`.
+    :raises TrainError: for a folder in use, a resume that does not fit, a loss that is not
+        finite; and what config, data and checkpoint raise.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    algorithm, config = make_config(preset, overrides)
+    steps = steps if steps is not None else config.steps
+    out_dir = _prepare_folder(Path(out_dir), resume)
+    cache = _show_build(dataset_paths, config, camera, cache_dir, progress)
+    training, validation = _split(cache, validation_episodes, validation_fraction, seed)
+    described = {
+        'algorithm': algorithm, 'config': config.to_dict(), 'preset': preset, 'seed': seed,
+        'image_spec': config.image_spec.to_dict(),
+        'action_scale': make_scale(config, training.actions).to_dict(),
+        'dataset_fingerprint': cache.fingerprint, 'transitions': len(training),
+        'datasets': [Path(path).name for path in dataset_paths]}
+    run = Run(out_dir, described, config, training, validation, choose_device(device))
+    if resume:
+        run.load()
+    with _interruptible() as interrupted:
+        run.learn(steps, log_every, save_every, keep_last, progress, interrupted)
+    return out_dir / LATEST
+
+
+class Run:
+    """
+    One training run and everything its next step depends on.
+
+    :param described: what goes into every checkpoint's metadata; must match to resume.
+    """
+
+    def __init__(self, out_dir: Path, described: dict, config: AgentConfig,
+                 training: TrainingCache, validation: TrainingCache | None,
+                 device: str) -> None:
+        self.out_dir = out_dir
+        self.described = described
+        self.scale = ActionScale.from_dict(described['action_scale'])
+        seed = described['seed']
+        self.agent = make_agent(described['algorithm'], config, device=device, seed=seed)
+        self.sampler = BatchSampler(training, config.batch_size, seed, config.discount,
+                                    config.actor_goal)
+        self.validation = None
+        if validation is not None:  # one fixed batch: rows of the log differ by learning alone
+            self.validation = self._normalise(BatchSampler(
+                validation, config.batch_size, seed, config.discount,
+                config.actor_goal).sample())
+        self.seconds = 0.0  # spent learning, over all resumes
+        self.metrics: dict[str, float] = {}
+
+    def learn(self, steps: int, log_every: int, save_every: int, keep_last: int,
+              progress: bool, interrupted: Callable[[], bool]) -> None:
+        """Take gradient steps until `steps`; save at the end or when interrupted."""
+        log = RunLog(self.out_dir, self.agent.step)
+        bar = tqdm(total=steps, initial=self.agent.step, unit='step', disable=not progress,
+                   desc=self.described['algorithm'], smoothing=0.05)
+        try:
+            while self.agent.step < steps and not interrupted():
+                self._step(log, log_every, bar)
+                if self.agent.step % save_every == 0 and self.agent.step < steps:
+                    self.save(keep_last)
+            self.save(keep_last)
+        finally:
+            bar.close()
+            log.close()
+        if self.agent.step < steps:
+            raise TrainError(f'stopped at step {self.agent.step} of {steps}; '
+                             f'continue with resume (everything is in {self.out_dir})')
+
+    def _step(self, log: RunLog, log_every: int, bar: tqdm) -> None:
+        started = time.monotonic()
+        batch = self._normalise(self.sampler.sample())
+        logs = (self.agent.step + 1) % log_every == 0
+        metrics = self.agent.update(batch, detailed=logs)
+        self._check_finite(batch, metrics)
+        bar.update()
+        if logs:
+            if self.validation is not None:
+                metrics |= {f'validation/{name}': value for name, value
+                            in self.agent.validate(self.validation).items()}
+            self.metrics = metrics
+            bar.set_postfix({name: f'{value:.3g}' for name, value in metrics.items()
+                             if name.endswith('loss') or name == 'validation/squared_error'})
+        self.seconds += time.monotonic() - started
+        if logs:
+            log.write(self.agent.step, {'seconds': round(self.seconds, 3), **metrics})
+
+    def _normalise(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return batch | {'actions': self.scale.normalise(batch['actions'])}
+
+    def _check_finite(self, batch: dict[str, np.ndarray], metrics: Mapping[str, float]) -> None:
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if not bad:
+            return
+        path = self.out_dir / f'not_finite_{self.agent.step:06d}.npz'
+        np.savez_compressed(path, **batch)
+        raise TrainError(f'step {self.agent.step}: {", ".join(bad)} not finite; the batch is in '
+                         f'{path}; resume from the last checkpoint with a lower learning_rate')
+
+    def save(self, keep_last: int) -> None:
+        """Write a checkpoint and the state for resuming, each whole or not at all."""
+        path = self.out_dir / f'step_{self.agent.step:06d}.safetensors'
+        save_checkpoint(path, self.agent.tensors(), self.described | {
+            'step': self.agent.step, 'metrics': self.metrics, 'seconds': self.seconds})
+        replace_atomically(self.out_dir / LATEST, lambda temporary: _link(path, temporary))
+        # JSON for what is not a tensor: the file then loads without unpickling objects.
+        state = {'agent': self.agent.state_dict(), 'run': json.dumps({
+            'described': self.described, 'seconds': self.seconds, 'metrics': self.metrics,
+            'sampler': self.sampler.state_dict()})}
+        replace_atomically(self.out_dir / STATE_FILE, lambda temporary: torch.save(
+            state, temporary))
+        for old in sorted(self.out_dir.glob('step_*.safetensors'))[:-keep_last]:
+            old.unlink()
+
+    def load(self) -> None:
+        """
+        Continue where `save` was last called.
+
+        :raises TrainError: when the state is unreadable or belongs to another configuration.
+        """
+        path = self.out_dir / STATE_FILE
+        try:
+            state = torch.load(path, map_location='cpu', weights_only=True)
+            run = json.loads(state['run'])
+        except Exception as error:
+            raise TrainError(f'{path}: cannot be read ({error}); train into another folder') \
+                from error
+        _check_same(path, run['described'], self.described)
+        self.agent.load_state_dict(state['agent'])
+        self.sampler.load_state_dict(run['sampler'])
+        self.seconds, self.metrics = run['seconds'], run['metrics']
+
+
+def make_scale(config: AgentConfig, actions: np.ndarray) -> ActionScale:
+    """
+    Make the action scale that a configuration asks for.
+
+    :param actions: physical, shape (N, 7), of the training data.
+    """
+    if config.action_scale == 'bounds':
+        return ActionScale.from_bounds()
+    if config.action_scale == 'bridge':
+        return ActionScale.from_statistics()
+    mean, std = actions.mean(0, dtype=float), actions.std(0, dtype=float)
+    return ActionScale.from_statistics(mean.tolist(), np.maximum(std, SMALLEST_STD).tolist())
+
+
+def choose_device(device: str) -> str:
+    """
+    Turn 'auto' into a device that is there.
+
+    :raises ConfigError: for a device torch does not know or have.
+    """
+    if device == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f'device {device!r} cannot be used ({str(error).splitlines()[0]}); '
+                          'choose cpu, cuda or auto') from error
+    return device
+
+
+def _prepare_folder(out_dir: Path, resume: bool) -> Path:
+    state = out_dir / STATE_FILE
+    if resume and not state.exists():
+        raise TrainError(f'{state}: no such file, so there is nothing to resume; '
+                         'train without resume, or name the folder of an earlier run')
+    if not resume and state.exists():
+        raise TrainError(f'{out_dir}: holds a training run; resume it or name another folder')
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainError(f'{out_dir}: cannot be made ({error.strerror})') from error
+    return out_dir
+
+
+def _show_build(dataset_paths: Sequence[str | Path], config: AgentConfig, camera: str | None,
+                cache_dir: str | Path | None, progress: bool) -> TrainingCache:
+    with tqdm(unit='episode', desc='reading data', disable=not progress, leave=False) as bar:
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+        return build_cache(list(dataset_paths), config.image_spec, camera, cache_dir, show)
+
+
+def _split(cache: TrainingCache, episodes: Sequence | None, fraction: float,
+           seed: int) -> tuple[TrainingCache, TrainingCache | None]:
+    if episodes is None:
+        if not 0.0 <= fraction < 1.0:
+            raise TrainError(f'validation_fraction must lie in 0 .. 1 (excluded), got {fraction}')
+        known = [(episode.dataset, episode.id) for episode in cache.episodes]
+        count = int(round(fraction * len(known)))
+        drawn = np.random.default_rng([seed, len(known)]).permutation(len(known))[:count]
+        episodes = [known[index] for index in drawn]
+    return cache.split(episodes) if len(episodes) else (cache, None)
+
+
+def _check_same(path: Path, old: Mapping, new: Mapping) -> None:
+    differing = [name for name in sorted(set(old) | set(new)) if old.get(name) != new.get(name)]
+    if 'config' in differing:
+        before, after = old.get('config', {}), new.get('config', {})
+        differing += [f'{name}: {before.get(name)} then, {after.get(name)} now'
+                      for name in sorted(set(before) | set(after))
+                      if before.get(name) != after.get(name)]
+    if differing:
+        raise TrainError(f'{path}: this run was started with other settings or data '
+                         f'({"; ".join(differing)}); repeat those, or use another folder')
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+
+
+@contextmanager
+def _interruptible():
+    """Give a function that tells whether Ctrl-C or SIGTERM came; a second one ends at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number, frame) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

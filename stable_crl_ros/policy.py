@@ -1,0 +1,147 @@
+"""Run a trained actor: goal image + camera image -> physical action."""
+
+from pathlib import Path
+
+import numpy as np
+from stable_crl_ros.actions import ACTION_DIM
+from stable_crl_ros.checkpoint import check_fit, Checkpoint, CheckpointError, load_checkpoint
+from stable_crl_ros.crl.config import ConfigError
+from stable_crl_ros.crl.networks import to_pixels
+from stable_crl_ros.crl.presets import find_algorithm
+import torch
+from torch import Tensor
+
+
+class PolicyError(RuntimeError):
+    """A policy asked for an action that it cannot give."""
+
+
+class Policy:
+    """
+    Greedy goal-conditioned policy.
+
+    Images are uint8 RGB, shape (H, W, 3), of any size: they are resized as in training. Actions
+    are float32, shape (7,): dx, dy, dz (m), droll, dpitch, dyaw (rad, fixed axes of
+    `base_link`), gripper (0 closed .. 1 open), clipped to the bounds of the training data.
+
+    :param checkpoint: a loaded checkpoint that fits this robot.
+    :param device: such as 'cpu' or 'cuda'.
+    :param threads: of torch on the CPU while it infers; torch's own choice when None.
+    :raises CheckpointError: when the weights do not fit the configuration beside them.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = 'cpu',
+                 threads: int | None = None) -> None:
+        self.image_spec = checkpoint.image_spec
+        self.action_scale = checkpoint.action_scale
+        self.algorithm = checkpoint.metadata['algorithm']
+        self.metadata = checkpoint.metadata
+        self.checkpoint_id = checkpoint.sha256[:12]
+        self._device, self._threads = torch.device(device), threads
+        agent, config = find_algorithm(self.algorithm)
+        self.config = config.from_dict(checkpoint.metadata['config'])
+        networks = agent.make_networks(self.config, ACTION_DIM)
+        for name, network in networks.items():
+            network.load_state_dict({key.removeprefix(f'{name}.'): tensor for key, tensor
+                                     in checkpoint.tensors.items() if key.startswith(f'{name}.')})
+            network.to(self._device).requires_grad_(False)
+        self._actor, self._critic = networks['actor'], networks.get('critic')
+        self._goal: Tensor | None = None
+        self._psi: Tensor | None = None
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = 'cpu', threads: int | None = None) -> 'Policy':
+        """
+        Read a checkpoint and build its policy.
+
+        :raises CheckpointError: when the file is not whole, or fits neither this robot nor
+            itself; see `checkpoint.load_checkpoint`.
+        """
+        try:
+            checkpoint = load_checkpoint(path, device)
+            check_fit(path, checkpoint)
+            return cls(checkpoint, device, threads)
+        except ConfigError as error:
+            raise CheckpointError(f'{path}: {error}; update the software or train again') \
+                from error
+        except RuntimeError as error:
+            raise CheckpointError(f'{path}: weights do not fit its configuration or the device '
+                                  f'{device!r} ({error}); train it again') from error
+
+    def set_goal(self, image: np.ndarray) -> None:
+        """
+        Choose what the world shall look like.
+
+        :param image: uint8 RGB, any size.
+        :raises ImageError: when it is none.
+        """
+        goal = self._pixels(image)
+        with self._inference():
+            self._psi = None if self._critic is None else self._critic.represent_goals(
+                self._critic.encoder(goal))
+        self._goal = goal
+
+    def select_action(self, image: np.ndarray) -> np.ndarray:
+        """
+        Return the action that leads from this image towards the goal.
+
+        :param image: uint8 RGB, any size.
+        :returns: float32, shape (7,), physical units, within the action bounds.
+        :raises PolicyError: before `set_goal`, or when the network's output is not finite.
+        """
+        return self._physical(self._mean(self._pixels(image)))
+
+    def progress(self, image: np.ndarray) -> float:
+        """
+        Return the critic's opinion of how soon the goal will be reached; higher is sooner.
+
+        :returns: the smaller critic's logit of the policy's own action; NaN without a critic.
+        :raises PolicyError: before `set_goal`.
+        """
+        pixels = self._pixels(image)
+        return self._logit(pixels, self._mean(pixels))
+
+    def step(self, image: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return `select_action` and `progress` of one image at the cost of little more."""
+        pixels = self._pixels(image)
+        mean = self._mean(pixels)
+        return self._physical(mean), self._logit(pixels, mean)
+
+    def warm_up(self) -> None:
+        """Run once on black images, so that the first real step is as quick as the others."""
+        goal, psi = self._goal, self._psi
+        black = np.zeros(self.image_spec.shape, np.uint8)
+        self.set_goal(black)
+        self.step(black)
+        self._goal, self._psi = goal, psi
+
+    def _inference(self) -> torch.inference_mode:
+        # OpenMP keeps the number of threads per thread, and loading may happen in another one.
+        if self._threads and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        return torch.inference_mode()
+
+    def _pixels(self, image: np.ndarray) -> Tensor:
+        batch = torch.from_numpy(self.image_spec.resize(image))[None].to(self._device)
+        return to_pixels(batch, self.config.pixel_range)
+
+    def _mean(self, pixels: Tensor) -> Tensor:
+        if self._goal is None:
+            raise PolicyError('no goal yet; call set_goal with a picture of the wanted outcome')
+        with self._inference():
+            return self._actor(pixels, self._goal)
+
+    def _physical(self, mean: Tensor) -> np.ndarray:
+        action = mean[0].cpu().numpy()
+        if not np.isfinite(action).all():
+            raise PolicyError(f'checkpoint {self.checkpoint_id} gave the action {action}, which '
+                              'is not finite; load another checkpoint')
+        return self.action_scale.denormalise(action)
+
+    def _logit(self, pixels: Tensor, mean: Tensor) -> float:
+        if self._critic is None:
+            return float('nan')
+        with self._inference():
+            critic = self._critic
+            phi = critic.represent_actions(critic.project(critic.encoder(pixels)), mean)
+            return float((phi * self._psi).sum(-1).min())
