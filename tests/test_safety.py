@@ -170,11 +170,11 @@ def test_a_measured_pose_that_is_not_finite_is_refused():
     assert step.flags == StepFlag.NON_FINITE
 
 
-def test_doing_nothing_a_thousand_times_does_not_drift():
-    target = START_TARGET
-    for _ in range(1000):
-        target = apply_action(target, action_of(), LIMITS, PERIOD).target
-    np.testing.assert_array_equal(target.joints, START)
+def test_doing_nothing_changes_no_bit_of_a_target():
+    for _, _, _, step in walks(seed=7, episodes=5):
+        still = apply_action(step.target, action_of(), LIMITS, PERIOD)
+        np.testing.assert_array_equal(still.target.joints, step.target.joints)
+        np.testing.assert_array_equal(still.target.pose, step.target.pose)
 
 
 def test_gripper_alone_moves_no_joint():
@@ -266,6 +266,24 @@ def test_tilted_at_the_limit_it_can_still_twist_and_come_back():
     assert twist.flags == back.flags == 0
 
 
+def test_tilted_at_the_limit_a_mixed_turn_loses_only_what_tilts_further():
+    limits = ArmLimits(max_tilt=0.4)
+    target = target_at([0.28, 0.0, 0.08], rpy=(0.4, 0, 0))
+    step = apply_action(target, action_of(rpy=(0.2, 0, 0.2)), limits, PERIOD)
+    assert tilt_of(step.target.pose) == pytest.approx(0.4, abs=1e-9)
+    assert step.applied[5] == pytest.approx(0.2, abs=0.05)
+    assert step.flags == StepFlag.TILT_CLIPPED
+
+
+def test_a_large_turn_that_would_bulge_over_the_tilt_limit_is_not_made():
+    limits = ArmLimits(max_rotation=1.0)
+    leaning = Target.from_joints([0.02, -0.15, -1.0, 0.89, 1.63, 1.84], 1.0)
+    step = apply_action(leaning, action_of(rpy=(1.0, 1.0, -1.0)), limits, 1.0)
+    assert tilt_of(step.target.pose) <= tilt_of(leaning.pose) + 1e-9
+    np.testing.assert_allclose(step.applied[:6], np.zeros(6), atol=1e-12)
+    assert step.flags & StepFlag.TILT_CLIPPED
+
+
 def test_tilted_beyond_the_limit_it_is_not_snapped_upright():
     asleep = Target.from_joints(SLEEP, 0.0)  # 58 degrees off straight down
     before = tilt_of(asleep.pose)
@@ -328,6 +346,14 @@ def test_a_step_half_within_reach_is_shortened_and_says_so():
     with pytest.raises(UnreachableError):
         target_at(farthest.pose[:3, 3] + [0.05 / 16, 0, 0])
     assert step.flags == StepFlag.UNREACHABLE
+
+
+def test_a_move_too_fast_however_short_is_refused_as_a_jump():
+    limits = ArmLimits(max_tilt=math.pi, max_joint_jump=6.0, max_joint_velocity=1.0)
+    straight = Target.from_joints([0.0, 0.2, 0.9, 0.4, 0.0, 0.0], 1.0)
+    step = apply_action(straight, action_of(rpy=(0, 0, 0.1)), limits, PERIOD)
+    assert step.flags == StepFlag.JOINT_JUMP
+    assert step.refused and step.target is straight
 
 
 def test_with_the_wrist_at_its_limit_the_translation_is_still_made():

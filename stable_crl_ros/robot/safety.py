@@ -229,13 +229,8 @@ def _limit_tilt(
     back = rotation_from_vector(hinge * (excess / length))
     legal = rpy_from(back @ rotation_from(rpy))
     share = min(1.0, limits.max_rotation / max(float(np.abs(legal).max()), 1e-12))
-    lowest = 0.0
     if _tilt(rotation_from(share * legal) @ axis) > bound + 1e-12:
-        for _ in range(30):
-            middle = (lowest + share) / 2
-            inside = _tilt(rotation_from(middle * legal) @ axis) <= bound
-            lowest, share = (middle, share) if inside else (lowest, middle)
-        share = lowest
+        return np.zeros(3), True  # a shortened large turn may bulge out of the cone on its way
     return share * legal, True
 
 
