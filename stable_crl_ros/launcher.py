@@ -17,8 +17,8 @@ from stable_crl_ros.environment import LaunchError, ros_environment, StackLock
 from stable_crl_ros.graph import check_namespace, NodeSpec
 import yaml
 
-INTERRUPT_GRACE_S = 3.0  # from the interrupt to the request to terminate
-TERMINATE_GRACE_S = 1.0  # from there to the kill
+INTERRUPT_GRACE_S = 5.0  # from the interrupt to the request to terminate
+TERMINATE_GRACE_S = 2.0  # from there to the kill
 RESPAWN_DELAY_S = 2.0
 SHORT_LIFE_S = 5.0  # a respawned node that ends sooner ...
 SHORT_LIVES = 3  # ... so many times in a row will not get better

@@ -114,7 +114,7 @@ def test_missing_checkpoint_is_refused(goals):
 
 
 def test_unknown_argument_is_refused_with_the_known_ones():
-    with pytest.raises(BringupError, match=r"goa.*goal, robot, checkpoint"):
+    with pytest.raises(BringupError, match='goa.*goal, robot, checkpoint'):
         parse_arguments(GRAPHS['policy'], ['goa:=x'])
 
 

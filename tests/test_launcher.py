@@ -1,0 +1,211 @@
+"""The embedded launcher on real processes: clean ends, crashes, refusals, no orphans."""
+
+import contextlib
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from stable_crl_ros import launcher
+from stable_crl_ros.bringup import GRAPHS
+from stable_crl_ros.environment import PROFILE_VARIABLES, ros_environment
+from stable_crl_ros.graph import NodeSpec
+from stable_crl_ros.images import write_image
+from stable_crl_ros.launcher import Launcher, LaunchError
+
+END_S = 5.0
+
+
+@pytest.fixture(scope='module')
+def frames(tmp_path_factory):
+    """Give a folder of pictures for the camera."""
+    folder = tmp_path_factory.mktemp('frames')
+    for number in range(5):
+        write_image(folder / f'{number}.png', np.full((48, 64, 3), 40 * number, np.uint8))
+    return folder
+
+
+def children(pid):
+    """Return the living processes whose parent this is."""
+    found = []
+    for entry in Path('/proc').iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            state, parent = (entry / 'stat').read_text().rpartition(')')[2].split()[:2]
+            if int(parent) == pid and state != 'Z':
+                found.append(int(entry.name))
+    return found
+
+
+def alive(pid):
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+def until(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f'{what} not within {seconds} s'
+        time.sleep(0.05)
+    return value
+
+
+class Stack:
+    """`stable-crl launch ...` in a process of its own, its output in a file."""
+
+    def __init__(self, folder, *words):
+        self.log = folder / f'stack-{time.monotonic_ns()}.log'
+        self.process = subprocess.Popen(
+            [sys.executable, '-m', 'stable_crl_ros.cli', 'launch', *words],
+            stdout=self.log.open('w'), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+    @property
+    def text(self):
+        return self.log.read_text()
+
+    def wait_for(self, text, seconds=30.0):
+        until(lambda: text in self.text or self.process.poll() is not None, seconds,
+              f'{text!r} in {self.text!r}')
+        assert text in self.text
+
+    def child(self, name):
+        return next(pid for pid in children(self.process.pid)
+                    if f'nodes.{name}\0'.encode() in Path(f'/proc/{pid}/cmdline').read_bytes())
+
+    def end(self, number, seconds=END_S):
+        """Send a signal; return the exit status and how many children outlived the launcher."""
+        pids = children(self.process.pid)
+        assert pids
+        self.process.send_signal(number)
+        status = self.process.wait(seconds)
+        return status, sum(alive(pid) for pid in pids)
+
+
+@pytest.fixture
+def stack(tmp_path, frames):
+    """Give a running mock arm with its camera, `active: arm` already said."""
+    made = Stack(tmp_path, 'hardware', 'robot:=mock', f'camera_source:={frames}')
+    made.wait_for('active: arm')
+    yield made
+    if made.process.poll() is None:
+        made.process.kill()
+        made.process.wait()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything_promptly_with_status_0(stack, number):
+    assert stack.end(number) == (0, 0)
+    assert 'Traceback' not in stack.text
+    assert 'still there' not in stack.text
+
+
+def test_no_child_survives_the_sudden_death_of_the_launcher(stack):
+    pids = children(stack.process.pid)
+    assert {stack.child('arm'), stack.child('camera')} <= set(pids)
+    stack.process.kill()
+    until(lambda: not any(alive(pid) for pid in pids), END_S, 'the end of arm and camera')
+
+
+def test_crash_of_a_needed_node_ends_the_stack_and_names_it(stack):
+    camera = stack.child('camera')
+    os.kill(stack.child('arm'), signal.SIGSEGV)
+    assert stack.process.wait(END_S) == 1
+    assert 'arm (process' in stack.text
+    assert 'SIGSEGV' in stack.text
+    assert not alive(camera)
+
+
+def test_camera_is_started_again_after_a_crash(stack):
+    first = stack.child('camera')
+    os.kill(first, signal.SIGKILL)
+    stack.wait_for('camera (process')
+    assert 'starting it again in 2 s' in stack.text
+    until(lambda: stack.text.count('5 pictures of') == 2, 10.0, 'a second start')
+    assert stack.child('camera') != first
+    assert stack.end(signal.SIGINT) == (0, 0)
+
+
+def test_a_second_stack_in_the_namespace_is_refused_and_the_first_named(stack, tmp_path, frames):
+    second = Stack(tmp_path, 'hardware', 'robot:=mock', f'camera_source:={frames}')
+    assert second.process.wait(10.0) == 2
+    assert f'process {stack.process.pid}' in second.text
+    assert 'namespace' in second.text
+    other = Stack(tmp_path, 'hardware', 'robot:=mock', f'camera_source:={frames}',
+                  'namespace:=left')
+    other.wait_for('active: arm')
+    assert other.end(signal.SIGINT) == (0, 0)
+
+
+def test_nodes_know_every_parameter_they_are_given(stack):
+    assert 'unknown and ignored' not in stack.text
+
+
+def test_missing_goal_is_refused_before_anything_starts(tmp_path):
+    refused = Stack(tmp_path, 'policy', 'goal:=no_such_goal.png', f'goal_directory:={tmp_path}')
+    assert refused.process.wait(10.0) == 2
+    assert "goal 'no_such_goal.png' not found" in refused.text
+    assert '[goal]' not in refused.text
+
+
+def test_refusal_of_a_node_ends_the_stack_with_its_reason(tmp_path):
+    refused = Stack(tmp_path, 'hardware', 'robot:=dynamixel')
+    assert refused.process.wait(20.0) == 1
+    assert "arm driver 'dynamixel' is not in this version" in refused.text
+    assert '[launch] arm (process' in refused.text
+
+
+def hardware(frames):
+    return GRAPHS['hardware'].specs({'robot': 'mock', 'camera_source': str(frames)})
+
+
+def test_used_as_a_library_it_ends_its_processes_on_leaving(frames):
+    lines = []
+    with Launcher(hardware(frames), output=lines.append) as stack:
+        pids = stack.pids
+        assert set(pids) == {'arm', 'camera', 'lifecycle_manager'}
+        until(lambda: stack.poll() or any('active: arm' in line for line in lines), 30.0, 'arm')
+        until(lambda: stack.poll() or 'lifecycle_manager' not in stack.pids, 5.0, 'its end')
+    assert not any(alive(pid) for pid in pids.values())
+    assert stack.pids == {}
+    assert any(line.startswith('[camera] ') for line in lines)
+
+
+def test_the_same_namespace_can_be_used_again_after_a_stop(frames):
+    for _ in range(2):
+        with Launcher(hardware(frames), output=lambda line: None):
+            pass
+
+
+def test_what_ends_soon_again_and_again_ends_the_stack(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, 'RESPAWN_DELAY_S', 0.1)
+    lines = []
+    missing = NodeSpec('camera', {'camera': {'source': str(tmp_path / 'nothing')}}, respawn=True)
+    with Launcher([missing], output=lines.append) as stack, \
+            pytest.raises(LaunchError, match='camera .* ended with status 1'):
+        until(lambda: stack.poll(), 30.0, 'the end')
+    assert sum('starting it again' in line for line in lines) == 2
+
+
+def test_a_process_that_does_not_listen_is_killed(frames, monkeypatch):
+    monkeypatch.setattr(launcher, 'INTERRUPT_GRACE_S', 0.5)
+    monkeypatch.setattr(launcher, 'TERMINATE_GRACE_S', 0.2)
+    lines = []
+    with Launcher(hardware(frames), output=lines.append) as stack:
+        until(lambda: stack.poll() or any('active: arm' in line for line in lines), 30.0, 'arm')
+        pid = stack.pids['arm']
+        os.kill(pid, signal.SIGSTOP)
+    assert not alive(pid)
+    assert any('still there' in line and 'arm' in line for line in lines)
+
+
+def test_user_s_own_dds_profile_and_discovery_range_are_kept():
+    own = {PROFILE_VARIABLES[1]: '/lab.xml', 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SUBNET'}
+    assert ros_environment(own) == own
+    ours = ros_environment({})
+    assert ours['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
+    assert Path(ours[PROFILE_VARIABLES[0]]).is_file()
