@@ -178,7 +178,10 @@ class Dataset:
         return (self.path / INDEX).exists() or bool(self._ids(EPISODE) | self._ids(JOURNAL))
 
     def _ids(self, pattern: re.Pattern) -> set[int]:
-        matches = map(pattern.fullmatch, os.listdir(self.path))
+        try:
+            matches = map(pattern.fullmatch, os.listdir(self.path))
+        except OSError as error:
+            raise DatasetError(f'{self.path} cannot be read ({error.strerror})') from error
         return {int(match[1]) for match in matches if match}
 
     def _entries(self) -> list[dict]:

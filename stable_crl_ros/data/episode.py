@@ -122,7 +122,7 @@ class EpisodeWriter:
             self.discard()
             raise EpisodeError(f'{self.path.name}: no step was recorded, nothing to save')
         try:
-            self._append(record)
+            self._journal.append(record)
             self._journal.sync()
             seal(self._journal.path, self.path)
             self._journal.path.unlink()

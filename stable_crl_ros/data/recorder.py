@@ -100,6 +100,12 @@ class EpisodeRecorder:
         session = self._session
         return session is not None and session.offer(observation, action)
 
+    def lose(self, reason: str) -> None:
+        """Count a step that could not be put together; the next one follows a gap."""
+        session = self._session
+        if session is not None:
+            session.lose(reason)
+
     def stop(self, success: bool | None = None, final_observation: Observation | None = None, *,
              interrupted: bool = False, late: int = 0,
              attributes: dict | None = None) -> RecordingSummary:
@@ -188,6 +194,12 @@ class _Session:
                 return False
             self._gap = False
             return True
+
+    def lose(self, reason: str) -> None:
+        with self._lock:
+            self._overflowed += 1
+            self._gap = True
+            self.error = reason
 
     def join(self) -> None:
         with self._lock:
