@@ -9,12 +9,55 @@ SHIPPED_CHECKPOINT = Path(__file__).parent / 'assets' / 'policy.safetensors'
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add train, evaluate and checkpoint."""
+    _add_train(commands)
     _add_evaluate(commands)
     text = 'check a checkpoint and show what it was trained on'
     checkpoint = commands.add_parser('checkpoint', help=text, description=text)
     checkpoint.add_argument('path', nargs='?', default=str(SHIPPED_CHECKPOINT),
                             help='.safetensors file; the shipped one when left out')
     checkpoint.set_defaults(run=_checkpoint)
+
+
+def _add_train(commands) -> None:
+    text = 'train a policy from recorded datasets'
+    train = commands.add_parser('train', help=text, description=(
+        f'{text}. Ctrl-C saves before it ends; --resume goes on from there.'))
+    train.add_argument('datasets', nargs='+', metavar='DATASET', help='folders of episodes')
+    train.add_argument('--out', required=True, metavar='FOLDER',
+                       help='of the run: checkpoints, metrics.csv, tensorboard')
+    train.add_argument('--preset', default='laptop', metavar='NAME',
+                       help='laptop, sim, bridge, or one of them with -gcbc for behavioural '
+                            'cloning (default: %(default)s)')
+    train.add_argument('--set', nargs='+', action='extend', default=[], metavar='NAME=VALUE',
+                       help="change the preset's settings, such as discount=0.9")
+    train.add_argument('--steps', type=int, metavar='N',
+                       help="gradient steps in all (default: the preset's)")
+    train.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
+    train.add_argument('--resume', action='store_true', help='go on with the run in --out')
+    train.add_argument('--device', default='auto', help='cpu, cuda, or auto (default: auto)')
+    train.add_argument('--threads', type=int, metavar='N', help='CPU threads (default: all)')
+    train.add_argument('--camera', metavar='NAME', help='needed when there are several')
+    train.add_argument('--held-out', type=int, nargs='+', metavar='N',
+                       help='episodes kept for validation (default: 5 %% of them, at random)')
+    train.add_argument('--save-every', type=int, default=1000, metavar='STEPS',
+                       help='a checkpoint every so many steps (default: %(default)s)')
+    train.add_argument('--quiet', action='store_true', help='show no progress bar')
+    train.set_defaults(run=_train)
+
+
+def _train(chosen) -> None:
+    from stable_crl_ros.crl.config import ConfigError
+    from stable_crl_ros.crl.train import train
+    settings = dict(word.partition('=')[::2] for word in chosen.set)
+    nameless = [word for word in chosen.set if '=' not in word]
+    if nameless:
+        raise ConfigError(f'--set {nameless[0]!r} is not of the form NAME=VALUE')
+    checkpoint = train(
+        chosen.datasets, chosen.out, chosen.preset, settings, steps=chosen.steps,
+        seed=chosen.seed, resume=chosen.resume, device=chosen.device, threads=chosen.threads,
+        camera=chosen.camera, validation_episodes=chosen.held_out, save_every=chosen.save_every,
+        progress=not chosen.quiet)
+    print(f'trained: {checkpoint}')
 
 
 def _checkpoint(chosen) -> None:

@@ -250,7 +250,7 @@ def evaluate_open_loop(checkpoint: str, episodes: Iterable, training_actions: np
     for episode in episodes:
         images = episode.images(camera)
         policy.set_goal(np.asarray(images[-1]))
-        for step, action in enumerate(np.asarray(episode.actions)):
+        for step, action in enumerate(episode['action']):
             predicted.append(policy.select_action(np.asarray(images[step])))
             recorded.append(action)
     if not recorded:
