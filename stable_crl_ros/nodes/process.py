@@ -1,7 +1,6 @@
 """The process around a node: start-up errors, signals, duplicates, orphans and exit codes."""
 
 from collections.abc import Callable
-import contextlib
 import errno
 import hashlib
 import os
@@ -39,7 +38,7 @@ def steady_clock() -> Clock:
 
 def spin_node(factory: Callable[[], Node | list[Node]], args: list[str] | None = None) -> int:
     """
-    Run one node, or several in one executor, until Ctrl-C or SIGTERM.
+    Run one node, or several in one executor, until Ctrl-C or SIGTERM; the process then ends.
 
     :param factory: makes the node, or a list of nodes, after `rclpy.init`.
     :param args: command line with `--ros-args`; None for the process's own.
@@ -80,27 +79,21 @@ def _start(factory, args, nodes, claims) -> SingleThreadedExecutor:
 
 
 def _close(nodes: list[Node], claims: list[socket.socket]) -> None:
-    with _no_interrupt():
-        try:
-            for node in nodes:
-                node.destroy_node()
-        finally:
-            rclpy.try_shutdown()
-            for claim in claims:
-                claim.close()
-
-
-@contextlib.contextmanager
-def _no_interrupt():
-    # Ctrl-C in a terminal reaches a launched node twice: from the terminal and the launcher.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _ignore_interrupts()
     try:
-        yield
+        for node in nodes:
+            node.destroy_node()
     finally:
-        signal.signal(signal.SIGINT, before)
+        rclpy.try_shutdown()
+        _ignore_interrupts()  # rclpy has put the old handler back
+        for claim in claims:
+            claim.close()
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C in a terminal reaches a launched node twice: from the terminal and the launcher.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _warn_of_unknown_parameters(node: Node) -> None:
