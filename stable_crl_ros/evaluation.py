@@ -9,10 +9,15 @@ from pathlib import Path
 
 import numpy as np
 from stable_crl_ros.actions import ACTION_NAMES, BRIDGE_HIGH
+from stable_crl_ros.goals import GoalStore
 
 # Open-drawer pull of the constant control: straight towards the robot base, gripper closed.
 CONSTANT_ACTION = (-BRIDGE_HIGH[0] / 4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 CONTROLS = ('constant', 'none')
+
+# A checkpoint that is always shown the same goal, whatever it is scored against.
+BLIND = 'blind:'
+BLIND_GOAL = 'drawer_open'
 
 # Evaluation episodes draw from streams that collection never uses (see sim.collect).
 EVALUATION_STREAM = 1_000_000
@@ -88,7 +93,7 @@ def make_actor(policy: str, device: str = 'cpu', threads: int = 1) -> Callable:
     """
     Build what drives the episodes: a checkpoint's policy, or a control.
 
-    :param policy: path of a checkpoint, or one of `CONTROLS`.
+    :param policy: path of a checkpoint, the same after `BLIND`, or one of `CONTROLS`.
     :returns: `start(goal_image)` -> `act(image)` -> physical action, shape (7,).
     """
     if policy == 'none':
@@ -96,10 +101,11 @@ def make_actor(policy: str, device: str = 'cpu', threads: int = 1) -> Callable:
     if policy == 'constant':
         return lambda goal: lambda image: np.array(CONSTANT_ACTION)
     from stable_crl_ros.policy import Policy
-    loaded = Policy.load(policy, device=device, threads=threads)
+    loaded = Policy.load(policy.removeprefix(BLIND), device=device, threads=threads)
+    same_goal = GoalStore().load(BLIND_GOAL).image if policy.startswith(BLIND) else None
 
     def start(goal: np.ndarray) -> Callable:
-        loaded.set_goal(goal)
+        loaded.set_goal(goal if same_goal is None else same_goal)
         return loaded.select_action
     return start
 
@@ -143,7 +149,7 @@ def evaluate(policy: str, task: str, episodes: int = 100, seed: int = 0, workers
     """
     Run closed-loop trials in the embedded simulator from random starts and goals.
 
-    :param policy: path of a checkpoint, or one of `CONTROLS`.
+    :param policy: what `make_actor` takes.
     :param task: name of a task of `sim.tasks.TASKS`.
     :param episodes: number of trials, > 0.
     :param seed: of the evaluation; the same seed gives the same starts and goals.
@@ -187,7 +193,7 @@ def closed_loop_table(scores: list[Score], tolerances: tuple[float, ...] = (0.01
     rows = [' | '.join(head), ' | '.join(['---'] * len(head))]
     for score in scores:
         trials = len(score.trials)
-        cells = [score.policy, score.task, str(trials)]
+        cells = ['/'.join(score.policy.split('/')[-2:]), score.task, str(trials)]
         for tolerance in tolerances:
             count = score.successes(tolerance)
             low, high = wilson_interval(count, trials)
