@@ -10,7 +10,7 @@ from stable_crl_ros.robot.kinematics import delta_between
 from stable_crl_ros.robot.safety import StepFlag
 from stable_crl_ros.sim import ENVIRONMENT_ID
 from stable_crl_ros.sim.demonstrators import make_demonstrator
-from stable_crl_ros.sim.env import WidowXEnv
+from stable_crl_ros.sim.env import EnvError, WidowXEnv
 from stable_crl_ros.sim.rollout import run_episode
 from stable_crl_ros.sim.tasks import TaskError
 from stable_crl_ros.sim.world import WorldState
@@ -127,6 +127,11 @@ def test_huge_actions_are_clipped_and_stay_in_the_workspace(env):
 def test_unknown_task_is_refused_before_anything_is_opened():
     with pytest.raises(TaskError, match='pick_place'):
         WidowXEnv('juggle')
+
+
+def test_a_misspelt_reset_option_is_refused(env):
+    with pytest.raises(EnvError, match='start'):
+        env.reset(options={'strat': WorldState()})
 
 
 def test_rollout_reports_every_error_and_keeps_pictures_when_asked(env):

@@ -131,6 +131,12 @@ def test_pictures_have_the_size_asked_for():
     assert picture.std() > 20
 
 
+@pytest.mark.parametrize('size', [(480, 640), (0, 10)])
+def test_refuses_a_picture_larger_than_the_buffer_or_empty(size):
+    with pytest.raises(WorldError, match='size'):
+        World(size)
+
+
 def test_any_thread_may_take_pictures_while_physics_runs():
     pictures, failures = [], []
 

@@ -13,6 +13,11 @@ from stable_crl_ros.sim.world import CAMERA_SIZE, World, WorldState
 
 CONTROL_PERIOD = 0.2  # s
 SERVO_PERIOD = 0.02  # s
+RESET_OPTIONS = ('start', 'goal')
+
+
+class EnvError(ValueError):
+    """The environment was asked for something it does not know."""
 
 
 class WidowXEnv(gymnasium.Env):
@@ -22,7 +27,8 @@ class WidowXEnv(gymnasium.Env):
     Observations: 'image' and 'goal_image' (uint8 RGB, rows, columns, 3), 'state' (float32, 7:
     tool point x, y, z in m; roll, pitch, yaw in rad about base axes, 0 pointing down; gripper
     0..1). Actions: m, rad, gripper, within Bridge's box. The reward is minus the distance (m) of
-    the object from its goal. Episodes are never terminated, only truncated.
+    the object from its goal. Episodes are never terminated, only truncated. `task` may be
+    replaced between episodes.
 
     :param task: name in `tasks.TASKS`.
     :param seed: of the first `reset()` that gives none.
@@ -61,10 +67,14 @@ class WidowXEnv(gymnasium.Env):
 
         :param seed: of the start and goal drawn.
         :param options: 'start' and 'goal', each a `WorldState`, instead of those drawn.
+        :raises EnvError: for any other option.
         """
+        options = options or {}
+        unknown = sorted(set(options) - set(RESET_OPTIONS))
+        if unknown:
+            raise EnvError(f'unknown reset options {unknown}; known are {list(RESET_OPTIONS)}')
         super().reset(seed=seed if seed is not None else self._first_seed)
         self._first_seed = None
-        options = options or {}
         drawn = self.task.sample_start(self.np_random)
         self.start = options.get('start', drawn)
         drawn = self.task.sample_goal(self.np_random, self.start)

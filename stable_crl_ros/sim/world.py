@@ -70,9 +70,13 @@ class World:
     `lock` guards the physics. A picture holds it only while the scene is copied.
 
     :param size: rows, columns of a picture, pixels; at most `CAMERA_SIZE`.
+    :raises WorldError: for another size.
     """
 
     def __init__(self, size: tuple[int, int] = CAMERA_SIZE) -> None:
+        if not all(0 < pixels <= most for pixels, most in zip(size, CAMERA_SIZE, strict=True)):
+            raise WorldError(f'picture size {size} must be within 1 x 1 and {CAMERA_SIZE} '
+                             f'(rows, columns)')
         self.lock = threading.RLock()
         self._model = mujoco.MjModel.from_xml_path(str(MODEL_PATH))
         self._data = mujoco.MjData(self._model)
