@@ -210,14 +210,14 @@ def _fingerprint(datasets: list[Dataset], spec: ImageSpec, camera: str) -> str:
 def _read_description(path: Path) -> dict:
     description = json.loads((path / 'cache.json').read_bytes())
     if description['version'] != CACHE_VERSION:
-        raise ValueError(f'version {description["version"]}, this version reads {CACHE_VERSION}')
+        raise ValueError(f'version {description["version"]}, not {CACHE_VERSION}')
     return description
 
 
 def _is_current(path: Path, fingerprint: str) -> bool:
     try:
-        return _read_description(path)['fingerprint'] == fingerprint
-    except (OSError, ValueError, KeyError, TypeError):
+        return TrainingCache.open(path).fingerprint == fingerprint
+    except CacheError:
         return False
 
 
