@@ -1,0 +1,124 @@
+"""What the episode logger hears: images, arm states, goal, checkpoint, kept until needed."""
+
+from functools import partial
+
+from geometry_msgs.msg import PoseStamped
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from stable_crl_ros.data.alignment import Alignment, Sample
+from stable_crl_ros.images import ImageSpec
+from stable_crl_ros.nodes.common import LATCHED, param, StartupError
+from stable_crl_ros.nodes.conversions import message_to_image, to_nanoseconds
+from stable_crl_ros.nodes.messages import decode_ee_pose, decode_joint_states, MessageError
+from std_msgs.msg import String
+
+# Reliable, unlike the policy's: the recording must know when an image is lost.
+RELIABLE_IMAGES = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+STATE_AGE_NS = 1_000_000_000
+
+
+class EpisodeInput:
+    """
+    Subscribe to everything an observation is made of.
+
+    Declares the parameters `cameras`, `image_topics`, `image_size` and `max_image_age`.
+
+    :param node: who subscribes.
+    :raises StartupError: for parameters that contradict each other.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.goal: Image | None = None
+        self.checkpoint = ''
+        self.bad_messages = 0
+        self.cameras = list(param(node, 'cameras', ['over_shoulder'],
+                                  "Camera names, the policy's first", read_only=True))
+        self._topics = list(param(
+            node, 'image_topics', ['image_raw'], 'Their topics, in this order; one that ends in '
+            '/compressed is read compressed', read_only=True))
+        self.spec = _image_spec(param(
+            node, 'image_size', '', 'HEIGHTxWIDTH to store (pixels), such as 240x320; empty for '
+            'full size', read_only=True))
+        self.max_image_age_s = param(
+            node, 'max_image_age', 0.5, 'A step with an older image counts as dropped (s)',
+            low=0.01, high=10.0, read_only=True)
+        if len(set(self.cameras)) != len(self._topics) or len(self.cameras) != len(self._topics):
+            raise StartupError(f'cameras {self.cameras} and image_topics {self._topics}: give '
+                               'each camera a name of its own and one topic')
+        self.alignment = Alignment(self.cameras, self._decode)
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        create = self._node.create_subscription
+        for camera, topic in zip(self.cameras, self._topics, strict=True):
+            kind = CompressedImage if topic.endswith('/compressed') else Image
+            create(kind, topic, partial(self._on_image, camera), RELIABLE_IMAGES)
+        create(JointState, 'joint_states', self._on_joints, 50)
+        create(PoseStamped, 'ee_pose', self._on_pose, 50)
+        create(Image, 'goal/image', self._on_goal, LATCHED)
+        create(String, 'policy/checkpoint_id', self._on_checkpoint, LATCHED)
+
+    @property
+    def goal_id(self) -> str:
+        """Name of the goal in force, '' when there is none."""
+        return '' if self.goal is None else self.goal.header.frame_id
+
+    def goal_image(self) -> np.ndarray | None:
+        """Return the goal in force, uint8 RGB (H, W, 3)."""
+        return None if self.goal is None else message_to_image(self.goal, 'goal/image')
+
+    def missing(self) -> list[str]:
+        """Say what an episode needs and nobody sends; empty when all is there."""
+        now_ns, resolve = self._node.get_clock().now().nanoseconds, self._node.resolve_topic_name
+        missing = []
+        for camera, topic in zip(self.cameras, self._topics, strict=True):
+            newest = self.alignment.images[camera].newest
+            if newest is None or now_ns - newest.stamp_ns > self.max_image_age_s * 1e9:
+                missing.append(f'no fresh image on {resolve(topic)}')
+        newest = self.alignment.states.newest
+        if newest is None or now_ns - newest.stamp_ns > STATE_AGE_NS:
+            missing.append(f'no fresh state on {resolve("joint_states")}')
+        if not self._node.count_publishers('applied_action'):
+            missing.append(f'no arm on {resolve("applied_action")}')
+        return missing
+
+    def _decode(self, message: Image | CompressedImage) -> np.ndarray:
+        image = message_to_image(message)
+        return image if self.spec is None else self.spec.resize(image)
+
+    def _sample(self, message, content) -> Sample:
+        return Sample(to_nanoseconds(message.header.stamp),
+                      self._node.get_clock().now().nanoseconds, content)
+
+    def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
+        self.alignment.images[camera].add(self._sample(message, message))
+
+    def _on_joints(self, message: JointState) -> None:
+        try:
+            state = decode_joint_states(message)
+        except MessageError as error:
+            self.bad_messages += 1
+            self._node.get_logger().error(str(error), throttle_duration_sec=2.0)
+            return
+        self.alignment.states.add(self._sample(message, state))
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        self.alignment.poses.add(self._sample(message, decode_ee_pose(message)))
+
+    def _on_goal(self, message: Image) -> None:
+        self.goal = message
+
+    def _on_checkpoint(self, message: String) -> None:
+        self.checkpoint = message.data
+
+
+def _image_spec(size: str) -> ImageSpec | None:
+    if not size:
+        return None
+    height, _, width = size.lower().partition('x')
+    if not (height.isdigit() and width.isdigit()):
+        raise StartupError(f'image_size is {size!r}; write HEIGHTxWIDTH, such as 240x320')
+    return ImageSpec(int(height), int(width))
