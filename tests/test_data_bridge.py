@@ -66,24 +66,26 @@ def test_the_arm_moved_the_way_the_actions_say_in_base_axes(imported):
     asked, moved = [], []
     for episode in imported[0].episodes:
         poses = [pose_from_xyz_quaternion(values) for values in episode['ee_pose']]
-        for before, after, action in zip(poses[1:-1], poses[2:], episode['action'], strict=False):
-            asked.append(action[:6])  # the arm follows about one step late
+        for before, after, action in zip(poses, poses[1:], episode['action'], strict=False):
+            asked.append(action[:6])
             turned = rotation_vector(after[:3, :3] @ before[:3, :3].T)
             moved.append(np.concatenate([after[:3, 3] - before[:3, 3], turned]))
     asked, moved = np.array(asked), np.array(moved)
-    for axis in range(6):
-        assert np.corrcoef(asked[:, axis], moved[:, axis])[0, 1] > 0.6
+    for axis in range(6):  # in axes of the gripper, yaw would correlate by -0.01, roll by 0.46
+        assert np.corrcoef(asked[:, axis], moved[:, axis])[0, 1] > 0.75
 
 
 def test_importing_again_adds_only_what_is_new(real_data, tmp_path):
     some = tmp_path / 'some'
-    for number in (0, 1):
+    for number in (0, 1, 2):
         (some / f'episode_{number:03d}').mkdir(parents=True)
         source = real_data / 'bridge_v1_octo' / f'episode_{number:03d}' / 'episode.npz'
         (some / f'episode_{number:03d}' / 'episode.npz').write_bytes(source.read_bytes())
+    third = (some / 'episode_002').rename(tmp_path / 'third')
     assert import_bridge(some, tmp_path / 'dataset') == [0, 1]
+    third.rename(some / 'episode_002')
+    assert import_bridge(some, tmp_path / 'dataset') == [2]
     assert import_bridge(some, tmp_path / 'dataset') == []
-    assert import_bridge(real_data / 'bridge_v1_octo', tmp_path / 'dataset') == list(range(2, 18))
 
 
 def write_recording(folder, **changes):

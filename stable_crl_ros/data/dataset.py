@@ -133,16 +133,14 @@ class Dataset:
                 path.unlink()
 
     def unsealed(self) -> list[Unsealed]:
-        """
-        List the journals: being recorded, reserved, or cut off by a crash.
-
-        Nothing changes, but a recording that starts at this very moment may be refused.
-        """
+        """List the journals, changing nothing: being recorded, reserved, or cut off."""
         return self._for_each_journal(inspect_journal)
 
     def recover(self) -> list[Unsealed]:
         """
         Seal every journal that a crash cut off; leave those of living processes alone.
+
+        Reserved numbers stay reserved; `release_ids` frees those nobody will use.
 
         :returns: what was found and what became of it.
         :raises DatasetError: when the directory is not writable.

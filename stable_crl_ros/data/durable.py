@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import threading
 
 
 def sync_directory(path: Path) -> None:
@@ -27,7 +28,7 @@ def sync_tree(path: Path) -> None:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace a file as a whole: readers see the old bytes or the new ones."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.{threading.get_ident()}')
     try:
         with open(temporary, 'wb') as file:
             file.write(data)

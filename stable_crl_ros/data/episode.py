@@ -50,7 +50,7 @@ class EpisodeWriter:
                  episode_id: int | None = None, sync_every: int = 5) -> None:
         meta = meta or EpisodeMeta()
         header = _header(meta)
-        self.episode_id = dataset.reserve_id() if episode_id is None else episode_id
+        self.episode_id = dataset.reserve_id() if episode_id is None else int(episode_id)
         self.path = dataset.episode_path(self.episode_id)
         self.steps = 0
         self._shapes: dict[str, tuple] | None = None
@@ -113,8 +113,8 @@ class EpisodeWriter:
         :raises EpisodeError: when there is nothing to seal or the disk refuses; the journal
             keeps what was recorded and `Dataset.recover` seals it later.
         """
-        record = {'kind': 'end', 'success': success, 'interrupted': interrupted,
-                  'dropped': int(dropped), 'late': int(late),
+        record = {'kind': 'end', 'success': None if success is None else bool(success),
+                  'interrupted': bool(interrupted), 'dropped': int(dropped), 'late': int(late),
                   'attributes': _checked_attributes(attributes or {})}
         if final_observation is not None:
             record.update(self._checked(final_observation))

@@ -10,9 +10,11 @@ import mmap
 import os
 from pathlib import Path
 import struct
+import time
 import zlib
 
 import numpy as np
+from stable_crl_ros.data.durable import sync_directory
 
 MAGIC = b'SCRLJNL1'
 PREFIX = struct.Struct('<II')  # payload length, crc32 of that length and the payload
@@ -80,10 +82,12 @@ class JournalWriter:
         self.size = 0  # bytes of complete records
         self._sync_every = sync_every
         self._unsynced = 0
+        self._listed = False  # the directory's entry is on disk
         self._file = _open_locked(self.path)
         try:
             self._write(MAGIC + encode_record(header))
-            self.sync()
+            if sync_every:
+                self.sync()
         except JournalError:
             self.close()
             raise
@@ -109,6 +113,9 @@ class JournalWriter:
         """Force everything written so far to disk."""
         try:
             os.fsync(self._file)
+            if not self._listed:
+                sync_directory(self.path.parent)
+                self._listed = True
         except OSError as error:
             raise JournalError(f'{self.path}: cannot be forced to disk ({error.strerror})') \
                 from error
@@ -141,7 +148,7 @@ def _open_locked(path: Path) -> int:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise JournalError(f'{path}: cannot be created ({error.strerror})') from error
-    if not lock(file):
+    if not _lock_soon(file):
         os.close(file)
         raise JournalError(f'{path}: is being recorded by another process')
     if os.fstat(file).st_size:
@@ -155,12 +162,25 @@ def lock(file: int) -> bool:
     Take the writer's lock on an open journal without waiting.
 
     :returns: False when a living process holds it.
+    :raises JournalError: when the file system has no locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise JournalError(f'the file system cannot lock files ({error.strerror}); keep the '
+                           f'dataset on a local disk') from error
     return True
+
+
+def _lock_soon(file: int) -> bool:
+    # Somebody who lists the dataset holds the lock of an empty journal for an instant.
+    for _ in range(10):
+        if lock(file):
+            return True
+        time.sleep(0.02)
+    return False
 
 
 @dataclass

@@ -135,12 +135,13 @@ class Action:
 
         :raises SchemaError: for a wrong shape or an applied action that is not finite.
         """
-        if self.commanded_action is None:
-            self.commanded_action = self.action
         if self.mode not in list(Mode):
             raise SchemaError(f'unknown mode {self.mode!r}; choose one of '
                               f'{[mode.name for mode in Mode]}')
-        record = {item.name: _row(item, getattr(self, item.name))
+        values = dict(vars(self))
+        if self.commanded_action is None:
+            values['commanded_action'] = self.action
+        record = {item.name: _row(item, values[item.name])
                   for item in STEP_FIELDS if item.name not in STAMP_FIELDS}
         if not np.isfinite(record['action']).all():
             raise SchemaError(f'applied action {record["action"].tolist()} is not finite; '

@@ -88,25 +88,22 @@ def _content(journal: Journal, path: Path) -> _Content:
 
 
 def _write_group(path: Path, content: _Content) -> dict:
-    # Without this, chunks of zeros are not stored and look like lost ones.
-    with zarr.config.set({'array.write_empty_chunks': True}):
-        group = zarr.create_group(path)
-        group.create_group(IMAGES)
-        checksums = {}
-        for name, like in sorted(content.states[0].items()):
-            if name.startswith(f'{IMAGES}/'):
-                field = Field(name, 'uint8', like.shape, 'uint8 RGB')
-                checksums[name] = _write_rows(group, field, content.states)
-        for field in STATE_FIELDS:
-            checksums[field.name] = _write_rows(group, field, content.states)
-        for field in STEP_FIELDS:
-            checksums[field.name] = _write_rows(group, field, content.steps)
-        if GOAL_IMAGE in content.header:
-            goal = np.ascontiguousarray(content.header[GOAL_IMAGE])
-            group.create_array(GOAL_IMAGE, data=goal, chunks=goal.shape, compressors=[CODEC])
-            checksums[GOAL_IMAGE] = hashlib.sha256(goal).hexdigest()
-        attributes = _attributes(content, checksums)
-        group.attrs.update(attributes)
+    group = zarr.create_group(path)
+    group.create_group(IMAGES)
+    cameras = [Field(name, 'uint8', image.shape, 'RGB')
+               for name, image in content.states[0].items() if name.startswith(f'{IMAGES}/')]
+    checksums = {}
+    for field in (*cameras, *STATE_FIELDS):
+        checksums[field.name] = _write_rows(group, field, content.states)
+    for field in STEP_FIELDS:
+        checksums[field.name] = _write_rows(group, field, content.steps)
+    if GOAL_IMAGE in content.header:
+        goal = content.header[GOAL_IMAGE]
+        checksums[GOAL_IMAGE] = _write_rows(
+            group, Field(GOAL_IMAGE, 'uint8', goal.shape[1:], 'RGB'),
+            [{GOAL_IMAGE: row} for row in goal])
+    attributes = _attributes(content, checksums)
+    group.attrs.update(attributes)
     return attributes
 
 
@@ -117,7 +114,8 @@ def _write_rows(group: zarr.Group, field: Field, records: list[dict]) -> str:
     array = group.create_array(
         field.name, shape=(len(records), *field.shape), dtype=field.dtype,
         chunks=(chunk, *field.shape), compressors=[CODEC], fill_value=0,
-        attributes={'meaning': field.meaning})
+        # Else chunks of zeros are not stored, and look like lost ones.
+        config={'write_empty_chunks': True}, attributes={'meaning': field.meaning})
     digest = hashlib.sha256()
     for start in range(0, len(records), chunk):
         rows = np.stack([record[field.name] for record in records[start:start + chunk]])
