@@ -22,10 +22,11 @@ def augment(images: Sequence[Tensor], config: AgentConfig,
     :param generator: on the CPU, so that every device draws the same.
     :returns: images 0..255 of the same shapes, or None where the coin left all as they are.
     """
-    size = len(images[0])
-    coins = 1 if config.augment_per == 'batch' else size
+    if config.augmentation == 'none':
+        return None
+    coins = 1 if config.augment_per == 'batch' else len(images[0])
     chosen = torch.rand(coins, generator=generator) < config.augment_probability
-    if config.augmentation == 'none' or not chosen.any():
+    if not chosen.any():
         return None
     if config.augmentation == 'crop':
         changed = random_crop(images, config.crop_padding, generator)

@@ -1,0 +1,345 @@
+"""One update of each agent against a plain recomputation, and what must not leak where."""
+
+import copy
+
+from learning_samples import draw_dot, random_batch, small_agent, small_config
+import numpy as np
+import pytest
+from stable_crl_ros.crl.networks import all_logits, to_pixels
+from stable_crl_ros.crl.presets import make_agent
+import torch
+import torch.nn.functional as F  # noqa: N812 the name every PyTorch user knows
+
+# Well conditioned: a cold start has gradients near 1e-12, where rounding decides.
+WARM = {'critic_final_init': 0.0, 'actor_final_init': 0.0}
+
+
+def pixels(batch, name):
+    return to_pixels(torch.from_numpy(batch[name]), 'unit')
+
+
+def score_everything(critic, observations, actions, goals):
+    """Outer product of phi(s_i, a_i) and psi(g_j), shape (B, B, 2), nothing shared."""
+    features = critic.encoder(observations)
+    phi = torch.stack([head(torch.cat([features, actions], 1)) for head in critic.phi])
+    psi = torch.stack([head(critic.encoder(goals)) for head in critic.psi])
+    return all_logits(phi, psi)
+
+
+def plain_actor_loss(agent, critic, batch, noise, share):
+    """Give the actor's loss as published, from the networks before the update."""
+    observations, goals = pixels(batch, 'observations'), pixels(batch, 'actor_goals')
+    mean = agent.actor(observations, goals)
+    sampled = mean + 0.15 * noise
+    q = score_everything(critic, observations, sampled, goals)
+    q = torch.diagonal(q).min(0).values
+    policy = torch.distributions.Normal(mean, 0.15)
+    log_prob = policy.log_prob(torch.from_numpy(batch['actions'])).sum(1)
+    return (share * -log_prob - (1 - share) * q).mean()
+
+
+def plain_td_loss(critic, target, actor, batch, noise, discount):
+    """Give the critic's TD loss as published, with the actor after its update."""
+    size = len(batch['actions'])
+    observations, reached = pixels(batch, 'observations'), pixels(batch, 'next_observations')
+    logits = score_everything(critic, observations, torch.from_numpy(batch['actions']), reached)
+    other = [(i + 1) % size for i in range(size)]
+    with torch.no_grad():
+        goals = reached[other]
+        next_actions = actor(reached, goals) + 0.15 * noise
+        v = torch.sigmoid(score_everything(target, reached, next_actions, goals))
+        v = torch.diagonal(v.min(-1).values)
+        w = torch.clamp(v / (1 - v), 0, 20)
+    total = 0.0
+    for i in range(size):
+        for e in range(2):
+            positive, negative = logits[i, i, e], logits[i, other[i], e]
+            one, zero = torch.ones(()), torch.zeros(())
+            total = total + (1 - discount) * F.binary_cross_entropy_with_logits(positive, one) \
+                + discount * w[i] * F.binary_cross_entropy_with_logits(negative, one) \
+                + F.binary_cross_entropy_with_logits(negative, zero)
+    return total / (2 * size)
+
+
+def plain_mc_loss(critic, batch):
+    size = len(batch['actions'])
+    logits = score_everything(critic, pixels(batch, 'observations'),
+                              torch.from_numpy(batch['actions']), pixels(batch, 'critic_goals'))
+    labels = torch.eye(size)
+    weights = labels + (1 - labels) / (size - 1)
+    cost = F.binary_cross_entropy_with_logits(
+        logits, labels[..., None].expand_as(logits), reduction='none').mean(-1)
+    return (weights * cost).mean()
+
+
+def assert_gradients(network, loss):
+    """Compare the gradients an update left with those of a plain loss."""
+    expected = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+    compared = 0
+    for (name, parameter), gradient in zip(network.named_parameters(), expected, strict=True):
+        assert (parameter.grad is None) == (gradient is None), name
+        if gradient is not None:
+            scale = gradient.abs().max().item()
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-4 * scale,
+                                       msg=lambda text, name=name: f'{name}: {text}')
+            compared += scale > 0
+    assert compared > 10
+
+
+def updated(critic_loss, batch, **changes):
+    """Update once; return the agent after, its like from before, and the metrics."""
+    agent, before = (small_agent(critic_loss=critic_loss, **WARM, **changes) for _ in range(2))
+    return agent, before, agent.update(batch)
+
+
+@pytest.mark.parametrize('critic_loss', ['td', 'mc'])
+def test_actor_gradient_equals_the_published_loss(critic_loss):
+    batch = random_batch()
+    agent, before, metrics = updated(critic_loss, batch)
+    noise = torch.randn(8, 7, generator=before.generator)
+    loss = plain_actor_loss(before, before.critic, batch, noise, 0.05)
+    assert metrics['actor/loss'] == pytest.approx(loss.item(), rel=1e-4)
+    for mine, theirs in zip(before.actor.parameters(), agent.actor.parameters(), strict=True):
+        mine.grad = theirs.grad
+    assert_gradients(before.actor, loss)
+
+
+def test_td_critic_gradient_equals_the_published_loss():
+    batch = random_batch()
+    agent, before, metrics = updated('td', batch)
+    torch.randn(8, 7, generator=before.generator)  # the actor's draw
+    noise = torch.randn(8, 7, generator=before.generator)
+    loss = plain_td_loss(before.critic, before.target_critic, agent.actor, batch, noise, 0.95)
+    assert metrics['critic/loss'] == pytest.approx(loss.item(), rel=1e-4)
+    for mine, theirs in zip(before.critic.parameters(), agent.critic.parameters(), strict=True):
+        mine.grad = theirs.grad
+    assert_gradients(before.critic, loss)
+
+
+@pytest.mark.parametrize('separate', [False, True])
+def test_mc_critic_gradient_equals_the_published_loss(separate):
+    batch = random_batch()
+    if separate:
+        batch['critic_goals'] = random_batch(seed=1)['critic_goals']
+    agent, before, metrics = updated('mc', batch)
+    loss = plain_mc_loss(before.critic, batch)
+    assert metrics['critic/loss'] == pytest.approx(loss.item(), rel=1e-4)
+    for mine, theirs in zip(before.critic.parameters(), agent.critic.parameters(), strict=True):
+        mine.grad = theirs.grad
+    assert_gradients(before.critic, loss)
+
+
+def test_goals_that_are_the_same_array_are_encoded_once():
+    batch = random_batch()
+    agent = small_agent(critic_loss='mc')
+    encoded = []
+    agent.critic.encoder.register_forward_hook(lambda *call: encoded.append(len(call[1][0])))
+    agent.update(batch)
+    agent.update(batch | {'critic_goals': batch['critic_goals'].copy()})
+    assert encoded == [16, 16, 8]
+
+
+@pytest.mark.parametrize('critic_loss', ['td', 'mc'])
+def test_actor_loss_never_reaches_the_critic(critic_loss):
+    agent = small_agent(critic_loss=critic_loss, learning_rate=1e-3, **WARM)
+    weights = copy.deepcopy(agent.critic.state_dict())
+    steps = []
+    apply = agent.apply
+
+    def watch(name, loss):
+        apply(name, loss)
+        if name == 'actor':
+            steps.append(all(p.grad is None for p in agent.critic.parameters()))
+            steps.append(all(torch.equal(value, weights[key])
+                             for key, value in agent.critic.state_dict().items()))
+    agent.apply = watch
+    agent.update(random_batch())
+    assert steps == [True, True]
+    assert not all(torch.equal(value, weights[key])
+                   for key, value in agent.critic.state_dict().items())
+
+
+def test_critic_loss_never_reaches_the_actor():
+    agent = small_agent(critic_loss='td', **WARM)
+    actor, apply = [], agent.apply
+
+    def watch(name, loss):
+        actor.append([p.detach().clone() for p in agent.actor.parameters()])
+        apply(name, loss)
+        actor.append([p.detach().clone() for p in agent.actor.parameters()])
+    agent.apply = watch
+    agent.update(random_batch())
+    same = [all(map(torch.equal, a, b)) for a, b in zip(actor, actor[1:], strict=False)]
+    assert same == [False, True, True]
+
+
+def test_target_starts_as_a_copy_and_follows_slowly():
+    agent = small_agent(critic_loss='td', target_update_rate=0.1, **WARM)
+    before = copy.deepcopy(agent.critic.state_dict())
+    assert all(map(torch.equal, before.values(), agent.target_critic.state_dict().values()))
+    agent.update(random_batch())
+    moved = 0.0
+    for key, target in agent.target_critic.state_dict().items():
+        expected = 0.9 * before[key] + 0.1 * agent.critic.state_dict()[key]
+        torch.testing.assert_close(target, expected)
+        moved += (target - before[key]).abs().sum().item()
+    assert moved > 0
+
+
+def recorded(agent, batch):
+    """Return the pixels that critic and actor were shown during an update."""
+    seen = {'critic': [], 'actor': []}
+    agent.critic.encoder.register_forward_hook(
+        lambda module, images, out: seen['critic'].append(torch.cat(images)))
+    agent.actor.encoder.register_forward_hook(
+        lambda module, images, out: seen['actor'].append(torch.cat(images)))
+    agent.update(batch)
+    return seen
+
+
+def test_by_default_cloning_alone_sees_augmented_images():
+    batch = random_batch()
+    agent = small_agent(critic_loss='td', augmentation='crop', augment_probability=1.0)
+    seen = recorded(agent, batch)
+    observations, reached, goals = (pixels(batch, name) for name in (
+        'observations', 'next_observations', 'actor_goals'))
+    assert torch.equal(seen['critic'][0], torch.cat([observations, reached]))
+    assert torch.equal(seen['critic'][1], goals)
+    assert torch.equal(seen['actor'][0], torch.cat([observations, goals]))
+    assert not torch.equal(seen['actor'][1], torch.cat([observations, goals]))
+    assert torch.equal(seen['actor'][2], torch.cat([reached, reached.roll(-1, 0)]))
+    assert (len(seen['critic']), len(seen['actor'])) == (2, 3)
+
+
+def test_no_second_pass_of_the_actor_where_the_coin_leaves_the_images():
+    agent = small_agent(critic_loss='mc', augmentation='crop', augment_probability=0.0)
+    assert len(recorded(agent, random_batch())['actor']) == 1
+
+
+def test_augmenting_the_critic_shows_every_network_the_same_augmented_images():
+    batch = random_batch()
+    agent = small_agent(critic_loss='td', augmentation='jitter', augment_probability=1.0,
+                        augment_critic=True)
+    seen = recorded(agent, batch)
+    plain = torch.cat([pixels(batch, 'observations'), pixels(batch, 'next_observations')])
+    assert not torch.allclose(seen['critic'][0], plain, atol=0.01)
+    assert torch.equal(seen['actor'][0],
+                       torch.cat([seen['critic'][0][:8], seen['critic'][1]]))
+    assert len(seen['actor']) == 2
+
+
+def test_critic_leaves_the_cold_start_within_some_steps():
+    agent = small_agent(critic_loss='td')
+    first = agent.update(random_batch(), detailed=True)
+    assert abs(first['critic/logits_positive']) < 1e-15
+    assert first['critic/loss'] == pytest.approx(2 * np.log(2), rel=1e-6)
+    assert first['critic/importance_weight'] == pytest.approx(1.0)
+    for _ in range(40):
+        last = agent.update(random_batch(), detailed=True)
+    assert last['critic/logits_positive'] - last['critic/logits_negative'] > 0.1
+
+
+def moving_dots(size, seed):
+    """Make transitions whose action is the dot's displacement."""
+    rng = np.random.default_rng(seed)
+    start, actions = rng.uniform(0.2, 0.8, (size, 2)), np.zeros((size, 7), np.float32)
+    move = rng.uniform(-0.2, 0.2, (size, 2))
+    actions[:, :2] = move * 5
+    reached = np.stack([draw_dot(dot) for dot in start + move])
+    return {'observations': np.stack([draw_dot(dot) for dot in start]), 'actions': actions,
+            'next_observations': reached, 'actor_goals': reached, 'critic_goals': reached}
+
+
+@pytest.mark.parametrize('critic_loss, at_most', [('td', 0.97 * 2 * np.log(2)),
+                                                  ('mc', 0.8 * 2 * np.log(2) / 32)])
+def test_critic_learns_which_goal_was_reached(critic_loss, at_most):
+    agent = small_agent(critic_loss=critic_loss, learning_rate=3e-3, discount=0.5)
+    for step in range(100):
+        metrics = agent.update(moving_dots(32, step))
+    assert metrics['critic/loss'] < at_most  # 2 ln 2, or that / 32, where nothing is learnt
+    assert agent.validate(moving_dots(64, 999))['categorical_accuracy'] > 0.06  # chance 0.016
+
+
+@pytest.mark.parametrize('algorithm', ['stable_crl', 'gcbc'])
+def test_actor_learns_to_clone(algorithm):
+    agent = small_agent(algorithm)
+    before = agent.validate(moving_dots(64, 999))['squared_error']
+    for step in range(120):
+        agent.update(moving_dots(32, step))
+    assert agent.validate(moving_dots(64, 999))['squared_error'] < 0.4 * before
+
+
+def test_gcbc_gradient_is_that_of_the_negative_log_likelihood():
+    batch = random_batch()
+    agent, before = (small_agent('gcbc', actor_final_init=0.0) for _ in range(2))
+    metrics = agent.update(batch)
+    mean = before.actor(pixels(batch, 'observations'), pixels(batch, 'actor_goals'))
+    policy = torch.distributions.Normal(mean, 0.15)
+    loss = -policy.log_prob(torch.from_numpy(batch['actions'])).sum(1).mean()
+    assert metrics['actor/loss'] == pytest.approx(loss.item(), rel=1e-5)
+    for mine, theirs in zip(before.actor.parameters(), agent.actor.parameters(), strict=True):
+        mine.grad = theirs.grad
+    assert_gradients(before.actor, loss)
+
+
+VARIANTS = [
+    {}, {'critic_loss': 'td'}, {'critics': 1}, {'precision': 'bf16'},
+    {'critic_norm': 'affine'}, {'critic_norm': 'none', 'actor_norm': 'none'},
+    {'encoder_norm': False}, {'normalise_representations': True, 'critic_loss': 'td'},
+    {'entropy_coefficient': 0.1}, {'actor_dropout': 0.1, 'critic_loss': 'td'},
+    {'activation': 'swish', 'pixel_range': 'symmetric'}, {'bc_squared_error': 1.0},
+    {'augmentation': 'jitter', 'augment_per': 'sample', 'augment_critic': True},
+    {'encoder': 'resnet34', 'image_size': 32},
+]
+
+
+@pytest.mark.parametrize('changes', VARIANTS, ids=str)
+def test_every_option_trains_with_finite_metrics(changes):
+    agent = small_agent(**changes)
+    batch = random_batch(image_size=agent.config.image_size)
+    names = {tuple(agent.update(batch, detailed=True)) for _ in range(2)}
+    assert len(names) == 1
+    metrics = agent.update(batch, detailed=True) | agent.validate(batch)
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize('algorithm, changes', [
+    ('stable_crl', {'critic_loss': 'td', 'augmentation': 'crop', 'actor_dropout': 0.1}),
+    ('stable_crl', {'critic_loss': 'mc', 'augmentation': 'jitter', 'warmup_steps': 5}),
+    ('gcbc', {'augmentation': 'crop'})])
+def test_restored_agent_continues_bit_for_bit(algorithm, changes):
+    agent = small_agent(algorithm, **changes)
+    for seed in range(3):
+        agent.update(random_batch(seed=seed))
+    restored = small_agent(algorithm, seed=5, **changes)
+    restored.load_state_dict(copy.deepcopy(agent.state_dict()))
+    for seed in range(3, 6):
+        assert agent.update(random_batch(seed=seed)) == restored.update(random_batch(seed=seed))
+    assert all(map(torch.equal, agent.tensors().values(), restored.tensors().values()))
+
+
+def test_the_seed_decides_the_weights_and_nothing_else_does():
+    torch.manual_seed(1)
+    first = small_agent(seed=3).tensors()
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    second, other = small_agent(seed=3).tensors(), small_agent(seed=4).tensors()
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(map(torch.equal, first.values(), second.values()))
+    assert not torch.equal(first['actor.encoder.convs.0.weight'],
+                           other['actor.encoder.convs.0.weight'])
+
+
+def test_bfloat16_stays_near_single_precision():
+    batch = random_batch()
+    losses = [small_agent(critic_loss='td', precision=precision, **WARM).update(batch)
+              for precision in ('fp32', 'bf16')]
+    assert losses[1]['critic/loss'] == pytest.approx(losses[0]['critic/loss'], rel=0.05)
+    assert losses[1]['critic/loss'] != losses[0]['critic/loss']
+
+
+def test_action_dimension_can_be_another():
+    agent = make_agent('stable_crl', small_config(critic_loss='td'), action_dim=5)
+    batch = random_batch()
+    metrics = agent.update(batch | {'actions': batch['actions'][:, :5]})
+    assert np.isfinite(metrics['critic/loss'])

@@ -1,0 +1,105 @@
+"""Configurations and presets: published values, overrides, refusals."""
+
+import json
+
+from learning_samples import small_config
+import pytest
+from stable_crl_ros.crl.agent import learning_rate
+from stable_crl_ros.crl.config import ConfigError
+from stable_crl_ros.crl.gcbc import GCBCConfig
+from stable_crl_ros.crl.presets import make_agent, make_config, PRESETS
+from stable_crl_ros.crl.stable_crl import StableCRLConfig
+from stable_crl_ros.images import ImageSpec
+
+
+@pytest.mark.parametrize('preset', sorted(PRESETS))
+def test_every_preset_survives_a_trip_through_json(preset):
+    algorithm, config = make_config(preset)
+    assert algorithm == PRESETS[preset][0]
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_defaults_are_the_published_simulation_values():
+    config = make_config('sim')[1]
+    assert config == StableCRLConfig()
+    found = config.to_dict()
+    published = {
+        'image_size': 48, 'batch_size': 2048, 'discount': 0.99, 'target_update_rate': 5e-3,
+        'learning_rate': 3e-4, 'bc_coefficient': 0.05, 'std': 0.15, 'critic_loss': 'td',
+        'critics': 2, 'representation_size': 16, 'critic_final_init': 1e-12,
+        'critic_hidden': [1024] * 4, 'actor_hidden': [1024] * 4, 'augmentation': 'crop',
+        'augment_probability': 0.5, 'augment_per': 'batch', 'augment_critic': False,
+        'actor_goal': 'geometric', 'entropy_coefficient': 0.0, 'steps': 300_000,
+        'importance_limit': 20.0, 'normalise_representations': False}
+    assert {name: found[name] for name in published} == published
+
+
+def test_bridge_preset_has_the_published_values():
+    found = make_config('bridge')[1].to_dict()
+    published = {
+        'image_size': 128, 'pixel_range': 'symmetric', 'encoder': 'resnet34',
+        'activation': 'swish', 'critic_hidden': [256] * 3, 'critic_norm': 'affine',
+        'critic_skip_last_norm': False, 'actor_hidden': [256] * 3, 'actor_norm': 'none',
+        'actor_dropout': 0.1, 'std': 1.0, 'batch_size': 256, 'steps': 2_000_000,
+        'learning_rate': 3e-4, 'warmup_steps': 2000, 'actor_decay_steps': 2_000_000,
+        'discount': 0.98, 'target_update_rate': 0.002, 'bc_coefficient': 0.2,
+        'actor_goal': 'uniform', 'augment_critic': True, 'critic_loss': 'td'}
+    assert {name: found[name] for name in published} == published
+    assert make_config('bridge')[1].image_spec == ImageSpec(128, 128, 'lanczos')
+
+
+def test_overrides_are_read_from_words():
+    config = small_config(discount='0.9', channels='4,8,16', augment_critic='true', critics='1',
+                          critic_loss='td')
+    assert (config.discount, config.channels, config.augment_critic, config.critics,
+            config.critic_loss) == (0.9, (4, 8, 16), True, 1, 'td')
+
+
+def test_later_values_replace_the_preset():
+    assert make_config('laptop', {'steps': 7})[1].steps == 7
+    assert make_config('laptop')[1].steps == 4000
+
+
+@pytest.mark.parametrize('changes, reason', [
+    ({'discont': 0.9}, 'unknown setting discont; known are .*discount'),
+    ({'discount': 1.0}, 'discount must lie between 0 and 1'),
+    ({'discount': 0.0}, 'discount'),
+    ({'discount': 'much'}, "discount needs float, got 'much'"),
+    ({'batch_size': 1}, 'batch_size is 1'),
+    ({'batch_size': 2.5}, 'batch_size needs int'),
+    ({'critic_loss': 'infonce'}, 'must be one of td, mc'),
+    ({'precision': 'fp16'}, 'must be one of fp32, bf16; half floats underflow'),
+    ({'bc_coefficient': 1.5}, 'bc_coefficient is 1.5, must lie in 0 .. 1'),
+    ({'augment_probability': -0.1}, 'augment_probability'),
+    ({'channels': '16,32'}, 'channels needs 3 numbers'),
+    ({'augment_critic': 'perhaps'}, 'augment_critic needs bool'),
+    ({'std': 0.0}, 'std is 0'),
+    ({'std': float('nan')}, 'std is nan'),
+    ({'importance_limit': 0.0}, 'importance_limit must be > 0'),
+    ({'image_size': 4}, 'image_size is 4'),
+])
+def test_wrong_settings_are_refused(changes, reason):
+    with pytest.raises(ConfigError, match=reason):
+        small_config(**changes)
+
+
+def test_unknown_preset_and_algorithm_list_the_known():
+    with pytest.raises(ConfigError, match="unknown preset 'lapdog'; choose one of sim, .*laptop"):
+        make_config('lapdog')
+    with pytest.raises(ConfigError, match='known are stable_crl, gcbc'):
+        make_agent('ppo', GCBCConfig())
+
+
+def test_cloning_can_be_set_in_units_of_squared_error():
+    assert small_config().cloning_share == 0.05
+    weight = 0.05 / (2 * 0.15**2 * 0.95)
+    assert small_config(bc_squared_error=weight).cloning_share == pytest.approx(0.05)
+    assert small_config(bc_squared_error=weight, std=1.0).cloning_share == pytest.approx(
+        2 * weight / (1 + 2 * weight))
+
+
+def test_learning_rate_warms_up_then_stays_or_falls_to_zero():
+    config = small_config(learning_rate=1.0, warmup_steps=10)
+    assert [learning_rate(config, step) for step in (0, 5, 10, 99)] == [0.0, 0.5, 1.0, 1.0]
+    decayed = [learning_rate(config, step, 110) for step in (5, 10, 35, 60, 110, 500)]
+    assert decayed == pytest.approx([0.5, 1.0, 0.5 + 0.5**1.5, 0.5, 0.0, 0.0])
