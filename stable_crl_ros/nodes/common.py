@@ -158,6 +158,8 @@ class ManagedNode(LifecycleNode):
             self.stop()
             self.teardown()
         finally:
+            # rclpy leaves the lifecycle services in the graph until the object is collected.
+            self._state_machine.destroy_when_not_in_use()
             super().destroy_node()
 
     def _attempt(self, verb, actions, entities, state, undo=None) -> TransitionCallbackReturn:
