@@ -16,7 +16,7 @@ from stable_crl_ros.robot.kinematics import (
     opening_from_finger,
     pose_to_xyz_quaternion,
 )
-from stable_crl_ros.robot.safety import StepFlag
+from stable_crl_ros.robot.safety import REFUSED, StepFlag
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout
 
 FRAME = 'base_link'
@@ -59,6 +59,11 @@ class AppliedAction:
     capture_ns: int
     receive_ns: int
     applied_ns: int
+
+    @property
+    def refused(self) -> bool:
+        """Say whether nothing was applied."""
+        return bool(self.flags & REFUSED)
 
 
 def encode_applied_action(step: AppliedAction) -> Float64MultiArray:

@@ -1,0 +1,398 @@
+"""The episode logger with the real arm, camera and goal nodes: what is stored is what happened."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image, JointState
+from stable_crl_ros.data.dataset import Dataset
+from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.images import write_image
+from stable_crl_ros.nodes.common import COMMAND, LATCHED, StartupError
+from stable_crl_ros.nodes.conversions import message_to_image, to_nanoseconds, to_stamp
+from stable_crl_ros.nodes.episode_input import RELIABLE_IMAGES
+from stable_crl_ros.nodes.episode_logger import EpisodeLoggerNode
+from stable_crl_ros.nodes.goal import GoalNode
+from stable_crl_ros.nodes.messages import decode_applied_action, decode_joint_states
+from stable_crl_ros.nodes.sim import make_nodes
+from stable_crl_ros.robot.kinematics import forward_kinematics
+from stable_crl_ros.robot.poses import pose_from_xyz_quaternion
+from stable_crl_ros.robot.safety import StepFlag
+from std_msgs.msg import Float64, Float64MultiArray, String
+from std_srvs.srv import SetBool, Trigger
+
+PERIOD_S = 0.2
+CAMERA = 'over_shoulder'
+
+
+class Stack:
+    """A simulated robot with goal and logger nodes, and a probe that plays policy and operator."""
+
+    def __init__(self, ros, folder, active=True, **logger):
+        self.ros, self.folder = ros, folder
+        nodes = reversed(make_nodes(context=ros.context))
+        for node in nodes:
+            ros.add(node)
+        goal = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+        write_image(folder / 'tidy.png', goal)
+        self.goal = goal
+        ros.add(GoalNode(context=ros.context, parameter_overrides=ros.parameters(
+            goal_directory=str(folder), active_goal=str(folder / 'tidy.png'))))
+        parameters = {'dataset_path': str(folder / 'episodes'), **logger}
+        self.logger = ros.add(EpisodeLoggerNode(
+            context=ros.context, parameter_overrides=ros.parameters(**parameters)))
+        self.probe = ros.node()
+        self._talk()
+        if active:
+            for kind in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+                request = ChangeState.Request(transition=Transition(id=kind))
+                assert ros.call(ChangeState, 'arm/change_state', request, node=self.probe).success
+            ros.spin_until(lambda: not self.logger._input.missing() and self.logger._input.goal)
+
+    def _talk(self):
+        node = self.probe
+        self.images, self.applied, self.health = {}, [], []
+        self.acted_on = 0
+        node.create_subscription(Image, 'image_raw', self._on_image, RELIABLE_IMAGES)
+        node.create_subscription(Float64MultiArray, 'applied_action',
+                                 lambda m: self.applied.append(decode_applied_action(m)), 50)
+        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_health, 10)
+        self.twists = {p: node.create_publisher(TwistStamped, f'{p}delta_twist_cmds', COMMAND)
+                       for p in ('', 'teleop/')}
+        self.grippers = {p: node.create_publisher(Float64, f'{p}gripper_cmd', COMMAND)
+                         for p in ('', 'teleop/')}
+        self.progress = node.create_publisher(Float64, 'policy/progress', 10)
+        self.checkpoint = node.create_publisher(String, 'policy/checkpoint_id', LATCHED)
+        self.ros.spin_until(lambda: all(
+            p.get_subscription_count() for p in (*self.twists.values(), *self.grippers.values(),
+                                                 self.progress, self.checkpoint)))
+
+    def _on_image(self, message):
+        self.images[to_nanoseconds(message.header.stamp)] = message
+
+    def _on_health(self, message):
+        self.health += [s for s in message.status if 'episode_logger: recording' in s.name]
+
+    def act(self, linear, gripper=1.0, prefix='', progress=None):
+        """Send one command as the policy does, on the newest image, or as the operator does."""
+        if not prefix:
+            self.ros.spin_until(lambda: max(self.images, default=0) > self.acted_on)
+            self.acted_on = max(self.images)
+        stamp = time.time_ns() if prefix else self.acted_on
+        self.grippers[prefix].publish(Float64(data=gripper))
+        message = TwistStamped()
+        message.header.frame_id, message.header.stamp = 'base_link', to_stamp(stamp)
+        message.twist.linear.x, message.twist.linear.y, message.twist.linear.z = linear
+        self.twists[prefix].publish(message)
+        if progress is not None:
+            self.progress.publish(Float64(data=progress))
+
+    def run(self, steps, prefix='', **kwargs):
+        for number in range(steps):
+            self.act([0.0, 0.05 * (-1) ** (number // 4), 0.02], prefix=prefix, **kwargs)
+            self.ros.spin_for(PERIOD_S)
+
+    def call(self, verb, success=None):
+        if success is None:
+            return self.ros.call(Trigger, f'episode_logger/{verb}', node=self.probe)
+        return self.ros.call(SetBool, f'episode_logger/{verb}', SetBool.Request(data=success),
+                             node=self.probe)
+
+    def tell(self, **values):
+        request = SetParameters.Request(parameters=[
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()])
+        answer = self.ros.call(SetParameters, 'episode_logger/set_parameters', request,
+                               node=self.probe)
+        assert all(result.successful for result in answer.results)
+
+    def episode(self, number=0):
+        return Dataset(self.folder / 'episodes')[number]
+
+
+@pytest.fixture
+def stack(ros, tmp_path):
+    return Stack(ros, tmp_path)
+
+
+def check_alignment(stack, episode):
+    """Compare every stored row with what the probe itself saw."""
+    steps = [step for step in stack.applied if not step.refused]
+    assert episode.steps == len(steps)
+    images, stamps = episode.images(CAMERA), episode['capture_stamp']
+    for row, step in enumerate(steps):
+        np.testing.assert_array_equal(images[row], message_to_image(stack.images[stamps[row]]))
+        np.testing.assert_allclose(episode['action'][row], step.applied, atol=1e-6)
+        assert episode['command_stamp'][row] == step.receive_ns
+        assert episode['applied_stamp'][row] == step.applied_ns
+    final = episode.attrs['final_capture_stamp']
+    np.testing.assert_array_equal(images[-1], message_to_image(stack.images[final]))
+    assert final >= steps[-1].applied_ns + PERIOD_S * 1e9
+    for joints, pose in zip(episode['joint_positions'], episode['ee_pose'], strict=True):
+        np.testing.assert_allclose(pose_from_xyz_quaternion(pose), forward_kinematics(joints),
+                                   atol=1e-5)
+    return steps
+
+
+def test_an_episode_holds_every_step_with_the_image_it_was_decided_on(stack):
+    stack.checkpoint.publish(String(data='abc123def456'))
+    stack.tell(task='open_drawer', operator='ada', notes='first light')
+    begun = stack.call('start')
+    assert begun.success and "task 'open_drawer', operator 'ada'" in begun.message
+    for number in range(10):
+        stack.act([0.05, 0.0, 0.02], gripper=float(number % 2), progress=-10.0 + number)
+        stack.ros.spin_for(PERIOD_S)
+    ended = stack.call('stop', True)
+    assert ended.success and '10 steps, 0 dropped' in ended.message, ended.message
+    episode = stack.episode()
+    assert str(episode.path) in ended.message
+    steps = check_alignment(stack, episode)
+    np.testing.assert_array_equal(episode['capture_stamp'], [step.capture_ns for step in steps])
+    np.testing.assert_allclose(episode['progress'], -10.0 + np.arange(10), atol=1e-5)
+    assert (episode['mode'] == Mode.POLICY).all() and not episode['intervention'].any()
+    assert (episode['receive_stamp'] > episode['capture_stamp']).all()
+    assert (episode['command_stamp'] > episode['receive_stamp']).all()
+    assert (np.diff(episode['capture_stamp']) > 0).all()
+    np.testing.assert_array_equal(episode.goal_image, stack.goal)
+    expected = {'task': 'open_drawer', 'operator': 'ada', 'notes': 'first light', 'success': True,
+                'goal_id': 'tidy', 'checkpoint': 'abc123def456', 'interrupted': False,
+                'dropped': 0, 'control_rate': 5.0, 'checkpoints': [[0, 'abc123def456']]}
+    assert {name: episode.attrs[name] for name in expected} == expected
+
+
+def test_states_are_those_at_the_moment_of_the_image(stack):
+    states = []
+    stack.probe.create_subscription(JointState, 'joint_states', states.append, 50)
+    stack.ros.spin_until(lambda: len(states) > 20)
+    stack.call('start')
+    stack.run(8)
+    stack.call('stop', True)
+    episode = stack.episode()
+    stamps = np.array([to_nanoseconds(state.header.stamp) for state in states])
+    for row, stamp in enumerate([*episode['capture_stamp'], episode.attrs['final_capture_stamp']]):
+        nearest = decode_joint_states(states[np.abs(stamps - stamp).argmin()])
+        for name in ('joint_positions', 'joint_velocities', 'joint_efforts', 'gripper'):
+            np.testing.assert_allclose(episode[name][row], getattr(nearest, name), atol=1e-6)
+    assert episode['ee_pose'][-1, 2] - episode['ee_pose'][0, 2] > 0.02
+
+
+def test_the_operators_steps_are_marked_as_interventions(stack):
+    stack.call('start')
+    for number in range(12):
+        stack.act([0.0, 0.03, 0.0])
+        if 4 <= number < 8:
+            stack.act([0.0, 0.0, 0.03], prefix='teleop/', gripper=0.0)
+        stack.ros.spin_for(PERIOD_S)
+    stack.call('stop', False)
+    episode = stack.episode()
+    check_alignment(stack, episode)
+    modes = episode['mode'].tolist()
+    assert modes.count(Mode.TELEOP) == 4
+    np.testing.assert_array_equal(episode['intervention'], episode['mode'] == Mode.TELEOP)
+    assert np.isnan(episode['progress'][episode['mode'] == Mode.TELEOP]).all()
+    assert episode.attrs['refused']['overridden'] >= 4
+    assert episode.attrs['success'] is False
+
+
+def test_a_demonstration_is_no_intervention(stack):
+    stack.call('start')
+    stack.run(5, prefix='teleop/')
+    stack.call('stop', True)
+    episode = stack.episode()
+    assert (episode['mode'] == Mode.TELEOP).all() and not episode['intervention'].any()
+    ages = episode['command_stamp'] - episode['capture_stamp']
+    assert (ages > 0).all() and ages.max() < 0.3e9
+
+
+def test_refused_commands_are_counted_but_are_no_steps(stack):
+    stack.call('start')
+    stack.run(3)
+    message = TwistStamped()
+    message.header.frame_id, message.header.stamp = 'base_link', to_stamp(time.time_ns() - 10**10)
+    stack.twists[''].publish(message)
+    stack.ros.spin_until(lambda: stack.applied[-1].flags & StepFlag.STALE)
+    stack.act([float('nan'), 0.0, 0.0])
+    stack.ros.spin_for(PERIOD_S)
+    stack.run(2)
+    stack.call('stop', True)
+    episode = stack.episode()
+    assert episode.attrs['refused'] == {'stale': 1}
+    assert episode.steps == 6  # what is no number was a step: the policy acted, the arm held
+    row = np.flatnonzero(episode['flags'] & StepFlag.NON_FINITE)
+    assert row.tolist() == [3]
+    np.testing.assert_array_equal(episode['action'][3], [0, 0, 0, 0, 0, 0, 1])
+    assert np.isnan(episode['commanded_action'][3, 0])
+
+
+def test_a_checkpoint_swapped_in_mid_episode_is_noted_with_its_step(stack):
+    stack.checkpoint.publish(String(data='old'))
+    stack.ros.spin_for(0.1)
+    stack.call('start')
+    stack.run(3)
+    stack.checkpoint.publish(String(data='new'))
+    stack.ros.spin_for(0.1)
+    stack.run(2)
+    stack.call('stop', True)
+    assert stack.episode().attrs['checkpoints'] == [[0, 'old'], [3, 'new']]
+
+
+def test_discard_leaves_nothing_and_the_next_episode_takes_the_number(stack):
+    stack.call('start')
+    stack.run(2)
+    answer = stack.call('discard')
+    assert answer.success and 'discarded episode 0' in answer.message
+    assert len(Dataset(stack.folder / 'episodes')) == 0
+    assert 'recording episode 0 ' in stack.call('start').message
+    stack.run(2)
+    assert stack.call('stop', True).success
+    assert stack.episode().steps == 2
+
+
+def test_verbs_out_of_order_are_refused_and_lose_nothing(stack):
+    for answer in (stack.call('stop', True), stack.call('discard')):
+        assert not answer.success and 'no episode is being recorded' in answer.message
+    assert stack.call('start').success
+    again = stack.call('start')
+    assert not again.success and 'stop or discard it first' in again.message
+    empty = stack.call('stop', True)
+    assert not empty.success and 'no step' in empty.message
+    assert stack.call('start').success
+    stack.run(2)
+    assert stack.call('stop', True).success
+    assert stack.episode().steps == 2
+
+
+def test_images_are_stored_in_the_size_asked_for(ros, tmp_path):
+    stack = Stack(ros, tmp_path, image_size='48x64')
+    stack.call('start')
+    stack.run(2)
+    stack.call('stop', True)
+    episode = stack.episode()
+    assert episode.images(CAMERA).shape == (3, 48, 64, 3)
+    assert episode.attrs['image_spec'] == {'height': 48, 'width': 64, 'interpolation': 'area'}
+
+
+def test_recording_can_begin_with_the_first_step(ros, tmp_path):
+    stack = Stack(ros, tmp_path, record_on_start=True)
+    stack.run(4)
+    assert stack.call('stop', True).success
+    check_alignment(stack, stack.episode())
+    stack.run(2)
+    assert not stack.call('stop', True).success
+
+
+def test_ending_the_node_in_mid_episode_seals_what_there_is(stack):
+    stack.call('start')
+    stack.run(6)
+    stack.ros.executor.remove_node(stack.logger)
+    stack.logger.destroy_node()
+    stack.ros._nodes.remove(stack.logger)
+    episode = stack.episode()
+    assert episode.attrs['interrupted'] is True
+    assert episode.attrs['success'] is None
+    assert episode.steps >= 5
+    assert not list((stack.folder / 'episodes').glob('*.journal'))
+
+
+def test_nothing_is_recorded_without_robot_and_camera(ros, tmp_path):
+    ros.add(EpisodeLoggerNode(context=ros.context, parameter_overrides=ros.parameters(
+        dataset_path=str(tmp_path / 'episodes'))))
+    answer = ros.call(Trigger, 'episode_logger/start')
+    assert not answer.success
+    for what in ('/image_raw', '/joint_states', '/applied_action'):
+        assert what in answer.message
+    assert not (tmp_path / 'episodes').exists()
+
+
+def test_a_dataset_that_cannot_be_written_is_refused(stack):
+    (stack.folder / 'file').write_text('not a directory')
+    stack.tell(dataset_path=str(stack.folder / 'file'))
+    answer = stack.call('start')
+    assert not answer.success and str(stack.folder / 'file') in answer.message
+    (stack.folder / 'other').mkdir()
+    (stack.folder / 'other' / 'holiday.jpg').write_text('')
+    stack.tell(dataset_path=str(stack.folder / 'other'))
+    assert 'holiday.jpg' in stack.call('start').message
+
+
+@pytest.mark.parametrize(('parameters', 'reason'), [
+    ({'image_size': 'huge'}, 'HEIGHTxWIDTH'),
+    ({'cameras': ['a', 'b']}, 'one topic'),
+    ({'cameras': ['a', 'a'], 'image_topics': ['x', 'y']}, 'name of its own'),
+])
+def test_parameters_that_contradict_each_other_are_refused(ros, parameters, reason):
+    with pytest.raises(StartupError, match=reason):
+        EpisodeLoggerNode(context=ros.context, parameter_overrides=ros.parameters(**parameters))
+
+
+def begin_recording(ros, stack):
+    """Start the logger of another process; the answer to a first call may get lost."""
+    client = stack.probe.create_client(Trigger, 'outside/start')
+    ros.spin_until(client.service_is_ready, 20.0)
+    end = time.monotonic() + 20.0
+    while time.monotonic() < end:
+        future = client.call_async(Trigger.Request())
+        with contextlib.suppress(AssertionError):
+            ros.spin_until(future.done, 2.0)
+            if future.result().success or 'being recorded' in future.result().message:
+                return
+            ros.spin_for(0.2)
+    pytest.fail('the logger did not start to record')
+
+
+@pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGKILL])
+def test_a_process_that_ends_in_mid_episode_loses_nothing(ros, tmp_path, ending):
+    (tmp_path / 'unused').mkdir()
+    stack = Stack(ros, tmp_path / 'unused')
+    command = [sys.executable, '-m', 'stable_crl_ros.nodes.episode_logger', '--ros-args',
+               '-r', '__node:=outside', '-p', f'dataset_path:={tmp_path / "episodes"}']
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
+    try:
+        begin_recording(ros, stack)
+        stack.run(6)
+        process.send_signal(ending)
+        _, errors = process.communicate(timeout=15)
+    finally:
+        process.kill()
+        process.wait()
+    dataset = Dataset(tmp_path / 'episodes')
+    if ending == signal.SIGINT:
+        assert process.returncode == 0 and 'Traceback' not in errors, errors
+        assert 'interrupted: saved episode 0' in errors
+    else:
+        assert [item.state for item in dataset.recover()] == ['recovered']
+    episode = dataset[0]
+    assert episode.attrs['interrupted'] is True
+    assert episode.steps >= 4
+    np.testing.assert_allclose(episode['action'][:4], [s.applied for s in stack.applied[:4]],
+                               atol=1e-6)
+
+
+def test_a_camera_that_falls_silent_costs_steps_and_says_so(stack):
+    stack.call('start')
+    stack.run(3)
+    stack.ros.spin_for(0.3)  # for the image after the third step
+    camera = next(node for node in stack.ros._nodes if node.get_name() == 'camera')
+    stack.ros.executor.remove_node(camera)
+    camera.destroy_node()
+    stack.ros._nodes.remove(camera)
+    stack.ros.spin_for(0.7)
+    stack.run(3, prefix='teleop/')
+    stack.ros.spin_until(lambda: any('dropped' in status.message for status in stack.health))
+    answer = stack.call('stop', False)
+    assert answer.success and '3 dropped' in answer.message, answer.message
+    assert 'no image' in answer.message
+    assert stack.episode().steps == 3
