@@ -250,14 +250,15 @@ def moving_dots(size, seed):
             'next_observations': reached, 'actor_goals': reached, 'critic_goals': reached}
 
 
-@pytest.mark.parametrize('critic_loss, at_most', [('td', 0.97 * 2 * np.log(2)),
-                                                  ('mc', 0.8 * 2 * np.log(2) / 32)])
-def test_critic_learns_which_goal_was_reached(critic_loss, at_most):
-    agent = small_agent(critic_loss=critic_loss, learning_rate=3e-3, discount=0.5)
-    for step in range(100):
+@pytest.mark.parametrize('critic_loss, learning_rate, at_most', [
+    ('td', 3e-3, 0.96 * 2 * np.log(2)), ('mc', 2e-3, 0.7 * 2 * np.log(2) / 32)])
+def test_critic_learns_which_goal_was_reached(critic_loss, learning_rate, at_most):
+    agent = small_agent(critic_loss=critic_loss, learning_rate=learning_rate, discount=0.5,
+                        critic_hidden=(64, 64))
+    for step in range(120):
         metrics = agent.update(moving_dots(32, step))
     assert metrics['critic/loss'] < at_most  # 2 ln 2, or that / 32, where nothing is learnt
-    assert agent.validate(moving_dots(64, 999))['categorical_accuracy'] > 0.06  # chance 0.016
+    assert agent.validate(moving_dots(64, 999))['categorical_accuracy'] > 0.05  # chance 0.016
 
 
 @pytest.mark.parametrize('algorithm', ['stable_crl', 'gcbc'])

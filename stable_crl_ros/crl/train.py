@@ -2,34 +2,25 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-import json
 import math
-import os
 from pathlib import Path
-import shutil
 import signal
 import threading
 import time
 
 import numpy as np
 from stable_crl_ros.actions import ActionScale, BRIDGE_HIGH, BRIDGE_LOW
-from stable_crl_ros.checkpoint import replace_atomically, save_checkpoint
 from stable_crl_ros.crl.config import AgentConfig, ConfigError
 from stable_crl_ros.crl.presets import make_agent, make_config
+from stable_crl_ros.crl.run_folder import LATEST, open_run, RunFolder, TrainError
 from stable_crl_ros.crl.run_log import RunLog
 from stable_crl_ros.data.cache import build_cache, TrainingCache
 from stable_crl_ros.data.sampling import BatchSampler
 import torch
 from tqdm import tqdm
 
-STATE_FILE = 'trainer_state.pt'
-LATEST = 'latest.safetensors'
 # A dimension that hardly moves must not be blown up: 1 % of half of Bridge's box.
 SMALLEST_STD = 0.005 * (np.asarray(BRIDGE_HIGH) - np.asarray(BRIDGE_LOW))
-
-
-class TrainError(RuntimeError):
-    """A training run that cannot start, or must not go on."""
 
 
 def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str = 'laptop',
@@ -64,8 +55,7 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     if threads:
         torch.set_num_threads(threads)
     algorithm, config = make_config(preset, overrides)
-    steps = steps if steps is not None else config.steps
-    out_dir = _prepare_folder(Path(out_dir), resume)
+    device = choose_device(device)
     cache = _show_build(dataset_paths, config, camera, cache_dir, progress)
     training, validation = _split(cache, validation_episodes, validation_fraction, seed)
     described = {
@@ -74,12 +64,13 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
         'action_scale': make_scale(config, training.actions).to_dict(),
         'dataset_fingerprint': cache.fingerprint, 'transitions': len(training),
         'datasets': [Path(path).name for path in dataset_paths]}
-    run = Run(out_dir, described, config, training, validation, choose_device(device))
-    if resume:
-        run.load()
-    with _interruptible() as interrupted:
-        run.learn(steps, log_every, save_every, keep_last, progress, interrupted)
-    return out_dir / LATEST
+    with open_run(Path(out_dir), resume) as folder, _interruptible() as interrupted:
+        run = Run(folder, described, config, training, validation, device)
+        if resume:
+            run.load()
+        run.learn(config.steps if steps is None else steps, log_every, save_every, keep_last,
+                  progress, interrupted)
+    return Path(out_dir) / LATEST
 
 
 class Run:
@@ -89,10 +80,10 @@ class Run:
     :param described: what goes into every checkpoint's metadata; must match to resume.
     """
 
-    def __init__(self, out_dir: Path, described: dict, config: AgentConfig,
+    def __init__(self, folder: RunFolder, described: dict, config: AgentConfig,
                  training: TrainingCache, validation: TrainingCache | None,
                  device: str) -> None:
-        self.out_dir = out_dir
+        self.folder = folder
         self.described = described
         self.scale = ActionScale.from_dict(described['action_scale'])
         seed = described['seed']
@@ -110,7 +101,7 @@ class Run:
     def learn(self, steps: int, log_every: int, save_every: int, keep_last: int,
               progress: bool, interrupted: Callable[[], bool]) -> None:
         """Take gradient steps until `steps`; save at the end or when interrupted."""
-        log = RunLog(self.out_dir, self.agent.step)
+        log = RunLog(self.folder.path, self.agent.step)
         bar = tqdm(total=steps, initial=self.agent.step, unit='step', disable=not progress,
                    desc=self.described['algorithm'], smoothing=0.05)
         try:
@@ -124,7 +115,7 @@ class Run:
             log.close()
         if self.agent.step < steps:
             raise TrainError(f'stopped at step {self.agent.step} of {steps}; '
-                             f'continue with resume (everything is in {self.out_dir})')
+                             f'continue with resume (everything is in {self.folder.path})')
 
     def _step(self, log: RunLog, log_every: int, bar: tqdm) -> None:
         started = time.monotonic()
@@ -151,41 +142,25 @@ class Run:
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if not bad:
             return
-        path = self.out_dir / f'not_finite_{self.agent.step:06d}.npz'
+        path = self.folder.path / f'not_finite_{self.agent.step:06d}.npz'
         np.savez_compressed(path, **batch)
         raise TrainError(f'step {self.agent.step}: {", ".join(bad)} not finite; the batch is in '
                          f'{path}; resume from the last checkpoint with a lower learning_rate')
 
     def save(self, keep_last: int) -> None:
-        """Write a checkpoint and the state for resuming, each whole or not at all."""
-        path = self.out_dir / f'step_{self.agent.step:06d}.safetensors'
-        save_checkpoint(path, self.agent.tensors(), self.described | {
-            'step': self.agent.step, 'metrics': self.metrics, 'seconds': self.seconds})
-        replace_atomically(self.out_dir / LATEST, lambda temporary: _link(path, temporary))
-        # JSON for what is not a tensor: the file then loads without unpickling objects.
-        state = {'agent': self.agent.state_dict(), 'run': json.dumps({
-            'described': self.described, 'seconds': self.seconds, 'metrics': self.metrics,
-            'sampler': self.sampler.state_dict()})}
-        replace_atomically(self.out_dir / STATE_FILE, lambda temporary: torch.save(
-            state, temporary))
-        for old in sorted(self.out_dir.glob('step_*.safetensors'))[:-keep_last]:
-            old.unlink()
+        """Write a checkpoint and the state for resuming."""
+        step = self.agent.step
+        self.folder.save(
+            step, self.agent.tensors(), self.described | {
+                'step': step, 'metrics': self.metrics, 'seconds': self.seconds},
+            self.agent.state_dict(), {
+                'described': self.described, 'seconds': self.seconds, 'metrics': self.metrics,
+                'sampler': self.sampler.state_dict()}, keep_last)
 
     def load(self) -> None:
-        """
-        Continue where `save` was last called.
-
-        :raises TrainError: when the state is unreadable or belongs to another configuration.
-        """
-        path = self.out_dir / STATE_FILE
-        try:
-            state = torch.load(path, map_location='cpu', weights_only=True)
-            run = json.loads(state['run'])
-        except Exception as error:
-            raise TrainError(f'{path}: cannot be read ({error}); train into another folder') \
-                from error
-        _check_same(path, run['described'], self.described)
-        self.agent.load_state_dict(state['agent'])
+        """Continue where `save` was last called."""
+        agent, run = self.folder.load(self.described)
+        self.agent.load_state_dict(agent)
         self.sampler.load_state_dict(run['sampler'])
         self.seconds, self.metrics = run['seconds'], run['metrics']
 
@@ -220,20 +195,6 @@ def choose_device(device: str) -> str:
     return device
 
 
-def _prepare_folder(out_dir: Path, resume: bool) -> Path:
-    state = out_dir / STATE_FILE
-    if resume and not state.exists():
-        raise TrainError(f'{state}: no such file, so there is nothing to resume; '
-                         'train without resume, or name the folder of an earlier run')
-    if not resume and state.exists():
-        raise TrainError(f'{out_dir}: holds a training run; resume it or name another folder')
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainError(f'{out_dir}: cannot be made ({error.strerror})') from error
-    return out_dir
-
-
 def _show_build(dataset_paths: Sequence[str | Path], config: AgentConfig, camera: str | None,
                 cache_dir: str | Path | None, progress: bool) -> TrainingCache:
     with tqdm(unit='episode', desc='reading data', disable=not progress, leave=False) as bar:
@@ -253,25 +214,6 @@ def _split(cache: TrainingCache, episodes: Sequence | None, fraction: float,
         drawn = np.random.default_rng([seed, len(known)]).permutation(len(known))[:count]
         episodes = [known[index] for index in drawn]
     return cache.split(episodes) if len(episodes) else (cache, None)
-
-
-def _check_same(path: Path, old: Mapping, new: Mapping) -> None:
-    differing = [name for name in sorted(set(old) | set(new)) if old.get(name) != new.get(name)]
-    if 'config' in differing:
-        before, after = old.get('config', {}), new.get('config', {})
-        differing += [f'{name}: {before.get(name)} then, {after.get(name)} now'
-                      for name in sorted(set(before) | set(after))
-                      if before.get(name) != after.get(name)]
-    if differing:
-        raise TrainError(f'{path}: this run was started with other settings or data '
-                         f'({"; ".join(differing)}); repeat those, or use another folder')
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
 
 
 @contextmanager

@@ -1,0 +1,115 @@
+"""The folder of a training run: one run at a time, whole files only, what resuming needs."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+import fcntl
+import json
+import os
+from pathlib import Path
+import shutil
+
+from stable_crl_ros.checkpoint import replace_atomically, save_checkpoint
+import torch
+
+STATE_FILE = 'trainer_state.pt'
+LATEST = 'latest.safetensors'
+
+
+class TrainError(RuntimeError):
+    """A training run that cannot start, or must not go on."""
+
+
+@contextmanager
+def open_run(path: Path, resume: bool) -> Iterator['RunFolder']:
+    """
+    Make or find the folder of a run and keep others out of it.
+
+    :raises TrainError: when another process trains in it, when it cannot be made, holds a run
+        that is not to be resumed, or none that could be.
+    """
+    state = path / STATE_FILE
+    if resume and not state.exists():
+        raise TrainError(f'{state}: no such file, so there is nothing to resume; '
+                         'train without resume, or name the folder of an earlier run')
+    if not resume and state.exists():
+        raise TrainError(f'{path}: holds a training run; resume it or name another folder')
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = open(path / '.lock', 'w')  # noqa: SIM115 held until the run ends
+    except OSError as error:
+        raise TrainError(f'{path}: cannot be written ({error.strerror})') from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TrainError(f'{path}: another process trains in this folder; '
+                             'wait for it or name another folder') from error
+        for leftover in path.glob('.*.tmp'):  # of a run that was killed while it saved
+            leftover.unlink()
+        yield RunFolder(path)
+
+
+class RunFolder:
+    """Checkpoints, the latest of them, and the state to resume from."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping,
+             agent: Mapping, run: Mapping, keep_last: int) -> None:
+        """
+        Write a checkpoint and the state for resuming, each whole or not at all.
+
+        :param agent: `Agent.state_dict()`.
+        :param run: plain values.
+        """
+        path = self.path / f'step_{step:06d}.safetensors'
+        save_checkpoint(path, tensors, metadata)
+        replace_atomically(self.path / LATEST, lambda temporary: _link(path, temporary))
+        # JSON for what is not a tensor: the file then loads without unpickling objects.
+        state = {'agent': agent, 'run': json.dumps(run)}
+        replace_atomically(self.path / STATE_FILE,
+                           lambda temporary: torch.save(state, temporary))
+        for old in sorted(self.path.glob('step_*.safetensors'))[:-max(keep_last, 1)]:
+            old.unlink()
+
+    def load(self, described: Mapping) -> tuple[dict, dict]:
+        """
+        Read what `save` was last given.
+
+        :param described: what the resumed run trains, and on what.
+        :returns: `agent` and `run` as they were saved.
+        :raises TrainError: when the state is unreadable or belongs to another configuration.
+        """
+        path = self.path / STATE_FILE
+        try:
+            state = torch.load(path, map_location='cpu', weights_only=True)
+            run = json.loads(state['run'])
+            before = run['described']
+        except Exception as error:
+            raise TrainError(f'{path}: cannot be read ({error}); train into another folder') \
+                from error
+        differing = differences(before, described)
+        if differing:
+            raise TrainError(f'{path}: this run was started with other settings or data '
+                             f'({"; ".join(differing)}); repeat those, or use another folder')
+        return state['agent'], run
+
+
+def differences(before: Mapping, now: Mapping) -> list[str]:
+    """Name what differs between two nested mappings, with both values."""
+    found = []
+    for name in sorted(set(before) | set(now)):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new)
+        elif old != new:
+            found.append(f'{name}: {old} then, {new} now')
+    return found
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)

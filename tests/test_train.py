@@ -1,0 +1,294 @@
+"""Training: what a run writes, exact resume after a kill, and what stops it."""
+
+from functools import partial
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+from learning_samples import SIZE, SMALL, SMALL_CRITIC, write_dots
+import numpy as np
+import pytest
+from stable_crl_ros.actions import ActionScale, BRIDGE_MEAN
+from stable_crl_ros.checkpoint import load_checkpoint, verify_checkpoint
+from stable_crl_ros.crl.config import ConfigError
+from stable_crl_ros.crl.run_folder import STATE_FILE, TrainError
+from stable_crl_ros.crl.run_log import read_metrics
+from stable_crl_ros.crl.train import make_scale, train
+from stable_crl_ros.data.cache import build_cache, CacheError
+from stable_crl_ros.images import ImageSpec
+from stable_crl_ros.policy import Policy
+import torch
+
+OVERRIDES = {**SMALL, **SMALL_CRITIC, 'augmentation': 'crop', 'actor_dropout': 0.1}
+
+
+@pytest.fixture(scope='module')
+def dots(tmp_path_factory):
+    path = tmp_path_factory.mktemp('data') / 'dots'
+    write_dots(path)
+    return path
+
+
+@pytest.fixture
+def short(dots, tmp_path):
+    """Give a function that trains briefly on the dots, in `tmp_path / 'run'`."""
+    return partial(train, dataset_paths=[dots], out_dir=tmp_path / 'run', overrides=OVERRIDES,
+                   steps=6, threads=1, device='cpu', log_every=2, save_every=2, progress=False)
+
+
+def weights(path):
+    return load_checkpoint(path).tensors
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_writes_checkpoints_metrics_and_the_state_to_resume(short, tmp_path):
+    latest = short(keep_last=2)
+    assert latest == tmp_path / 'run' / 'latest.safetensors'
+    names = sorted(path.name for path in latest.parent.glob('[!.]*'))
+    assert names == ['latest.safetensors', 'metrics.csv', 'step_000004.safetensors',
+                     'step_000006.safetensors', 'tensorboard', 'trainer_state.pt']
+    assert load_checkpoint(latest).sha256 == load_checkpoint(
+        latest.with_name('step_000006.safetensors')).sha256
+    rows = read_metrics(latest.with_name('metrics.csv'))
+    assert [row['step'] for row in rows] == ['2', '4', '6']
+    assert {'actor/loss', 'critic/loss', 'critic/categorical_accuracy', 'seconds'} <= set(rows[0])
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+    assert any(latest.with_name('tensorboard').iterdir())
+
+
+def test_checkpoint_says_what_it_was_trained_on_and_acts(short, dots):
+    latest = short()
+    found = verify_checkpoint(latest, image_spec=ImageSpec(SIZE, SIZE))
+    assert (found['algorithm'], found['preset'], found['step']) == ('stable_crl', 'laptop', 6)
+    assert found['datasets'] == ['dots'] and found['config']['actor_dropout'] == 0.1
+    assert found['dataset_fingerprint'] == build_cache(dots, ImageSpec(SIZE, SIZE)).fingerprint
+    assert 'critic/loss' in found['metrics']
+    policy = Policy.load(latest)
+    policy.set_goal(np.zeros((SIZE, SIZE, 3), np.uint8))
+    assert np.isfinite(policy.step(np.zeros((SIZE, SIZE, 3), np.uint8))[1])
+
+
+def test_validation_holds_out_the_named_episodes(short, tmp_path):
+    latest = short(validation_episodes=[1, 3])
+    assert load_checkpoint(latest).metadata['transitions'] == 4 * 12
+    rows = read_metrics(tmp_path / 'run' / 'metrics.csv')
+    assert float(rows[-1]['validation/squared_error']) > 0
+    assert 'validation/categorical_accuracy' in rows[-1]
+
+
+def test_validation_can_be_a_fraction_or_nothing(short, tmp_path):
+    assert load_checkpoint(short(validation_fraction=0.5)).metadata['transitions'] == 3 * 12
+    other = short(out_dir=tmp_path / 'all', validation_fraction=0.0)
+    assert load_checkpoint(other).metadata['transitions'] == 6 * 12
+    assert 'validation/squared_error' not in read_metrics(tmp_path / 'all' / 'metrics.csv')[0]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(short, tmp_path):
+    paths = [short(out_dir=tmp_path / str(run), seed=seed)
+             for run, seed in enumerate((0, 0, 1))]
+    first, second, other = map(weights, paths)
+    assert_same(first, second)
+    assert not torch.equal(first['actor.head.output.weight'], other['actor.head.output.weight'])
+
+
+@pytest.mark.parametrize('preset, changes', [('laptop', {}), ('laptop', {'critic_loss': 'td'}),
+                                             ('laptop-gcbc', {})])
+def test_resumed_run_equals_one_that_was_never_stopped(short, tmp_path, preset, changes):
+    base = SMALL if preset == 'laptop-gcbc' else OVERRIDES
+    settings = {'preset': preset, 'overrides': {**base, **changes}, 'validation_episodes': [2]}
+    whole = short(out_dir=tmp_path / 'whole', steps=8, **settings)
+    short(steps=4, **settings)
+    resumed = short(steps=8, resume=True, **settings)
+    assert_same(weights(whole), weights(resumed))
+    logs = [[{name: value for name, value in row.items() if name != 'seconds'}
+             for row in read_metrics(path.with_name('metrics.csv'))] for path in (whole, resumed)]
+    assert len(logs[0]) == 4 and logs[0] == logs[1]
+
+
+SCRIPT = """
+import json, sys
+from stable_crl_ros.crl.train import train
+train(**json.loads(sys.argv[1]))
+"""
+
+
+def start_training(dots, out_dir, steps):
+    settings = {'dataset_paths': [str(dots)], 'out_dir': str(out_dir), 'overrides': OVERRIDES,
+                'steps': steps, 'threads': 1, 'device': 'cpu', 'log_every': 3, 'save_every': 5,
+                'progress': False}
+    return subprocess.Popen([sys.executable, '-c', SCRIPT, json.dumps(settings)],
+                            stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, process, timeout_s=60.0):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_killed_run_resumes_bit_for_bit(short, dots, tmp_path):
+    out_dir = tmp_path / 'run'
+    process = start_training(dots, out_dir, 100_000)
+    try:
+        wait_for(lambda: (out_dir / 'step_000015.safetensors').exists(), process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    state = torch.load(out_dir / STATE_FILE, weights_only=True)
+    steps = state['agent']['step'] + 20
+    assert steps % 5 == 0 and steps >= 30
+    resumed = short(steps=steps, resume=True, log_every=3, save_every=5)
+    whole = short(out_dir=tmp_path / 'whole', steps=steps, log_every=3, save_every=5)
+    assert_same(weights(whole), weights(resumed))
+    logged = [int(row['step']) for row in read_metrics(out_dir / 'metrics.csv')]
+    assert logged == list(range(3, steps + 1, 3))
+    assert not [path for path in os.listdir(out_dir) if path.endswith('.tmp')]
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_saves_before_it_ends(short, dots, tmp_path, number):
+    out_dir = tmp_path / 'run'
+    process = start_training(dots, out_dir, 100_000)
+    wait_for(lambda: (out_dir / 'step_000005.safetensors').exists(), process)
+    process.send_signal(number)
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode == 1 and 'stopped at step' in message
+    reached = load_checkpoint(out_dir / 'latest.safetensors').metadata['step']
+    assert f'stopped at step {reached} of 100000' in message
+    resumed = short(steps=reached + 2, resume=True)
+    assert_same(weights(short(out_dir=tmp_path / 'whole', steps=reached + 2)), weights(resumed))
+
+
+def test_state_loads_without_unpickling_objects(short, tmp_path):
+    short()
+    state = torch.load(tmp_path / 'run' / STATE_FILE, weights_only=True)
+    assert json.loads(state['run'])['described']['seed'] == 0
+
+
+def test_folder_of_another_run_is_refused(short):
+    short()
+    with pytest.raises(TrainError, match='holds a training run; resume it or name another'):
+        short()
+
+
+def test_folder_in_which_another_process_trains_is_refused(short, dots, tmp_path):
+    out_dir = tmp_path / 'run'
+    process = start_training(dots, out_dir, 100_000)
+    try:
+        wait_for(lambda: (out_dir / STATE_FILE).exists(), process)
+        with pytest.raises(TrainError, match='another process trains in this folder'):
+            short(resume=True)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_nothing_to_resume_is_refused(short):
+    with pytest.raises(TrainError, match='nothing to resume'):
+        short(resume=True)
+
+
+@pytest.mark.parametrize('changes, reason', [
+    ({'overrides': {**OVERRIDES, 'discount': 0.9}}, 'discount: 0.95 then, 0.9 now'),
+    ({'seed': 1}, 'seed: 0 then, 1 now'),
+    ({'validation_episodes': [0, 1]}, 'transitions'),
+])
+def test_resume_with_other_settings_is_refused(short, changes, reason):
+    short()
+    with pytest.raises(TrainError, match=f'other settings or data .*{reason}'):
+        short(resume=True, **changes)
+
+
+def test_resume_on_other_data_is_refused(short, tmp_path):
+    short()
+    write_dots(tmp_path / 'dots', seed=1)
+    with pytest.raises(TrainError, match='dataset_fingerprint'):
+        short(dataset_paths=[tmp_path / 'dots'], resume=True)
+
+
+@pytest.mark.parametrize('damage', [b'', b'junk', None])
+def test_unreadable_state_is_refused(short, tmp_path, damage):
+    short()
+    path = tmp_path / 'run' / STATE_FILE
+    path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
+    with pytest.raises(TrainError, match='cannot be read'):
+        short(resume=True)
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(short, tmp_path):
+    with pytest.raises(TrainError, match='not finite; the batch is in') as caught:
+        short(overrides={**OVERRIDES, 'learning_rate': 1e30, 'critic_loss': 'td'}, steps=50)
+    (path,) = (tmp_path / 'run').glob('not_finite_*.npz')
+    assert str(path) in str(caught.value)
+    batch = np.load(path)
+    assert batch['observations'].shape == (8, SIZE, SIZE, 3)
+    assert np.isfinite(batch['actions']).all()
+
+
+def test_torn_last_row_of_the_log_is_left_out(short, tmp_path):
+    short(steps=4)
+    log = tmp_path / 'run' / 'metrics.csv'
+    log.write_text(log.read_text() + '6,0.1,0.')
+    short(steps=8, resume=True)
+    assert [row['step'] for row in read_metrics(log)] == ['2', '4', '6', '8']
+
+
+def test_unknown_names_are_refused_before_anything_is_written(short, dots, tmp_path):
+    for changes, error, reason in (
+            ({'preset': 'lapdog'}, ConfigError, 'unknown preset'),
+            ({'overrides': {'colour': 1}}, ConfigError, 'unknown setting colour'),
+            ({'device': 'warp'}, ConfigError, "device 'warp' cannot be used"),
+            ({'camera': 'wrist'}, CacheError, "no camera 'wrist'"),
+            ({'validation_episodes': [99]}, CacheError, 'episode 99 is unknown'),
+            ({'validation_fraction': 1.5}, TrainError, 'validation_fraction')):
+        with pytest.raises(error, match=reason):
+            short(**changes)
+        assert not list((tmp_path / 'run').glob('*.*'))
+
+
+def test_folder_that_cannot_be_written_is_refused(short, tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(TrainError, match='cannot be written'):
+        short(out_dir=tmp_path / 'file' / 'run')
+
+
+def test_action_scale_follows_the_configuration(dots):
+    from stable_crl_ros.crl.presets import make_config
+    actions = build_cache(dots, ImageSpec(SIZE, SIZE)).actions
+
+    def scale(kind):
+        return make_scale(make_config('laptop', {'action_scale': kind})[1], actions)
+    assert scale('bounds') == ActionScale.from_bounds()
+    assert scale('bridge').offset == BRIDGE_MEAN
+    measured = scale('statistics')
+    normalised = measured.normalise(actions)
+    np.testing.assert_allclose(normalised.mean(0), np.zeros(7), atol=1e-5)
+    np.testing.assert_allclose(normalised.std(0)[:2], np.ones(2), rtol=1e-5)
+    # dz .. dyaw and the gripper never move in this data: 1 % of half of their range.
+    assert measured.scale[2:] == pytest.approx([0.0005] + [0.0025] * 3 + [0.005])
+
+
+def test_several_datasets_are_joined(short, dots, tmp_path):
+    write_dots(tmp_path / 'more', episodes=2, seed=3)
+    latest = short(dataset_paths=[dots, tmp_path / 'more'], validation_fraction=0.0,
+                   cache_dir=tmp_path / 'cache')
+    found = load_checkpoint(latest).metadata
+    assert (found['datasets'], found['transitions']) == (['dots', 'more'], 8 * 12)
+    assert Path(tmp_path / 'cache').is_dir()
+
+
+def test_bridge_preset_trains_on_small_images(short):
+    latest = short(preset='bridge', steps=2, overrides={'image_size': 32, 'batch_size': 2})
+    found = load_checkpoint(latest).metadata
+    assert found['config']['encoder'] == 'resnet34'
+    assert found['image_spec'] == {'height': 32, 'width': 32, 'interpolation': 'lanczos'}
