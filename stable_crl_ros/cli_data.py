@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+BAR_DELAY_S = 0.5  # a refusal comes first
 VERBS = ('list', 'info', 'verify', 'recover', 'strip', 'video')
 
 
@@ -48,7 +49,8 @@ def _collect(chosen) -> None:
     from tqdm import tqdm
     size = chosen.image_size
     successes = 0
-    with tqdm(total=sum(count for _, count in chosen.episodes), unit='episode') as bar:
+    with tqdm(total=sum(count for _, count in chosen.episodes), unit='episode',
+              delay=BAR_DELAY_S) as bar:
         def progress(done: int, succeeded: int) -> None:
             nonlocal successes
             successes += succeeded

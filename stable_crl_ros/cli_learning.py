@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+BAR_DELAY_S = 0.5  # a refusal comes first
 SHIPPED_CHECKPOINT = Path(__file__).parent / 'assets' / 'policy.safetensors'
 
 
@@ -105,7 +106,8 @@ def _closed_loop(chosen, policies: list[str]) -> list[dict]:
     from tqdm import tqdm
     tasks = chosen.task or ['open_drawer', 'close_drawer']
     scores = []
-    with tqdm(total=chosen.episodes * len(policies) * len(tasks), unit='episode') as bar:
+    with tqdm(total=chosen.episodes * len(policies) * len(tasks), unit='episode',
+              delay=BAR_DELAY_S) as bar:
         for policy in policies:
             for task in tasks:
                 scores.append(evaluate(policy, task, chosen.episodes, chosen.seed, chosen.workers,

@@ -122,8 +122,8 @@ def _param_get(chosen) -> None:
 
 def _param_list(chosen) -> None:
     with _client(chosen) as client:
-        for name in client.list_parameters(chosen.node):
-            print(f'{name}: {client.get_parameter(chosen.node, name)}')
+        for name, value in client.parameters(chosen.node).items():
+            print(f'{name}: {value}')
 
 
 def _lifecycle(chosen) -> int:

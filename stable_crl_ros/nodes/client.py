@@ -1,6 +1,7 @@
 """A small ROS client for people without the `ros2` command: services, parameters, lifecycle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import os
 import time
 
@@ -16,13 +17,15 @@ from rclpy.parameter import get_parameter_value, parameter_value_to_python
 from std_srvs.srv import Empty, SetBool, Trigger
 
 VERBS = {f'std_srvs/srv/{kind.__name__}': kind for kind in (Trigger, SetBool, Empty)}
-TRANSITIONS = {
-    'configure': Transition.TRANSITION_CONFIGURE,
-    'activate': Transition.TRANSITION_ACTIVATE,
-    'deactivate': Transition.TRANSITION_DEACTIVATE,
-    'cleanup': Transition.TRANSITION_CLEANUP,
+TRANSITIONS = {  # label -> transition, state that it leads to
+    'configure': (Transition.TRANSITION_CONFIGURE, 'inactive'),
+    'activate': (Transition.TRANSITION_ACTIVATE, 'active'),
+    'deactivate': (Transition.TRANSITION_DEACTIVATE, 'inactive'),
+    'cleanup': (Transition.TRANSITION_CLEANUP, 'unconfigured'),
 }
 ANSWER_S = 60.0  # configuring loads a checkpoint
+SILENCE_S = 3.0  # after which an answer may have been lost
+SETTLE_S = 0.3
 
 
 class ClientError(RuntimeError):
@@ -71,7 +74,7 @@ class Client:
             raise ClientError(f'{name} needs true or false after it' if data is None
                               else f'{name} takes no true or false')
         answer = self._ask(kind, name, SetBool.Request(data=data) if kind is SetBool
-                           else kind.Request())
+                           else kind.Request(), repeat=False)
         return (True, '') if kind is Empty else (answer.success, answer.message)
 
     def set_parameter(self, node: str, parameter: str, text: str) -> tuple[bool, str]:
@@ -101,11 +104,11 @@ class Client:
         """
         return parameter_value_to_python(self._value(node, parameter))
 
-    def list_parameters(self, node: str) -> list[str]:
-        """Return the names of a node's parameters, sorted."""
-        answer = self._ask(ListParameters, f'{self._full(node)}/list_parameters',
-                           ListParameters.Request())
-        return sorted(answer.result.names)
+    def parameters(self, node: str) -> dict:
+        """Return all of a node's parameters by name, sorted."""
+        names = self._names(node)
+        return {name: parameter_value_to_python(value)
+                for name, value in zip(names, self._values(node, names), strict=True)}
 
     def transition(self, node: str, label: str) -> bool:
         """
@@ -114,8 +117,19 @@ class Client:
         :param label: one of `TRANSITIONS`.
         :returns: whether it did; its own log says why not.
         """
-        request = ChangeState.Request(transition=Transition(id=TRANSITIONS[label]))
-        return self._ask(ChangeState, f'{self._full(node)}/change_state', request).success
+        number, target = TRANSITIONS[label]
+        request = ChangeState.Request(transition=Transition(id=number))
+        service = f'{self._full(node)}/change_state'
+        with self._connected(ChangeState, service) as client:
+            end = time.monotonic() + ANSWER_S
+            while time.monotonic() < end:
+                future = client.call_async(request)
+                self._wait(future.done, SILENCE_S)
+                if not future.done() and self.state(node) == target:
+                    return True
+                if future.done():
+                    return future.result().success
+        raise ClientError(f'{service} gave no answer within {ANSWER_S:g} s')
 
     def state(self, node: str) -> str:
         """Return a managed node's state: unconfigured, inactive, active or finalized."""
@@ -127,14 +141,21 @@ class Client:
             return f'/{name.strip("/")}'
         return f'/{self._namespace}/{name}'
 
+    def _names(self, node: str) -> list[str]:
+        answer = self._ask(ListParameters, f'{self._full(node)}/list_parameters',
+                           ListParameters.Request())
+        return sorted(answer.result.names)
+
+    def _values(self, node: str, names: list[str]) -> list:
+        return self._ask(GetParameters, f'{self._full(node)}/get_parameters',
+                         GetParameters.Request(names=names)).values
+
     def _value(self, node: str, parameter: str):
-        answer = self._ask(GetParameters, f'{self._full(node)}/get_parameters',
-                           GetParameters.Request(names=[parameter]))
-        value = answer.values[0] if answer.values else None
-        if value is None or value.type == ParameterType.PARAMETER_NOT_SET:
+        values = self._values(node, [parameter])
+        if not values or values[0].type == ParameterType.PARAMETER_NOT_SET:
             raise ClientError(f'{self._full(node)} has no parameter {parameter!r}; it has '
-                              f'{", ".join(self.list_parameters(node))}')
-        return value
+                              f'{", ".join(self._names(node))}')
+        return values[0]
 
     def _services(self) -> dict[str, list[str]]:
         return dict(self._node.get_service_names_and_types())
@@ -149,18 +170,28 @@ class Client:
             raise ClientError(f'{name} is a {kinds[0]}; only {", ".join(VERBS)} can be called')
         return VERBS[kinds[0]]
 
-    def _ask(self, kind, name: str, request):
+    @contextlib.contextmanager
+    def _connected(self, kind, name: str) -> Iterator:
         client = self._node.create_client(kind, name)
         try:
             if not self._wait(client.service_is_ready, self._discovery_s):
                 raise ClientError(f'nobody offers {name} (waited {self._discovery_s:g} s); is the '
                                   'stack running, with this namespace and ROS_DOMAIN_ID?')
-            future = client.call_async(request)
-            if not self._wait(future.done, ANSWER_S):
-                raise ClientError(f'{name} gave no answer within {ANSWER_S:g} s')
-            return future.result()
+            # Fast DDS drops an answer to a client that the node has not discovered yet.
+            self._wait(lambda: False, SETTLE_S)
+            yield client
         finally:
             self._node.destroy_client(client)
+
+    def _ask(self, kind, name: str, request, repeat: bool = True):
+        """Call a service; `repeat` where asking twice does no harm."""
+        with self._connected(kind, name) as client:
+            end = time.monotonic() + ANSWER_S
+            while time.monotonic() < end:
+                future = client.call_async(request)
+                if self._wait(future.done, SILENCE_S if repeat else ANSWER_S):
+                    return future.result()
+        raise ClientError(f'{name} gave no answer within {ANSWER_S:g} s')
 
     def _wait(self, condition: Callable, timeout_s: float):
         end = time.monotonic() + timeout_s

@@ -1,18 +1,21 @@
 """Bring the managed nodes up in order, then end; a refusal ends with status 1 and says whose."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import sys
 import time
 
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import rclpy
+from rclpy.client import Client
 from rclpy.node import Node
 from stable_crl_ros.nodes.common import param, spin_node, StartupError, steady_clock, value
 
 TICK_S = 0.05
-RETRY_S = 0.5
-CONFIGURED = (State.PRIMARY_STATE_INACTIVE, State.PRIMARY_STATE_ACTIVE)
+RETRY_S = 0.5  # between two attempts to activate
+SILENCE_S = 2.0  # after which an answer may have been lost
+ACTIVE = State.PRIMARY_STATE_ACTIVE
+CONFIGURED = (State.PRIMARY_STATE_INACTIVE, ACTIVE)
 
 
 class LifecycleManager(Node):
@@ -28,10 +31,12 @@ class LifecycleManager(Node):
         param(self, 'managed_nodes', ['arm', 'policy'], 'Names in the order to bring them up')
         param(self, 'autostart', False, 'Activate them too; else only configure them')
         param(self, 'appear_timeout', 30.0, 'Longest wait for a node to appear (s)', low=0.1)
-        param(self, 'configure_timeout', 120.0, 'Longest a node may take to configure (s)',
-              low=0.1)
+        param(self, 'answer_timeout', 120.0, 'Longest a node may take to configure (s)', low=0.1)
         param(self, 'activate_timeout', 20.0, 'How long to try to activate a node (s)', low=0.1)
+        self._known: dict[str, Client] = {}
         self._steps = self._bring_up()
+        for name in value(self, 'managed_nodes'):  # early: discovery takes its time
+            self._client(ChangeState, f'{name}/change_state')
         self.create_timer(TICK_S, self._step, clock=steady_clock())
 
     def _step(self) -> None:
@@ -52,54 +57,58 @@ class LifecycleManager(Node):
         self.get_logger().info(f'active: {", ".join(names)}')
 
     def _configure(self, name: str) -> Iterator[None]:
-        state = yield from self._ask(name, GetState, 'get_state', GetState.Request(),
-                                     value(self, 'appear_timeout'))
-        if state.current_state.id in CONFIGURED:
-            return
-        if not (yield from self._change(name, Transition.TRANSITION_CONFIGURE)):
+        state = yield from self._state(name, value(self, 'appear_timeout'))
+        if state not in CONFIGURED and not (yield from self._change(
+                name, Transition.TRANSITION_CONFIGURE, State.PRIMARY_STATE_INACTIVE)):
             raise StartupError(f'{name} refused to configure; its own log says why')
 
     def _activate(self, name: str) -> Iterator[None]:
         end = time.monotonic() + value(self, 'activate_timeout')
-        while True:
-            state = yield from self._ask(name, GetState, 'get_state', GetState.Request(), 10.0)
-            if state.current_state.id == State.PRIMARY_STATE_ACTIVE or (
-                    yield from self._change(name, Transition.TRANSITION_ACTIVATE)):
+        while (yield from self._state(name, value(self, 'answer_timeout'))) != ACTIVE:
+            if (yield from self._change(name, Transition.TRANSITION_ACTIVATE, ACTIVE)):
                 return
             if time.monotonic() > end:
                 raise StartupError(f'{name} refused to activate for '
                                    f'{value(self, "activate_timeout"):g} s; its own log says why')
-            yield from _pause(RETRY_S)
+            yield from _until(time.monotonic() + RETRY_S, lambda: False)
 
-    def _change(self, name: str, transition: int) -> Iterator[None]:
-        request = ChangeState.Request(transition=Transition(id=transition))
-        answer = yield from self._ask(name, ChangeState, 'change_state', request,
-                                      value(self, 'configure_timeout'))
-        return answer.success
-
-    def _ask(self, name: str, kind, service: str, request, timeout_s: float) -> Iterator[None]:
-        client = self.create_client(kind, f'{name}/{service}')
+    def _state(self, name: str, timeout_s: float) -> Iterator[None]:
+        client = self._client(GetState, f'{name}/get_state')
         end = time.monotonic() + timeout_s
-        try:
-            while not client.service_is_ready():
-                if time.monotonic() > end:
-                    raise StartupError(
-                        f'{client.srv_name} did not appear within {timeout_s:g} s; '
-                        f'is {name} running, in this namespace?')
-                yield
-            future = client.call_async(request)
-            while not future.done():
-                if time.monotonic() > end:
-                    raise StartupError(f'{client.srv_name} did not answer within {timeout_s:g} s')
-                yield
-            return future.result()
-        finally:
-            self.destroy_client(client)
+        yield from _until(end, client.service_is_ready)
+        while client.service_is_ready() and time.monotonic() < end:
+            future = client.call_async(GetState.Request())
+            yield from _until(time.monotonic() + SILENCE_S, future.done)
+            if future.done():
+                return future.result().current_state.id
+        raise StartupError(f'{self.resolve_service_name(client.srv_name)} gave no answer within '
+                           f'{timeout_s:g} s; is {name} running, in this namespace?')
+
+    def _change(self, name: str, transition: int, target: int) -> Iterator[None]:
+        client = self._client(ChangeState, f'{name}/change_state')
+        timeout_s = value(self, 'answer_timeout')
+        end = time.monotonic() + timeout_s
+        yield from _until(end, client.service_is_ready)
+        while time.monotonic() < end:
+            future = client.call_async(
+                ChangeState.Request(transition=Transition(id=transition)))
+            yield from _until(time.monotonic() + SILENCE_S, future.done)
+            # Fast DDS drops an answer to a client that the node has not discovered yet.
+            if not future.done() and (yield from self._state(name, timeout_s)) == target:
+                return True
+            if future.done():
+                return future.result().success
+        raise StartupError(f'{self.resolve_service_name(client.srv_name)} gave no answer within '
+                           f'{timeout_s:g} s')
+
+    def _client(self, kind, service: str):
+        if service not in self._known:
+            self._known[service] = self.create_client(kind, service)
+        return self._known[service]
 
 
-def _pause(seconds: float) -> Iterator[None]:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def _until(end: float, condition: Callable[[], bool]) -> Iterator[None]:
+    while time.monotonic() < end and not condition():
         yield
 
 

@@ -1,0 +1,173 @@
+"""`stable-crl`: what it prints, what it refuses, and how it talks to a running stack."""
+
+import shutil
+import time
+
+import numpy as np
+import pytest
+from stable_crl_ros.bringup import GRAPHS
+from stable_crl_ros.cli import main
+from stable_crl_ros.images import write_image
+from stable_crl_ros.launcher import Launcher
+
+NAMESPACE = ['--namespace', 'cli_test']
+
+
+@pytest.fixture(scope='module')
+def stack(tmp_path_factory):
+    """Run a mock arm, active, with its camera, while the tests of this file talk to it."""
+    folder = tmp_path_factory.mktemp('frames')
+    write_image(folder / '0.png', np.zeros((48, 64, 3), np.uint8))
+    specs = GRAPHS['hardware'].specs({'robot': 'mock', 'camera_source': str(folder)})
+    lines = []
+    with Launcher(specs, 'cli_test', output=lines.append) as launcher:
+        end = time.monotonic() + 30.0
+        while not any('active: arm' in line for line in lines):
+            assert time.monotonic() < end, lines
+            launcher.poll()
+            time.sleep(0.05)
+        yield launcher
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+    """Record one short demonstration."""
+    path = tmp_path_factory.mktemp('data') / 'drawer'
+    assert main(['collect', str(path), 'open_drawer=1', '--workers', '1']) == 0
+    return path
+
+
+def said(capsys, *words, status=0):
+    """Run a command; return what it printed, errors included."""
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == status
+    captured = capsys.readouterr()
+    assert 'Traceback' not in captured.err
+    return captured.out + captured.err
+
+
+def test_calls_a_service_and_repeats_its_answer(stack, capsys):
+    assert said(capsys, 'call', 'arm/stop', *NAMESPACE).startswith('done')
+    assert said(capsys, 'call', '/cli_test/arm/resume', *NAMESPACE).startswith('done')
+
+
+def test_unknown_service_is_refused_with_those_that_exist(stack, capsys):
+    text = said(capsys, 'call', 'arm/stopp', *NAMESPACE, status=2)
+    assert 'no service /cli_test/arm/stopp' in text
+    assert 'there are: /cli_test/arm/home, ' in text
+
+
+def test_service_without_a_question_takes_no_answer(stack, capsys):
+    assert 'takes no true or false' in said(capsys, 'call', 'arm/stop', 'true', *NAMESPACE,
+                                            status=2)
+
+
+def test_shows_the_parameters_of_a_node(stack, capsys):
+    assert said(capsys, 'param', 'get', 'arm', 'driver', *NAMESPACE) == 'mock\n'
+    assert 'limits.max_translation: 0.05\n' in said(capsys, 'param', 'list', 'arm', *NAMESPACE)
+
+
+def test_unknown_parameter_is_refused_with_the_known_ones(stack, capsys):
+    text = said(capsys, 'param', 'get', 'arm', 'diver', *NAMESPACE, status=2)
+    assert "has no parameter 'diver'" in text
+    assert 'driver' in text
+
+
+def test_refusal_of_a_parameter_is_repeated(stack, capsys):
+    assert said(capsys, 'param', 'set', 'arm', 'control_rate', '7', *NAMESPACE,
+                status=1).startswith('refused: ')
+
+
+def test_a_number_is_set_as_the_type_the_parameter_has(stack, capsys):
+    joints = '[0.0, 0.1, 0.1, 0.0, 1.3, 0.0]'
+    assert said(capsys, 'param', 'set', 'arm', 'home_joints', joints, *NAMESPACE) == 'done\n'
+    assert '0.1' in said(capsys, 'param', 'get', 'arm', 'home_joints', *NAMESPACE)
+
+
+def test_changes_the_state_of_a_managed_node_and_reports_illegal_changes(stack, capsys):
+    assert said(capsys, 'lifecycle', 'arm', *NAMESPACE) == 'active\n'
+    assert 'arm is inactive' in said(capsys, 'lifecycle', 'arm', 'deactivate', *NAMESPACE)
+    assert 'refused: arm is inactive' in said(capsys, 'lifecycle', 'arm', 'configure',
+                                              *NAMESPACE, status=1)
+    assert 'arm is active' in said(capsys, 'lifecycle', 'arm', 'activate', *NAMESPACE)
+
+
+def test_absent_node_is_refused(stack, capsys):
+    text = said(capsys, 'lifecycle', 'policy', *NAMESPACE, status=2)
+    assert 'nobody offers /cli_test/policy/get_state' in text
+
+
+def test_launch_lists_the_arguments(capsys):
+    assert 'goal image: a path' in said(capsys, 'launch', 'policy', '--show-args')
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    (['launch', 'policy', 'goal:=no.png'], "goal 'no.png' not found"),
+    (['launch', 'policy', 'gaol:=no.png'], 'no argument gaol'),
+    (['launch', 'hardware', 'robot:=pr2'], 'sim, mock, dynamixel, xs_sdk'),
+    (['episodes', 'list', '/no/such/folder'], '/no/such/folder'),
+    (['checkpoint', '/no/such.safetensors'], '/no/such.safetensors'),
+    (['evaluate', 'none', '--task', 'fly'], "unknown task 'fly'"),
+    (['import-bridge', '/no/such/folder', '/tmp/none'], '/no/such/folder'),
+    (['train', '/no/such/folder', '--out', '/tmp/none', '--set', 'discount'], 'NAME=VALUE'),
+])
+def test_refusals_are_one_line_without_a_traceback(capsys, words, message):
+    text = said(capsys, *words, status=2)
+    assert message in text
+    assert text.startswith('stable-crl: ')
+    assert text.count('\n') == 1
+
+
+def test_bugs_are_not_hidden(monkeypatch):
+    def broken(chosen):
+        raise KeyError('a bug')
+    monkeypatch.setattr('stable_crl_ros.cli_robot._goals', broken)
+    with pytest.raises(KeyError):
+        main(['goals'])
+
+
+def test_a_picture_becomes_a_goal_that_is_listed(tmp_path, capsys):
+    picture, goals = tmp_path / 'photo.png', tmp_path / 'goals'
+    write_image(picture, np.full((48, 64, 3), 200, np.uint8))
+    assert 'saved cup' in said(capsys, 'goals', '--directory', goals, '--add', 'cup', picture)
+    listed = said(capsys, 'goals', '--directory', goals)
+    assert any(line.split() == ['cup', str(goals / 'cup.png')] for line in listed.splitlines())
+    assert "goal 'cup' exists" in said(capsys, 'goals', '--directory', goals, '--add', 'cup',
+                                       picture, status=2)
+
+
+def test_recorded_episodes_are_listed_verified_and_pictured(dataset, tmp_path, capsys):
+    assert '1 episodes, 50 steps' in said(capsys, 'episodes', 'list', dataset)
+    assert 'all is well' in said(capsys, 'episodes', 'verify', dataset)
+    assert 'nothing was cut off' in said(capsys, 'episodes', 'recover', dataset)
+    assert 'task: open_drawer' in said(capsys, 'episodes', 'info', dataset)
+    for verb, name in (('strip', 'strip.png'), ('video', 'video.mp4')):
+        said(capsys, 'episodes', verb, dataset, '--out', tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_damage_is_reported_and_shows_in_the_status(dataset, tmp_path, capsys):
+    copy = tmp_path / 'copy'
+    shutil.copytree(dataset, copy)
+    stored = next(path for path in copy.glob('*.zarr/action/**/*')
+                  if path.is_file() and path.name != 'zarr.json')
+    stored.write_bytes(b'\0' * 10)
+    assert 'action' in said(capsys, 'episodes', 'verify', copy, status=1)
+
+
+def test_a_first_training_and_evaluation(dataset, tmp_path, capsys):
+    run = tmp_path / 'run'
+    said(capsys, 'train', dataset, '--out', run, '--steps', 2, '--set', 'batch_size=4',
+         'channels=4,4,4', '--held-out', 0, '--quiet', status=2)  # nothing left to learn from
+    text = said(capsys, 'train', dataset, '--out', run, '--steps', 2, '--quiet', '--set',
+                'batch_size=4', 'channels=4,4,4', '--threads', 1)
+    assert f'trained: {run / "latest.safetensors"}' in text
+    assert 'algorithm: stable_crl' in said(capsys, 'checkpoint', run / 'latest.safetensors')
+
+
+def test_evaluation_of_a_control_prints_a_table_and_writes_the_trials(tmp_path, capsys):
+    out = tmp_path / 'scores.json'
+    text = said(capsys, 'evaluate', 'none', '--task', 'open_drawer', '--episodes', 1,
+                '--workers', 1, '--json', out)
+    assert '| none | open_drawer | 1 | 0 %' in text
+    assert '"task": "open_drawer"' in out.read_text()
