@@ -1,5 +1,7 @@
 """The camera node over DDS: stamps, ends, absence, and coming back after a failure."""
 
+from pathlib import Path
+import signal
 import subprocess
 import sys
 import threading
@@ -189,3 +191,18 @@ def test_the_process_says_why_it_cannot_start_and_exits_1():
     assert result.returncode == 1
     assert 'camera /dev/video97 does not exist' in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+def test_the_process_runs_with_the_shipped_configuration_and_ends_with_0(ros, folder):
+    path = Path(__file__).parents[1] / 'config' / 'camera.yaml'
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'stable_crl_ros.nodes.camera', '--ros-args', '--params-file',
+         str(path), '-p', f'source:={folder}'], stderr=subprocess.PIPE, text=True)
+    listener = Listener(ros)
+    try:
+        ros.spin_until(listener.has(2), 20.0)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20.0)
+    assert process.returncode == 0
+    assert 'unknown and ignored' not in err

@@ -1,7 +1,9 @@
 """The goal node over DDS: the latched goal, selecting and capturing one, and every refusal."""
 
 import json
+from pathlib import Path
 import re
+import signal
 import subprocess
 import sys
 
@@ -248,3 +250,20 @@ def test_the_process_says_which_goals_exist_and_exits_1(store, tmp_path):
     assert result.returncode == 1
     assert 'drawer_open, drawer_shut' in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+def test_the_process_runs_with_the_shipped_configuration_and_ends_with_0(store, ros):
+    path = Path(__file__).parents[1] / 'config' / 'goal.yaml'
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'stable_crl_ros.nodes.goal', '--ros-args', '--params-file',
+         str(path), '-p', f'goal_directory:={store.directory}', '-p', 'active_goal:=drawer_open'],
+        stderr=subprocess.PIPE, text=True)
+    goals = []
+    ros.node().create_subscription(Image, 'goal/image', goals.append, LATCHED)
+    try:
+        ros.spin_until(lambda: goals, 20.0)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20.0)
+    assert process.returncode == 0
+    assert 'unknown and ignored' not in err

@@ -366,6 +366,19 @@ def test_a_goal_that_is_no_image_is_refused_and_the_old_one_stays(ros, first, ca
     assert "goal refused: /goal/image: encoding 'mono16'" in capfd.readouterr().err
 
 
+def test_warns_once_of_a_goal_that_another_camera_took(ros, first, capfd):
+    bench = Bench(ros, first)
+    bench.activate(scene(100)[:, :24])
+    bench.stream(scene(5))
+    for _ in range(4):
+        bench.next_command()
+    bench.set_goal(scene(200))
+    bench.next_command()
+    log = capfd.readouterr().err
+    assert log.count('the goal is 24x24 but the camera gives 32x24') == 1
+    assert log.count('but the camera gives') == 1
+
+
 def test_a_policy_without_a_critic_sends_no_progress(ros, checkpoints):
     bench = Bench(ros, checkpoints / 'gcbc.safetensors')
     bench.activate()

@@ -51,6 +51,7 @@ class PolicyNode(ManagedNode):
         self._input = ImageInput(self)
         self._goal: np.ndarray | None = None
         self._encoded_goal: np.ndarray | None = None  # the one the running policy was given
+        self._compared_goal: np.ndarray | None = None
         self._running: Loaded | None = None
         self._previous: Loaded | None = None
         self._loader = PolicyLoader(self._load)
@@ -134,6 +135,7 @@ class PolicyNode(ManagedNode):
         try:
             self._encode_goal()
             image = self._input.image()
+            self._compare_views(image)
             start_s = time.monotonic()
             action, progress = self._running.policy.step(image)
         except (ValueError, RuntimeError) as error:  # the image, the policy, or its device
@@ -160,6 +162,17 @@ class PolicyNode(ManagedNode):
         if self._encoded_goal is not self._goal:
             self._running.policy.set_goal(self._goal)
             self._encoded_goal = self._goal
+
+    def _compare_views(self, image: np.ndarray) -> None:
+        # Goal and camera are squashed to one size: of different proportions, they never match.
+        goal, self._compared_goal = self._compared_goal, self._goal
+        if goal is self._goal:
+            return
+        (height, width), (goal_height, goal_width) = image.shape[:2], self._goal.shape[:2]
+        if abs(width * goal_height - height * goal_width) > 0.02 * width * goal_height:
+            self.get_logger().warning(
+                f'the goal is {goal_width}x{goal_height} but the camera gives {width}x{height}; '
+                'take the goal with this camera')
 
     def _on_goal(self, message: Image) -> None:
         try:
