@@ -48,12 +48,12 @@ class Keyboard:
 
     :param hold_s: how long after its last press a key counts as held, seconds.
     :param speed: fraction of BridgeData's largest step that a held key asks for.
-    :param gripper: setpoint, 0 closed .. 1 open.
+    :param gripper: setpoint, 0 closed .. 1 open; NaN while unknown.
     """
 
-    hold_s: float = 0.3
+    hold_s: float = 0.15
     speed: float = 0.4
-    gripper: float = 1.0
+    gripper: float = float('nan')
 
     def __post_init__(self) -> None:
         self._pressed: dict[tuple[int, int], float] = {}
@@ -73,7 +73,7 @@ class Keyboard:
             self._pressed.pop((axis, -sign), None)
             self._pressed[axis, sign] = now
         elif key == ' ':
-            self.gripper = 0.0 if self.gripper > 0.5 else 1.0
+            self.gripper = 1.0 if self.gripper <= 0.5 else 0.0
             self._gripper_pressed = now
         elif key in '+=-_':
             factor = SPEED_STEP if key in '+=' else 1 / SPEED_STEP
@@ -88,16 +88,20 @@ class Keyboard:
         self._pressed.clear()
         self._gripper_pressed = -np.inf
 
+    def held(self, now: float) -> bool:
+        """Say whether the operator is steering."""
+        self._pressed = {key: at for key, at in self._pressed.items() if now - at < self.hold_s}
+        return bool(self._pressed) or now - self._gripper_pressed < self.hold_s
+
     def action(self, now: float) -> np.ndarray | None:
         """
         Return what the held keys ask for during one control step.
 
         :param now: monotonic seconds.
-        :returns: float64, shape (7,), metres, radians, gripper 0..1; None when no key is held, so
-            that the operator lets go of the arm by letting go of the keys.
+        :returns: float64, shape (7,), metres, radians, gripper 0..1 or NaN; None when no key is
+            held, so that the operator lets go of the arm by letting go of the keys.
         """
-        self._pressed = {key: at for key, at in self._pressed.items() if now - at < self.hold_s}
-        if not self._pressed and now - self._gripper_pressed >= self.hold_s:
+        if not self.held(now):
             return None
         action = np.zeros(7)
         for axis, sign in self._pressed:

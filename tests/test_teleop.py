@@ -1,0 +1,165 @@
+"""The teleop node on a real terminal beside a real arm node: held keys steer, letting go ends."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.nodes.arm import ArmNode
+from stable_crl_ros.nodes.common import COMMAND, LATCHED
+from stable_crl_ros.nodes.messages import decode_applied_action
+from stable_crl_ros.nodes.teleop import TeleopNode
+from std_msgs.msg import Float64, Float64MultiArray, String
+from std_srvs.srv import SetBool, Trigger
+
+
+@pytest.fixture
+def terminal():
+    """Give both ends of a real terminal: what the keyboard types into, what the node reads."""
+    typing, reading = os.openpty()
+    yield typing, reading
+    os.close(typing)
+    os.close(reading)
+
+
+class Desk:
+    """A teleop node on a terminal the test types into, beside a real arm node."""
+
+    def __init__(self, ros, terminal):
+        self.ros, (self._typing, reading) = ros, terminal
+        ros.add(ArmNode(context=ros.context))
+        self.teleop = ros.add(TeleopNode(reading, context=ros.context))
+        self.probe = ros.node()
+        self.applied, self.twists, self.modes = [], [], []
+        subscribe = self.probe.create_subscription
+        subscribe(Float64MultiArray, 'applied_action',
+                  lambda m: self.applied.append(decode_applied_action(m)), 10)
+        subscribe(TwistStamped, 'teleop/delta_twist_cmds', self.twists.append, 10)
+        subscribe(String, 'mode', lambda m: self.modes.append(m.data), LATCHED)
+        for kind in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            request = ChangeState.Request(transition=Transition(id=kind))
+            assert ros.call(ChangeState, 'arm/change_state', request, node=self.probe).success
+        ros.spin_until(lambda: self.teleop._twists.get_subscription_count() == 2)
+        ros.spin_until(lambda: math.isfinite(self.teleop._keyboard.gripper))
+
+    def type(self, keys):
+        os.write(self._typing, keys)
+
+    def hold(self, key, seconds):
+        """Repeat a key as a terminal does."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.type(key)
+            self.ros.spin_for(0.03)
+
+
+@pytest.fixture
+def desk(ros, terminal):
+    return Desk(ros, terminal)
+
+
+def test_a_held_key_moves_the_arm_at_the_control_rate_and_then_lets_go(desk):
+    desk.hold(b'r', 1.0)
+    desk.ros.spin_for(0.3)
+    count = len(desk.twists)
+    assert 4 <= count <= 7
+    assert all(step.mode == Mode.TELEOP and not step.refused for step in desk.applied)
+    np.testing.assert_allclose(desk.applied[0].applied, [0, 0, 0.02, 0, 0, 0, 1], atol=1e-6)
+    desk.ros.spin_for(0.5)
+    assert len(desk.twists) == count
+    desk.ros.spin_until(lambda: desk.modes[-1] == 'idle')
+
+
+def test_a_tap_is_one_step(desk):
+    desk.type(b'w')
+    desk.ros.spin_until(lambda: desk.applied)
+    desk.ros.spin_for(0.6)
+    assert [step.applied[0] for step in desk.applied] == pytest.approx([0.02], abs=1e-6)
+
+
+def test_the_gripper_key_closes_the_gripper(desk):
+    desk.type(b' ')
+    desk.ros.spin_until(lambda: desk.applied)
+    np.testing.assert_allclose(desk.applied[-1].applied, np.zeros(7), atol=1e-9)
+
+
+def test_taking_over_keeps_the_grippers_setpoint(desk):
+    grippers = desk.probe.create_publisher(Float64, 'gripper_cmd', COMMAND)
+    twists = desk.probe.create_publisher(TwistStamped, 'delta_twist_cmds', COMMAND)
+    desk.ros.spin_until(
+        lambda: grippers.get_subscription_count() and twists.get_subscription_count())
+    grippers.publish(Float64(data=0.0))
+    message = TwistStamped()
+    message.header.frame_id = 'base_link'
+    message.header.stamp = desk.probe.get_clock().now().to_msg()
+    twists.publish(message)
+    desk.ros.spin_until(lambda: desk.applied)
+    desk.ros.spin_until(lambda: desk.teleop._keyboard.gripper == 0.0)
+    desk.type(b'w')
+    desk.ros.spin_until(lambda: len(desk.applied) == 2)
+    assert desk.applied[-1].applied[6] == 0.0
+
+
+def test_the_stop_key_stops_the_arm_and_resume_brings_it_back(desk):
+    desk.type(b'\x1b')
+    desk.ros.spin_until(lambda: desk.modes[-1] == 'stopped')
+    desk.type(b'c')
+    desk.ros.spin_until(lambda: desk.modes[-1] == 'idle')
+
+
+def test_an_episode_key_without_a_logger_is_harmless(desk):
+    desk.type(b'1w')
+    desk.ros.spin_until(lambda: desk.applied)
+
+
+def test_episode_keys_call_the_logger(desk):
+    calls = []
+
+    def serve(kind, name):
+        def answer(request, response):
+            calls.append((name, getattr(request, 'data', None)))
+            response.success = True
+            return response
+        desk.probe.create_service(kind, f'episode_logger/{name}', answer)
+    serve(Trigger, 'start')
+    serve(SetBool, 'stop')
+    serve(Trigger, 'discard')
+    clients = desk.teleop._verbs.values()
+    desk.ros.spin_until(lambda: all(client.service_is_ready() for client in clients))
+    for key in b'1234':
+        desk.type(bytes([key]))
+        desk.ros.spin_until(lambda: len(calls) == key - ord('0'))  # noqa: B023 used at once
+    assert calls == [('start', None), ('stop', True), ('stop', False), ('discard', None)]
+
+
+def test_the_process_needs_a_terminal_and_gives_it_back_on_ctrl_c(terminal):
+    command = [sys.executable, '-m', 'stable_crl_ros.nodes.teleop']
+    refused = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                             timeout=30)
+    assert refused.returncode == 1
+    assert 'terminal of its own' in refused.stderr and 'Traceback' not in refused.stderr
+    _, reading = terminal
+    before = termios.tcgetattr(reading)
+    process = subprocess.Popen(command, stdin=reading, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().startswith('move')
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=15)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, 'Traceback' in errors) == (0, False), errors
+    assert termios.tcgetattr(reading) == before
