@@ -10,6 +10,7 @@ __all__ = ['Argument', 'BringupError', 'Graph', 'GRAPHS', 'NodeSpec', 'parse_arg
 DEFAULT_DATASET = '~/stable_crl/episodes'
 ROBOTS = ('sim', 'mock', 'dynamixel', 'xs_sdk')
 SAFE_ROBOTS = ('sim', 'mock')  # nothing can be hurt: they may start to act by themselves
+SIM_CAMERA_RATE = 30.0  # Hz: an image is at most 33 ms old when the policy acts on it
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 BOOLEANS = ('true', 'false')
 
@@ -44,7 +45,8 @@ def _robot(values: dict[str, str]) -> list[NodeSpec]:
             raise BringupError(f'camera_source:={source} cannot be used with robot:=sim, which '
                                'brings its own camera; leave it out or use robot:=mock')
         world = {'task': values['sim_task'], 'seed': int(values['seed'])}
-        return [NodeSpec('sim', {'sim': world, 'arm': arm, 'camera': {}})]
+        camera = {'framerate': SIM_CAMERA_RATE}
+        return [NodeSpec('sim', {'sim': world, 'arm': arm, 'camera': camera})]
     camera = {'source': '0' if source == 'auto' else source}
     return [NodeSpec('arm', {'arm': arm}),
             NodeSpec('camera', {'camera': camera}, respawn=True)]
@@ -57,11 +59,13 @@ def _lifecycle(values: dict[str, str], managed: list[str]) -> NodeSpec:
         'managed_nodes': managed, 'autostart': autostart}}, once=True)
 
 
-def _logger(values: dict[str, str], **more) -> NodeSpec:
-    told = {name: values[name] for name in ('task', 'operator', 'notes')}
-    path = str(Path(values['dataset_path']).expanduser().absolute())
-    return NodeSpec('episode_logger', {'episode_logger': {'dataset_path': path, **told, **more}},
-                    respawn=True)
+def _logger(values: dict[str, str], record_on_start: bool = False) -> NodeSpec:
+    return NodeSpec('episode_logger', {'episode_logger': {
+        **{name: values[name] for name in ('task', 'operator', 'notes')},
+        'dataset_path': str(Path(values['dataset_path']).expanduser().absolute()),
+        'source': 'simulation' if values['robot'] == 'sim' else 'robot',
+        'control_rate': float(values['control_rate']),
+        'record_on_start': record_on_start}}, respawn=True)
 
 
 def _goal_path(values: dict[str, str]) -> str:

@@ -42,10 +42,12 @@ def test_other_robots_get_an_arm_and_a_camera_process(goals):
     assert graph['camera'].parameters['camera'] == {'source': 'frames'}
 
 
-def test_one_control_rate_reaches_policy_and_arm(goals):
-    graph = policy_specs(goals, control_rate='4')
-    assert graph['policy'].parameters['policy']['control_rate'] == 4.0
-    assert graph['sim'].parameters['arm']['control_rate'] == 4.0
+def test_one_control_rate_reaches_all_who_need_it(goals):
+    graph = policy_specs(goals, control_rate='4', record='true') | specs('collect',
+                                                                         control_rate='4')
+    rates = {node: values['control_rate'] for spec in graph.values()
+             for node, values in spec.parameters.items() if 'control_rate' in values}
+    assert rates == dict.fromkeys(['arm', 'policy', 'episode_logger', 'teleop'], 4.0)
 
 
 @pytest.mark.parametrize(('robot', 'autostart', 'acts'), [
@@ -62,7 +64,7 @@ def test_recording_is_added_on_request(goals, tmp_path):
     logger = policy_specs(goals, record='True', dataset_path=str(tmp_path / 'd'), task='t')
     assert logger['episode_logger'].parameters['episode_logger'] == {
         'dataset_path': str(tmp_path / 'd'), 'task': 't', 'operator': '', 'notes': '',
-        'record_on_start': True}
+        'source': 'simulation', 'control_rate': 5.0, 'record_on_start': True}
 
 
 def test_only_camera_and_logger_are_started_again_and_only_teleop_gets_the_keyboard(goals):
@@ -93,7 +95,7 @@ def test_configuration_is_valid_in_every_namespace(path):
 def test_overrides_are_a_parameter_file_for_any_namespace(goals):
     overrides = policy_specs(goals)['sim'].overrides()
     assert overrides['/**/arm']['ros__parameters']['driver'] == 'sim'
-    assert '/**/camera' not in overrides  # nothing to override
+    assert overrides['/**/sim']['ros__parameters'] == {'task': 'open_drawer', 'seed': 0}
 
 
 def test_missing_goal_is_refused_with_those_that_exist(goals):
