@@ -147,10 +147,11 @@ def run(launcher: Launcher, scene: Scene, steps: int) -> DemoMonitor:
             launcher.poll()
             executor.spin_once(timeout_sec=0.05)
     try:
-        _wait_for_first_step(monitor, spin)
-        while monitor.steps < steps and monitor.steps_within(TOLERANCE) < SETTLED_STEPS:
-            spin(0.1)
         with Client(launcher.namespace) as client:
+            _wait_for_first_step(monitor, spin)
+            client.state('policy')  # finds its services now, not when it shall stop
+            while monitor.steps < steps and monitor.steps_within(TOLERANCE) < SETTLED_STEPS:
+                spin(0.1)
             client.transition('policy', 'deactivate')
             spin(REST_S)
             reached = monitor.error <= TOLERANCE
