@@ -122,7 +122,8 @@ class Policy:
         return torch.inference_mode()
 
     def _pixels(self, image: np.ndarray) -> Tensor:
-        batch = torch.from_numpy(self.image_spec.resize(image))[None].to(self._device)
+        # A copy: torch warns of arrays that are read-only, as those of messages are.
+        batch = torch.tensor(self.image_spec.resize(image), device=self._device)[None]
         return to_pixels(batch, self.config.pixel_range)
 
     def _mean(self, pixels: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 import json
 import threading
+import warnings
 
-from learning_samples import metadata, small_agent, small_config, write_checkpoint
+from learning_samples import metadata, small_agent, small_config, WARM, write_checkpoint
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
@@ -14,8 +15,6 @@ from stable_crl_ros.crl.presets import make_agent
 from stable_crl_ros.images import ImageError
 from stable_crl_ros.policy import Policy, PolicyError
 import torch
-
-WARM = {'critic_final_init': 0.0, 'actor_final_init': 0.0}
 
 
 @pytest.fixture
@@ -92,6 +91,17 @@ def test_cloning_policy_acts_without_progress(path):
     action, progress = policy.step(picture())
     assert np.isfinite(action).all() and np.isnan(progress)
     assert policy.algorithm == 'gcbc'
+
+
+def test_read_only_images_are_taken_without_a_warning(path):
+    write_checkpoint(path)
+    policy = Policy.load(path)
+    image = np.zeros(policy.image_spec.shape, np.uint8)
+    image.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        policy.set_goal(image)
+        policy.step(image)
 
 
 def test_another_goal_gives_another_action(path):

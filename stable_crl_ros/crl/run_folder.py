@@ -70,7 +70,9 @@ class RunFolder:
         state = {'agent': agent, 'run': json.dumps(run)}
         replace_atomically(self.path / STATE_FILE,
                            lambda temporary: torch.save(state, temporary))
-        for old in sorted(self.path.glob('step_*.safetensors'))[:-max(keep_last, 1)]:
+        saved = sorted(self.path.glob('step_*.safetensors'),
+                       key=lambda found: (len(found.name), found.name))  # as numbers sort
+        for old in saved[:-max(keep_last, 1)]:
             old.unlink()
 
     def load(self, described: Mapping) -> tuple[dict, dict]:

@@ -1,0 +1,51 @@
+"""A run's folder: which checkpoints stay, and what may not be resumed."""
+
+from learning_samples import metadata, small_agent
+import pytest
+from stable_crl_ros.crl.run_folder import differences, open_run, TrainError
+
+
+def save(folder, step, keep_last, described=None):
+    agent = small_agent('gcbc')
+    folder.save(step, agent.tensors(), metadata(agent.config, 'gcbc'), agent.state_dict(),
+                {'described': described or {'seed': 0}}, keep_last)
+
+
+def test_the_newest_checkpoints_stay_beyond_six_digits_too(tmp_path):
+    with open_run(tmp_path / 'run', resume=False) as folder:
+        for step in (999_000, 999_999, 1_000_000, 1_000_500):
+            save(folder, step, keep_last=2)
+    assert sorted(path.name for path in (tmp_path / 'run').glob('step_*')) == [
+        'step_1000000.safetensors', 'step_1000500.safetensors']
+
+
+def test_the_last_checkpoint_stays_whatever_is_asked(tmp_path):
+    with open_run(tmp_path / 'run', resume=False) as folder:
+        save(folder, 1, keep_last=0)
+    assert [path.name for path in (tmp_path / 'run').glob('step_*')] == ['step_000001.safetensors']
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path):
+    run = tmp_path / 'run'
+    with open_run(run, resume=False) as folder:
+        save(folder, 1, keep_last=1)
+    (run / '.trainer_state.pt.7.tmp').write_text('half')
+    with open_run(run, resume=True) as folder:
+        assert folder.load({'seed': 0})[1] == {'described': {'seed': 0}}
+    assert not list(run.glob('.*.tmp'))
+
+
+def test_one_folder_takes_one_run_at_a_time(tmp_path):
+    with open_run(tmp_path / 'run', resume=False), \
+            pytest.raises(TrainError, match='another process trains in this folder'), \
+            open_run(tmp_path / 'run', resume=False):
+        pass
+    with open_run(tmp_path / 'run', resume=False):
+        pass  # free again
+
+
+def test_differences_are_named_with_both_values():
+    before = {'seed': 0, 'config': {'std': 0.15, 'discount': 0.9}, 'camera': 'a'}
+    now = {'seed': 0, 'config': {'std': 0.15, 'discount': 0.95}, 'steps': 3}
+    assert differences(before, now) == [
+        'camera: a then, None now', 'discount: 0.9 then, 0.95 now', 'steps: None then, 3 now']
