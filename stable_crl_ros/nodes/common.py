@@ -25,9 +25,9 @@ from stable_crl_ros.nodes.process import (
 )
 
 __all__ = [
-    'COMMAND', 'Diagnostics', 'ERROR', 'IMAGE_IN', 'IMAGE_OUT', 'LATCHED', 'ManagedNode', 'OK',
-    'param', 'REFUSALS', 'refuse_duplicate', 'spin_node', 'StartupError', 'steady_clock', 'value',
-    'WARN',
+    'COMMAND', 'Diagnostics', 'ERROR', 'IMAGE_IN', 'IMAGE_OUT', 'LATCHED', 'ManagedNode',
+    'NotReadyError', 'OK', 'param', 'REFUSALS', 'refuse_duplicate', 'spin_node', 'StartupError',
+    'steady_clock', 'value', 'WARN',
 ]
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE,
@@ -89,6 +89,10 @@ def _choices_check(name: str, choices: tuple[str, ...]) -> Callable:
 def value(node: Node, name: str):
     """Return the present value of a declared parameter."""
     return node.get_parameter(name).value
+
+
+class NotReadyError(RuntimeError):
+    """A refusal that time may lift, such as a goal still under way: no cause for alarm."""
 
 
 class ManagedNode(LifecycleNode):
@@ -170,7 +174,10 @@ class ManagedNode(LifecycleNode):
             return entities(state)
         except REFUSALS as error:
             self.refusal = f'cannot {verb}: {error}'
-            self.get_logger().error(self.refusal)
+            if isinstance(error, NotReadyError):
+                self.get_logger().warning(self.refusal)
+            else:
+                self.get_logger().error(self.refusal)
             if undo is not None:
                 undo()
             return TransitionCallbackReturn.FAILURE

@@ -15,6 +15,7 @@ from stable_crl_ros.nodes.common import (
     ERROR,
     LATCHED,
     ManagedNode,
+    NotReadyError,
     OK,
     param,
     spin_node,
@@ -26,7 +27,7 @@ from stable_crl_ros.nodes.conversions import message_to_image, to_stamp
 from stable_crl_ros.nodes.image_input import ImageInput
 from stable_crl_ros.nodes.swap import check_device, Loaded, PolicyLoader, resolve_checkpoint
 from stable_crl_ros.nodes.timing import Spread, TickMonitor
-from stable_crl_ros.policy import Policy, PolicyError
+from stable_crl_ros.policy import Policy
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
@@ -97,8 +98,8 @@ class PolicyNode(ManagedNode):
     def start(self) -> None:
         """Begin to act, on the last checkpoint asked for."""
         if self._goal is None:
-            raise PolicyError(f'no goal on {self.resolve_topic_name("goal/image")} yet; '
-                              'set active_goal of the goal node')
+            raise NotReadyError(f'no goal on {self.resolve_topic_name("goal/image")} yet; '
+                                'set active_goal of the goal node')
         self._loader.wait()
         self._take_outcome()
         self._encode_goal()
