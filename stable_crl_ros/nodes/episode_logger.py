@@ -209,11 +209,17 @@ class EpisodeLoggerNode(Node):
         recording.settle(time.monotonic(), everything=True)
         try:
             if recording.steps:
-                self.get_logger().warning(f'interrupted: {recording.finish(interrupted=True)}')
+                self._say(f'interrupted: {recording.finish(interrupted=True)}')
             else:
                 recording.discard()
         except REFUSALS as error:
-            self.get_logger().error(str(error))
+            self._say(str(error))
+
+    def _say(self, text: str) -> None:
+        if self.context.ok():
+            self.get_logger().warning(text)
+        else:  # after Ctrl-C a logger complains that it cannot publish
+            print(f'{self.get_name()}: {text}', file=sys.stderr, flush=True)
 
     def _diagnose(self) -> tuple[bytes, str, dict]:
         existing = next(path for path in (self._path(), *self._path().parents) if path.exists())
