@@ -17,8 +17,7 @@ from stable_crl_ros.environment import LaunchError, ros_environment, StackLock
 from stable_crl_ros.graph import check_namespace, NodeSpec
 import yaml
 
-INTERRUPT_GRACE_S = 5.0  # from the interrupt to the request to terminate
-TERMINATE_GRACE_S = 2.0  # from there to the kill
+GRACE_S = 5.0  # from the request to end to the kill
 RESPAWN_DELAY_S = 2.0
 SHORT_LIFE_S = 5.0  # a respawned node that ends sooner ...
 SHORT_LIVES = 3  # ... so many times in a row will not get better
@@ -98,10 +97,13 @@ class Launcher:
                 self._ended(watched)
 
     def stop(self) -> None:
-        """End everything: interrupt, then terminate, then kill. Safe to call twice."""
+        """
+        Ask everything to end, and kill what does not. Safe to call twice.
+
+        Not by SIGINT: in a process that still imports, that ends in a traceback.
+        """
         try:
-            for number, grace_s in ((signal.SIGINT, INTERRUPT_GRACE_S),
-                                    (signal.SIGTERM, TERMINATE_GRACE_S), (signal.SIGKILL, 5.0)):
+            for number, grace_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
                 for watched in self._watched:
                     if watched.running:
                         watched.process.send_signal(number)

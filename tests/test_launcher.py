@@ -3,6 +3,8 @@
 import contextlib
 import os
 from pathlib import Path
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -159,6 +161,43 @@ def test_refusal_of_a_node_ends_the_stack_with_its_reason(tmp_path):
     assert '[launch] arm (process' in refused.text
 
 
+def test_a_stack_that_is_still_starting_ends_without_a_traceback(tmp_path, frames):
+    starting = Stack(tmp_path, 'hardware', 'robot:=mock', f'camera_source:={frames}')
+    until(lambda: len(children(starting.process.pid)) == 3, 10.0, 'three processes')
+    assert starting.end(signal.SIGINT) == (0, 0)
+    assert 'Traceback' not in starting.text
+
+
+def test_in_a_terminal_teleop_gets_the_keys_and_ctrl_c_ends_all(tmp_path, frames):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [
+            sys.executable, '-m', 'stable_crl_ros.cli', 'launch', 'collect', 'robot:=mock',
+            f'camera_source:={frames}', f'dataset_path:={tmp_path / "data"}'])
+    try:
+        read_until(terminal, 'active: arm')
+        read_until(terminal, 'arm: teleop', keys=b'w')
+        pids = children(pid)
+        os.write(terminal, b'\x03')
+        read_until(terminal, '[launch] stopping')
+        until(lambda: not any(alive(child) for child in pids), END_S, 'the end of all nodes')
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.close(terminal)
+
+
+def read_until(terminal, text, seconds=30.0, keys=b''):
+    """Read what appears on a terminal until a text has, and go on pressing keys."""
+    seen, end = '', time.monotonic() + seconds
+    while text not in seen:
+        assert time.monotonic() < end, f'{text!r} not in {seen!r}'
+        os.write(terminal, keys)
+        if select.select([terminal], [], [], 0.2)[0]:
+            seen += os.read(terminal, 4096).decode(errors='replace')
+
+
 def hardware(frames):
     return GRAPHS['hardware'].specs({'robot': 'mock', 'camera_source': str(frames)})
 
@@ -192,8 +231,7 @@ def test_what_ends_soon_again_and_again_ends_the_stack(tmp_path, monkeypatch):
 
 
 def test_a_process_that_does_not_listen_is_killed(frames, monkeypatch):
-    monkeypatch.setattr(launcher, 'INTERRUPT_GRACE_S', 0.5)
-    monkeypatch.setattr(launcher, 'TERMINATE_GRACE_S', 0.2)
+    monkeypatch.setattr(launcher, 'GRACE_S', 0.5)
     lines = []
     with Launcher(hardware(frames), output=lines.append) as stack:
         until(lambda: stack.poll() or any('active: arm' in line for line in lines), 30.0, 'arm')
