@@ -40,8 +40,7 @@ class Source(Protocol):
         Wait for the next image.
 
         :returns: capture time, ns of the system clock; uint8 RGB, shape (H, W, 3).
-        :raises CameraError: when none came.
-        :raises CameraEndedError: when none will ever come.
+        :raises CameraError: when none came; CameraEndedError when none will ever come.
         """
 
     def close(self) -> None:
@@ -83,7 +82,7 @@ def list_devices(root: str | Path = '/dev') -> str:
     plain = sorted(root.glob('video[0-9]*'), key=_natural)
     if not plain:
         return 'no V4L2 device exists on this machine; plug the camera in and check `lsusb`'
-    names = [f'{path} ({path.resolve().name})' for path in lasting] + [str(p) for p in plain]
+    names = [*(f'{path} ({path.resolve().name})' for path in lasting), *map(str, plain)]
     return f'devices: {", ".join(names)}'
 
 
@@ -191,13 +190,12 @@ class VideoSource(_Paced):
         self._wait()
         done, frame = self._capture.read()
         if not done and self._shown and self._loop:
-            self._capture.release()
             self._capture = self._open()  # seeking back is inexact with many codecs
             done, frame = self._capture.read()
-        if not done and self._shown:
-            raise CameraEndedError(f'{self.description}: all {self._shown} frames were shown')
-        if not done:
+        if not done and not self._shown:
             raise CameraError(f'{self._path} holds no frame that OpenCV can decode')
+        if not done:
+            raise CameraEndedError(f'{self.description}: all {self._shown} frames were shown')
         self._shown += 1
         return time.time_ns(), cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
@@ -219,7 +217,7 @@ class _LiveCapture:
             if not self._capture.grab():
                 raise CameraError(f'{self.description} gives no more frames; check its cable')
             stamp_ns = self._capture_time()
-            if stamp_ns - self._newest_ns >= self._interval_ns or stamp_ns < self._newest_ns:
+            if not 0 <= stamp_ns - self._newest_ns < self._interval_ns:
                 break
         done, frame = self._capture.retrieve()
         if not done:
@@ -252,9 +250,9 @@ class DeviceSource(_LiveCapture):
                 f'camera {path} cannot be opened: another program uses it, it is no capture '
                 f'device, or you are not in the group `video`; {list_devices()}')
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*'MJPG'))
-        for quantity, wanted in ((cv2.CAP_PROP_FRAME_WIDTH, width),
-                                 (cv2.CAP_PROP_FRAME_HEIGHT, height),
-                                 (cv2.CAP_PROP_FPS, framerate), (cv2.CAP_PROP_BUFFERSIZE, 1)):
+        wishes = {cv2.CAP_PROP_FRAME_WIDTH: width, cv2.CAP_PROP_FRAME_HEIGHT: height,
+                  cv2.CAP_PROP_FPS: framerate, cv2.CAP_PROP_BUFFERSIZE: 1}
+        for quantity, wanted in wishes.items():
             if wanted:
                 capture.set(quantity, wanted)
         super().__init__(capture, f'{path} {_granted(capture)}', framerate)
@@ -267,11 +265,7 @@ class DeviceSource(_LiveCapture):
 
 
 class StreamSource(_LiveCapture):
-    """
-    A network camera (RTSP, HTTP); its frames carry the time they arrived.
-
-    :raises CameraError: when nobody answers within 5 s.
-    """
+    """A network camera (RTSP, HTTP); its frames carry the time they arrived."""
 
     def __init__(self, address: str, framerate: float) -> None:
         shown = re.sub(r'//[^/@]*@', '//', address)  # logs hold no password
@@ -293,9 +287,9 @@ def _device_number(path: Path) -> int:
 def _granted(capture: cv2.VideoCapture) -> str:
     code = int(capture.get(cv2.CAP_PROP_FOURCC))
     letters = ''.join(chr((code >> shift) & 255) for shift in (0, 8, 16, 24))
-    width, height = (int(capture.get(quantity)) for quantity in
-                     (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-    return f'{letters} {width}x{height} {capture.get(cv2.CAP_PROP_FPS):g} Hz'
+    width, height, rate = (capture.get(quantity) for quantity in (
+        cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS))
+    return f'{letters} {width:g}x{height:g} {rate:g} Hz'
 
 
 def _natural(path: Path) -> list:
