@@ -219,6 +219,8 @@ class _LiveCapture:
             stamp_ns = self._capture_time()
             if not 0 <= stamp_ns - self._newest_ns < self._interval_ns:
                 break
+        else:
+            raise CameraError('closed')
         done, frame = self._capture.retrieve()
         if not done:
             raise CameraError(f'{self.description} sent a frame that cannot be decoded')

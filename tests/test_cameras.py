@@ -228,6 +228,13 @@ def test_frames_above_the_wanted_rate_are_dropped(stream):
     assert np.diff(stamps).min() >= 0.045e9
 
 
+def test_a_closed_stream_gives_no_more(stream):
+    source = open_source(f'http://127.0.0.1:{stream.server_port}/stream.mjpg')
+    source.close()
+    with pytest.raises(CameraError, match='closed'):
+        source.read()
+
+
 def test_a_stream_that_nobody_serves_is_refused():
     with pytest.raises(CameraError, match='does not answer'):
         open_source('http://127.0.0.1:9/stream.mjpg')
