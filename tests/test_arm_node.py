@@ -361,7 +361,7 @@ def test_the_arm_holds_when_the_policy_is_killed(cell):
         process.wait()
         killed = time.monotonic()
         cell.ros.spin_until(lambda: cell.modes[-1] == 'idle', 5.0)
-        assert time.monotonic() - killed < 1.0
+        assert time.monotonic() - killed < 1.5
         held = cell.settle(0.2)
         np.testing.assert_allclose(cell.settle(1.0), held, atol=5e-4)
     finally:

@@ -48,7 +48,7 @@ class TeleopNode(Node):
     The gripper starts from the setpoint the arm has, so that taking over does not move it.
 
     :param terminal: an open terminal to read keys from; None for standard input.
-    :raises StartupError: when there is no terminal.
+    :raises StartupError: out of spin, when there is no terminal or it was closed.
     """
 
     def __init__(self, terminal: int | None = None, **kwargs) -> None:
@@ -70,16 +70,7 @@ class TeleopNode(Node):
         self.create_subscription(JointState, 'joint_states', self._on_joints, 10)
         self.create_subscription(Float64MultiArray, 'applied_action', self._on_applied, 10)
         self.create_subscription(String, 'mode', self._on_mode, LATCHED)
-        self._open()
         self.create_timer(KEY_POLL_S, self._poll, clock=steady_clock())
-
-    def _open(self) -> None:
-        try:
-            self._terminal.__enter__()
-        except TerminalError as error:
-            self.destroy_node()
-            raise StartupError(str(error)) from error
-        print(HELP, flush=True)
 
     def destroy_node(self) -> None:
         """Give the terminal back as it was, then destroy the node."""
@@ -88,11 +79,7 @@ class TeleopNode(Node):
 
     def _poll(self) -> None:
         now = time.monotonic()
-        try:
-            keys = self._terminal.read_keys()
-        except TerminalError as error:
-            raise StartupError(f'{error}; the arm holds') from error
-        for key in keys:
+        for key in self._keys():
             event = self._keyboard.press(key, now)
             if event is not None:
                 self._call(event)
@@ -102,6 +89,16 @@ class TeleopNode(Node):
         if action is not None:
             self._sent_s = now
             self._send(action)
+
+    def _keys(self) -> list[str]:
+        try:
+            # Not before the node spins: only then does Ctrl-C find one to restore the terminal.
+            if not self._terminal.is_open:
+                self._terminal.__enter__()
+                print(HELP, flush=True)
+            return self._terminal.read_keys()
+        except TerminalError as error:
+            raise StartupError(f'{error}; the arm holds') from error
 
     def _send(self, action: np.ndarray) -> None:
         if math.isfinite(action[6]):

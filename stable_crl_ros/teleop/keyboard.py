@@ -136,6 +136,11 @@ class Terminal:
                 termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._saved)
             self._saved = None
 
+    @property
+    def is_open(self) -> bool:
+        """Say whether keys are being read."""
+        return self._saved is not None
+
     def read_keys(self, timeout_s: float = 0.0) -> list[str]:
         """
         Return the keys pressed since the last call.
