@@ -42,6 +42,7 @@ class Cell:
 
     def __init__(self, ros, active=True, driver=None, **parameters):
         self.ros = ros
+        parameters = {'max_command_age': 1.5, **parameters}  # a busy machine stays below it
         self.arm = ros.add(ArmNode(driver, context=ros.context,
                                    parameter_overrides=ros.parameters(**parameters)))
         self.probe = ros.node()

@@ -54,9 +54,10 @@ def spin_node(factory: Callable[[], Node | list[Node]], args: list[str] | None =
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except REFUSALS as error:
-        if isinstance(error, RCLError) and spinning and not rclpy.ok():
-            return 0  # shut down between two calls
         if spinning and not isinstance(error, StartupError):
+            # Ctrl-C between two calls makes rcl fail; inside one, pybind11 fails in its own way.
+            if isinstance(error, RuntimeError) and not rclpy.ok():
+                return 0
             raise
         print(f'cannot run: {error}', file=sys.stderr, flush=True)
         return 1
