@@ -237,6 +237,23 @@ def test_refused_commands_are_counted_but_are_no_steps(stack):
     assert np.isnan(episode['commanded_action'][3, 0])
 
 
+def test_stopping_the_arm_in_mid_episode_leaves_a_gap_that_is_marked(stack):
+    def arm(verb):
+        assert stack.ros.call(Trigger, f'arm/{verb}', node=stack.probe).success
+    stack.call('start')
+    stack.run(2)
+    arm('stop')
+    stack.act([0.05, 0.0, 0.0])
+    stack.ros.spin_until(lambda: stack.applied[-1].flags & StepFlag.HELD)
+    arm('resume')
+    stack.run(2)
+    answer = stack.call('stop', True)
+    assert '4 steps, 1 dropped' in answer.message and 'stopped' in answer.message
+    episode = stack.episode()
+    assert episode.attrs['gaps'] == [2]
+    assert episode.attrs['refused'] == {'held': 1}
+
+
 def test_a_checkpoint_swapped_in_mid_episode_is_noted_with_its_step(stack):
     stack.checkpoint.publish(String(data='old'))
     stack.ros.spin_for(0.1)
