@@ -1,0 +1,89 @@
+"""The demo end to end: processes, goal photograph, ground truth, recording, pictures."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import cv2
+import pytest
+from stable_crl_ros.data.dataset import Dataset
+from stable_crl_ros.data.inspect import verify_dataset
+from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.images import read_image
+
+RESULT = re.compile(r'seed 0, drawer ([\d.]+) mm, goal ([\d.]+) mm, error ([\d.]+) mm')
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """Run the demo once; give its exit status, its words and its folder."""
+    out = tmp_path_factory.mktemp('runs')
+    done = subprocess.run(
+        [sys.executable, '-m', 'stable_crl_ros.cli', 'demo', '--seed', '0', '--out', str(out)],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=200)
+    folders = list(out.iterdir())
+    assert len(folders) == 1, done.stderr
+    return done, folders[0]
+
+
+def test_the_drawer_ends_near_the_goal_and_the_status_follows_the_truth(demo):
+    done, _ = demo
+    found = RESULT.search(done.stdout)
+    assert found, done.stdout + done.stderr
+    drawer, goal, error = map(float, found.groups())
+    assert error == pytest.approx(abs(drawer - goal), abs=0.2)
+    assert error < 25.0
+    assert done.returncode == (0 if error <= 10.0 else 1)
+    assert ('GOAL REACHED' in done.stdout) == (done.returncode == 0)
+
+
+def test_the_recorded_episode_is_whole_and_names_what_produced_it(demo):
+    done, folder = demo
+    assert verify_dataset(folder / 'episodes') == []
+    dataset = Dataset(folder / 'episodes')
+    episode, = dataset.episodes
+    attributes = episode.attrs
+    assert attributes['success'] == (done.returncode == 0)
+    assert attributes['task'] == 'open_drawer'
+    assert attributes['dropped'] == 0
+    assert not attributes['interrupted']
+    assert (episode['mode'] == Mode.POLICY).all()
+    assert (episode['applied_stamp'] >= episode['capture_stamp']).all()
+    assert episode.goal_image.shape == (240, 320, 3)
+    assert abs(episode['action'][:, :3]).sum() > 0.05  # the arm really moved
+
+
+def test_it_leaves_a_strip_and_a_video_that_open(demo):
+    _, folder = demo
+    assert read_image(folder / 'strip.png').shape[0] == 192
+    video = cv2.VideoCapture(str(folder / 'episode.mp4'))
+    assert video.read()[0]
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) > 10
+
+
+def test_ctrl_c_ends_it_promptly_without_a_traceback(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'stable_crl_ros.cli', 'demo', '--out', str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith('step'):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert 'Traceback' not in errors
+
+
+@pytest.mark.parametrize(('options', 'reason'), [
+    (['--checkpoint', 'nowhere.safetensors'], 'nowhere.safetensors'),
+    (['--out', '/proc/runs'], '--out'),
+    (['--task', 'fold_cloth'], 'open_drawer'),
+])
+def test_what_cannot_run_is_refused_before_anything_starts(options, reason, tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-m', 'stable_crl_ros.cli', 'demo', '--out', str(tmp_path), *options],
+        capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert 'Traceback' not in done.stderr
