@@ -103,7 +103,10 @@ def decode_image(data: bytes, what: str = 'image') -> np.ndarray:
     :raises ImageError: when the bytes are no image, have an alpha channel or are not 8 bit.
     """
     buffer = np.frombuffer(data, np.uint8)
-    image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if buffer.size else None
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if buffer.size else None
+    except cv2.error as error:  # more pixels than OpenCV reads
+        raise ImageError(f'{what}: cannot be decoded ({error.err})') from error
     if image is None:
         raise ImageError(f'{what}: not a readable image; save it as an 8 bit PNG or JPEG')
     if image.dtype != np.uint8:

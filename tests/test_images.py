@@ -1,5 +1,8 @@
 """ImageSpec and the image files: channel order, sizes, refusals."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -74,7 +77,15 @@ def test_alpha_and_16_bit_files_are_refused_with_the_remedy(tmp_path):
         read_image(tmp_path / 'deep.png')
 
 
-@pytest.mark.parametrize('data', [b'', b'not an image', encode_image(picture())[:40]])
+def gigantic():
+    """Return a PNG that claims more pixels than OpenCV reads."""
+    data = bytearray(encode_image(picture()))
+    data[16:24] = struct.pack('>II', 100_000, 100_000)
+    data[29:33] = struct.pack('>I', zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+@pytest.mark.parametrize('data', [b'', b'not an image', encode_image(picture())[:40], gigantic()])
 def test_unreadable_bytes_are_refused_by_name(data):
     with pytest.raises(ImageError, match=r'goal\.png'):
         decode_image(data, 'goal.png')
