@@ -196,12 +196,12 @@ def check_fit(path: str | Path, checkpoint: Checkpoint, action_dim: int = ACTION
 
 
 def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise CheckpointError(f'{path}: is a directory; name the .safetensors file in it'
-                              + _neighbours(path))
-    if not path.exists():
-        raise CheckpointError(f'{path}: no such file' + _neighbours(path.parent))
     try:
+        if path.is_dir():
+            raise CheckpointError(f'{path}: is a directory; name the .safetensors file in it'
+                                  + _neighbours(path))
+        if not path.exists():
+            raise CheckpointError(f'{path}: no such file' + _neighbours(path.parent))
         with open(path, 'rb') as file:
             start = file.read(9)
     except OSError as error:

@@ -14,6 +14,7 @@ from stable_crl_ros.images import decode_image, encode_image, ImageError
 SHIPPED_GOALS = Path(__file__).parent / 'assets' / 'goals'
 DEFAULT_DIRECTORY = '~/stable_crl/goals'
 PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg')
+LAST_STAMP_NS = 2 ** 31 * 10 ** 9  # a ROS stamp holds no later time
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,63}')
 
@@ -47,11 +48,12 @@ class GoalStore:
 
     :param directory: where goals are saved and looked up first; made when the first is saved.
     :param shipped: where they are looked up last.
+    :raises GoalError: for a directory of a user who does not exist.
     """
 
     def __init__(self, directory: str | Path = DEFAULT_DIRECTORY,
                  shipped: str | Path = SHIPPED_GOALS) -> None:
-        self.directory = Path(directory).expanduser()
+        self.directory = _expand(directory)
         self.shipped = Path(shipped)
 
     def names(self) -> list[str]:
@@ -66,9 +68,12 @@ class GoalStore:
         :param goal: 'drawer_open', 'drawer_open.png' or a path to any picture.
         :raises GoalError: when it is nowhere; lists what exists.
         """
-        path = Path(goal).expanduser()
-        if path.is_file():
-            return path
+        path = _expand(goal)
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:
+            raise GoalError(f'goal {path}: cannot be read ({error.strerror})') from error
         if str(goal) and path.name == str(goal):
             for folder in (self.directory, self.shipped):
                 for candidate in _pictures(folder):
@@ -149,6 +154,13 @@ def check_goal_name(name: str) -> str:
     return bare
 
 
+def _expand(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise GoalError(f'{path}: there is no such user; write the folder out') from error
+
+
 def _pictures(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir()
@@ -167,6 +179,9 @@ def _read_metadata(path: Path) -> dict:
         raise GoalError(f'{path}: not readable as JSON ({error}); mend or delete it') from error
     if not isinstance(metadata, dict):
         raise GoalError(f'{path}: holds no JSON object; mend or delete it')
+    stamp_ns = metadata.get('stamp_ns', 0)
+    if not isinstance(stamp_ns, int) or not 0 <= stamp_ns < LAST_STAMP_NS:
+        raise GoalError(f'{path}: stamp_ns is {stamp_ns!r}, no time in ns; mend or delete it')
     return metadata
 
 

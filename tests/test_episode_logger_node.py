@@ -336,6 +336,11 @@ def test_a_dataset_that_cannot_be_written_is_refused(stack):
     (stack.folder / 'other' / 'holiday.jpg').write_text('')
     stack.tell(dataset_path=str(stack.folder / 'other'))
     assert 'holiday.jpg' in stack.call('start').message
+    for wrong, reason in (('~nobody_here/episodes', 'home directory'), ('x' * 300, 'too long')):
+        stack.tell(dataset_path=wrong)
+        assert reason in stack.call('start').message
+        stack.ros.spin_until(lambda reason=reason: any(
+            reason in status.message for status in stack.health))
 
 
 @pytest.mark.parametrize(('parameters', 'reason'), [

@@ -115,10 +115,12 @@ def test_an_unknown_goal_is_refused_with_the_goals_there_are(ros, store):
     assert bench.node.get_parameter('active_goal').value == 'drawer_open'
 
 
-def test_a_picture_with_alpha_or_a_broken_one_is_refused_as_goal(ros, store, tmp_path):
+def test_what_is_no_picture_or_no_path_is_refused_as_goal(ros, store, tmp_path):
     bench = Bench(ros, store, active_goal='drawer_open')
     cv2.imwrite(str(tmp_path / 'alpha.png'), np.zeros((8, 8, 4), np.uint8))
     (tmp_path / 'broken.png').write_bytes(b'no picture')
+    assert 'no such user' in bench.set(goal_directory='~nobody_here/goals')
+    assert 'too long' in bench.set(active_goal='x' * 300)
     assert '4 channels' in bench.set(active_goal=str(tmp_path / 'alpha.png'))
     assert 'not a readable image' in bench.set(active_goal=str(tmp_path / 'broken.png'))
 

@@ -71,6 +71,18 @@ def test_what_names_no_goal_is_not_found(store, name, monkeypatch, tmp_path):
         store.find(name)
 
 
+@pytest.mark.parametrize(('name', 'reason'), [
+    ('~nobody_here/goal.png', 'no such user'), ('x' * 300, 'too long')])
+def test_what_is_no_path_at_all_is_refused(store, name, reason):
+    with pytest.raises(GoalError, match=reason):
+        store.find(name)
+
+
+def test_a_directory_of_nobody_is_refused():
+    with pytest.raises(GoalError, match='no such user'):
+        GoalStore('~nobody_here/goals')
+
+
 def test_lists_none_when_there_are_none(tmp_path):
     with pytest.raises(GoalError, match='none$'):
         GoalStore(tmp_path / 'a', tmp_path / 'b').find('x')
@@ -110,7 +122,7 @@ def test_refuses_a_picture_that_its_metadata_does_not_describe(store):
         store.load('cup_left')
 
 
-@pytest.mark.parametrize('text', ['{"cut', '[1]', ''])
+@pytest.mark.parametrize('text', ['{"cut', '[1]', '', '{"stamp_ns": "noon"}', '{"stamp_ns": -1}'])
 def test_refuses_metadata_that_cannot_be_read(store, text):
     goal = store.save('cup_left', picture(), {})
     goal.path.with_suffix('.json').write_text(text)

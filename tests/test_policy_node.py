@@ -549,6 +549,15 @@ def test_a_bad_checkpoint_is_refused_at_the_door_and_the_running_one_acts_on(
     bench.next_command()
 
 
+@pytest.mark.parametrize(('wrong', 'reason'), [
+    ('~nobody_here/policy.safetensors', 'no such user'), ('x' * 300, 'too long')])
+def test_what_is_no_path_at_all_is_refused_at_the_door(ros, first, wrong, reason):
+    bench = Bench(ros, first)
+    assert bench.transition('CONFIGURE')
+    assert reason in bench.set(checkpoint_path=wrong)
+    assert bench.path() == str(first)
+
+
 def flipped(path, good):
     raw = bytearray(good.read_bytes())
     raw[-50] ^= 1

@@ -222,8 +222,11 @@ class EpisodeLoggerNode(Node):
             print(f'{self.get_name()}: {text}', file=sys.stderr, flush=True)
 
     def _diagnose(self) -> tuple[bytes, str, dict]:
-        existing = next(path for path in (self._path(), *self._path().parents) if path.exists())
-        free = shutil.disk_usage(existing).free
+        try:
+            existing = next(p for p in (self._path(), *self._path().parents) if p.exists())
+            free = shutil.disk_usage(existing).free
+        except REFUSALS as error:  # what was set may be no path at all
+            return ERROR, f'dataset_path: {error}', {}
         values = {'dataset_path': self._path(), 'disk_free_gb': f'{free / 1e9:.1f}',
                   'bad_messages': self._input.bad_messages}
         recording = self._recording

@@ -50,8 +50,8 @@ class GoalNode(Node):
 
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
         wanted = {parameter.name: parameter.value for parameter in parameters}
-        store = GoalStore(wanted.get('goal_directory') or value(self, 'goal_directory'))
         try:
+            store = GoalStore(wanted.get('goal_directory') or value(self, 'goal_directory'))
             if wanted.get('goal_name'):
                 check_goal_name(wanted['goal_name'])
             if wanted.get('active_goal'):
@@ -70,7 +70,7 @@ class GoalNode(Node):
 
     def _publish(self, name: str) -> None:
         goal = self._store().load(name)
-        stamp_ns = int(goal.metadata.get('stamp_ns', 0))
+        stamp_ns = goal.metadata.get('stamp_ns', 0)
         self._publisher.publish(image_to_message(goal.image, stamp_ns, goal.name))
         self.get_logger().info(f'goal {goal.name}: {goal.path}, '
                                f'{goal.image.shape[1]}x{goal.image.shape[0]}')

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 
+from stable_crl_ros.checkpoint import CheckpointError
 from stable_crl_ros.nodes.process import REFUSALS
 from stable_crl_ros.policy import Policy, PolicyError
 import torch
@@ -17,8 +18,15 @@ LOADER_NICENESS = 10
 
 
 def resolve_checkpoint(path: str) -> Path:
-    """Return the file that the parameter `checkpoint_path` names; '' is the shipped one."""
-    return Path(path).expanduser() if path else SHIPPED_CHECKPOINT
+    """
+    Return the file that the parameter `checkpoint_path` names; '' is the shipped one.
+
+    :raises CheckpointError: for a folder of a user who does not exist.
+    """
+    try:
+        return Path(path).expanduser() if path else SHIPPED_CHECKPOINT
+    except RuntimeError as error:
+        raise CheckpointError(f'{path}: there is no such user; write the folder out') from error
 
 
 def check_device(name: str) -> str:
