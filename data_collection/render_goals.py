@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Photograph the shipped goals, drawer open and drawer closed, in the simulator."""
+"""Photograph the shipped goals, drawer open, half open and closed, in the simulator."""
 
 import argparse
 import sys
