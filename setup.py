@@ -14,7 +14,7 @@ setup(
     maintainer='stable_crl_ros maintainers',
     maintainer_email='maintainers@stable-crl-ros.example',
     license='MIT',
-    python_requires='>=3.10',
+    python_requires='>=3.11',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={PACKAGE: ['assets/**/*', 'sim/assets/*']},
     data_files=[

@@ -28,7 +28,7 @@ class ControlError(RuntimeError):
     """A request the arm refuses in its present state."""
 
 
-class ArmMode(str, enum.Enum):
+class ArmMode(enum.StrEnum):
     """Who is in charge of the arm; the values are what the `mode` topic says."""
 
     IDLE = 'idle'
