@@ -34,7 +34,9 @@ def test_episodes_hold_what_was_seen_and_really_done(dataset):
         assert set(episode['mode']) == {Mode.SCRIPT}
         moved = poses[-1, :3] - poses[0, :3]
         np.testing.assert_allclose(episode['action'][:, :3].sum(axis=0), moved, atol=0.02)
-        assert (np.diff(episode['capture_stamp']) == 200_000_000).all()
+        assert (np.diff(episode['receive_stamp']) == 200_000_000).all()
+        ages = episode['receive_stamp'] - episode['capture_stamp']
+        assert set(ages) == {0, 20_000_000, 40_000_000, 60_000_000}
 
 
 def test_successful_episodes_end_like_their_goal_picture(dataset):

@@ -147,3 +147,16 @@ def test_rollout_reports_every_error_and_keeps_pictures_when_asked(env):
     short = run_episode(env, start_expert, seed=1, steps=3)
     np.testing.assert_array_equal(short.errors, rollout.errors[:4])
     assert short.frames == [] and not short.success
+
+
+def test_pictures_are_as_old_as_they_say_and_never_older_than_60_ms(env):
+    env.reset(seed=3)
+    ages = set()
+    for _ in range(40):
+        observation, *_, info = env.step(np.array([0.0, 0.03, 0.0, 0.0, 0.0, 0.0, 1.0]))
+        ages.add(round(1000 * info['image_age']))
+        if info['image_age'] == 0.0:
+            np.testing.assert_array_equal(observation['image'], env.render())
+        elif abs(info['applied_action'][1]) > 0.02:
+            assert (observation['image'] != env.render()).any()
+    assert ages == {0, 20, 40, 60}

@@ -31,8 +31,9 @@ PRESETS = {
     'sim-gcbc': ('gcbc', {}),
     'laptop': ('stable_crl', LAPTOP_ACTOR | {
         'critic_hidden': (256,) * 4, 'critic_loss': 'mc',
-        # At the authors' 0.05 the actor exploits the critic: a sixth of the drawers opened.
-        'bc_coefficient': 0.5,
+        # At the authors' 0.05 these small networks let the actor exploit the critic: 17 % of
+        # 30 validation episodes opened to within 1 cm, against 90 % of 60 at 0.5.
+        'bc_coefficient': 0.8,
     }),
     'laptop-gcbc': ('gcbc', LAPTOP_ACTOR),
     'bridge': ('stable_crl', BRIDGE_ACTOR | {

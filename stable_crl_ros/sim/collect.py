@@ -1,10 +1,8 @@
 """Record scripted demonstrations in the simulator, in parallel, as a dataset of episodes."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import as_completed, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-import multiprocessing
 from pathlib import Path
 import time
 
@@ -13,6 +11,7 @@ from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeWriter
 from stable_crl_ros.data.schema import Action, EpisodeMeta, Mode, Observation
 from stable_crl_ros.images import ImageSpec
+from stable_crl_ros.parallel import spread
 from stable_crl_ros.robot.kinematics import pose_to_xyz_quaternion
 from stable_crl_ros.sim.demonstrators import Demonstrator, make_demonstrator
 from stable_crl_ros.sim.env import CONTROL_PERIOD, WidowXEnv
@@ -77,7 +76,10 @@ def collect(
     shares = [work[i:i + SHARE] for i in range(0, len(work), SHARE)]
     settings = Settings(Path(path), seed, tuple(noise), image_spec)
     try:
-        _record_all(settings, shares, workers, progress)
+        calls = [(settings, share) for share in shares]
+        with closing(spread(record_share, calls, workers)) as done:
+            for share, successes in zip(shares, done, strict=True):
+                progress(len(share), successes)
     finally:
         dataset.release_ids(ids)
     return dataset
@@ -93,26 +95,6 @@ def _plan(episodes: dict[str, int]) -> list[str]:
     if total == 0:
         raise CollectError('no episodes asked for; give a number per task')
     return [name for turn in range(total) for name, count in episodes.items() if turn < count]
-
-
-def _record_all(
-    settings: Settings, shares: list[list[Demonstration]], workers: int,
-    progress: Callable[[int, int], None],
-) -> None:
-    if workers == 1:
-        for share in shares:
-            progress(len(share), record_share(settings, share))
-        return
-    # OpenGL does not survive a fork.
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = {pool.submit(record_share, settings, share): share for share in shares}
-        try:
-            for future in as_completed(futures):
-                progress(len(futures[future]), future.result())
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def record_share(settings: Settings, share: list[Demonstration]) -> int:
@@ -137,10 +119,12 @@ def record_demonstration(
     clock = time.time_ns()
     with EpisodeWriter(dataset, meta, item.episode_id, sync_every=0) as writer:
         for step in range(env.task.max_steps):
-            seen = _observation(env, settings, observation['image'], clock, step)
-            action, info, observation = _act(env, demonstrator, seen.capture_stamp)
+            seen = _observation(env, settings, observation['image'], clock, step,
+                                info['image_age'])
+            action, info, observation = _act(env, demonstrator, seen.receive_stamp)
             writer.add_step(seen, action)
-        final = _observation(env, settings, observation['image'], clock, env.task.max_steps)
+        final = _observation(env, settings, observation['image'], clock, env.task.max_steps,
+                             info['image_age'])
         writer.finish(final, bool(info['success']), attributes={'final_error': info['error']})
     return bool(info['success'])
 
@@ -162,15 +146,16 @@ def _describe(
 
 def _observation(
     env: WidowXEnv, settings: Settings, image: np.ndarray, clock: int, step: int,
+    image_age: float,
 ) -> Observation:
     arm, spec = env.world.arm_state(), settings.image_spec
-    stamp = clock + round(step * CONTROL_PERIOD * 1e9)
+    now = clock + round(step * CONTROL_PERIOD * 1e9)
     return Observation(
         images={CAMERA_NAME: image if spec is None else spec.resize(image)},
         joint_positions=arm.joint_positions, joint_velocities=arm.joint_velocities,
         joint_efforts=arm.joint_efforts, gripper=arm.gripper,
         ee_pose=pose_to_xyz_quaternion(env.world.ee_pose),
-        capture_stamp=stamp, receive_stamp=stamp)
+        capture_stamp=now - round(image_age * 1e9), receive_stamp=now)
 
 
 def _act(

@@ -13,6 +13,9 @@ from stable_crl_ros.sim.world import CAMERA_SIZE, World, WorldState
 
 CONTROL_PERIOD = 0.2  # s
 SERVO_PERIOD = 0.02  # s
+# Pictures are this old when the action computed from them begins, in servo periods: the running
+# stack takes 15 to 45 ms from capture to motion, and the drawer travels 8 mm in that time.
+LATENCY_TICKS = (0, 1, 2, 3)
 RESET_OPTIONS = ('start', 'goal')
 
 
@@ -50,6 +53,8 @@ class WidowXEnv(gymnasium.Env):
         self._limits = limits or ArmLimits()
         self._first_seed = seed
         self._goal_image = np.zeros((*size, 3), np.uint8)
+        self._image = self._goal_image
+        self._image_age = 0.0
         self._target: Target = Target.from_joints(np.array(self.start.joints), 1.0)
         self._steps = 0
         picture = gymnasium.spaces.Box(0, 255, (*size, 3), np.uint8)
@@ -82,6 +87,7 @@ class WidowXEnv(gymnasium.Env):
         self.world.reset(self.goal)
         self._goal_image = self.world.render()
         self.world.reset(self.start)
+        self._image, self._image_age = self.world.render(), 0.0
         self._target = Target.from_joints(np.array(self.start.joints), self.start.gripper)
         self._steps = 0
         unmoved = Step(self._target, np.array([*[0.0] * 6, self.start.gripper]), StepFlag(0))
@@ -113,21 +119,26 @@ class WidowXEnv(gymnasium.Env):
     def _move(self, target: Target) -> None:
         line = ServoInterpolator(
             self._target.joints, target.joints, target.gripper, CONTROL_PERIOD)
-        for tick in range(1, round(CONTROL_PERIOD / SERVO_PERIOD) + 1):
+        ticks = round(CONTROL_PERIOD / SERVO_PERIOD)
+        age = int(self.np_random.choice(LATENCY_TICKS))
+        for tick in range(1, ticks + 1):
             self.world.set_arm_targets(*line.sample(tick * SERVO_PERIOD))
             self.world.advance(SERVO_PERIOD)
+            if tick == ticks - age:
+                self._image, self._image_age = self.world.render(), age * SERVO_PERIOD
         self._target = target
 
     def _observe(self) -> dict[str, np.ndarray]:
         pose = self.world.ee_pose
         state = [*pose[:3, 3], *rpy_from(pose[:3, :3] @ DOWN.T), self.world.arm_state().gripper]
-        return {'image': self.world.render(), 'goal_image': self._goal_image.copy(),
+        return {'image': self._image, 'goal_image': self._goal_image.copy(),
                 'state': np.array(state, np.float32)}
 
     def _info(self, step: Step) -> dict[str, Any]:
         error = self.task.error(self.world, self.goal)
         return {
             'error': error, 'success': error <= self.task.tolerance,
+            'image_age': self._image_age,
             'drawer_opening': self.world.drawer_opening,
             'block_position': self.world.block_position, 'ee_pose': self.world.ee_pose,
             'joint_positions': self.world.arm_state().joint_positions,
