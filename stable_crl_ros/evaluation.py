@@ -1,15 +1,15 @@
 """Score checkpoints honestly: closed-loop trials, open-loop action error, confidence intervals."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 import math
-import multiprocessing
 from pathlib import Path
 
 import numpy as np
 from stable_crl_ros.actions import ACTION_NAMES, BRIDGE_HIGH
 from stable_crl_ros.goals import GoalStore
+from stable_crl_ros.parallel import spread
 
 # Open-drawer pull of the constant control: straight towards the robot base, gripper closed.
 CONSTANT_ACTION = (-BRIDGE_HIGH[0] / 4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -136,11 +136,8 @@ def _run_share(policy: str, task: str, seeds: list[int], steps: int | None,
                device: str) -> list[Trial]:
     from stable_crl_ros.sim.env import WidowXEnv
     start_actor = make_actor(policy, device)
-    env = WidowXEnv(task=task)
-    try:
+    with closing(WidowXEnv(task=task)) as env:
         return [run_trial(env, start_actor, task, seed, steps) for seed in seeds]
-    finally:
-        env.close()
 
 
 def evaluate(policy: str, task: str, episodes: int = 100, seed: int = 0, workers: int = 2,
@@ -155,30 +152,22 @@ def evaluate(policy: str, task: str, episodes: int = 100, seed: int = 0, workers
     :param seed: of the evaluation; the same seed gives the same starts and goals.
     :param workers: processes.
     :param progress: called with the number of trials just finished.
-    :raises EvaluationError: for an unknown task or a count below 1.
+    :raises EvaluationError: for an unknown task, a count below 1 or a seed below 0.
     """
     from stable_crl_ros.sim.tasks import TASKS
     if task not in TASKS:
         raise EvaluationError(f'unknown task {task!r}; choose one of {sorted(TASKS)}')
-    if episodes < 1 or workers < 1:
-        raise EvaluationError(f'episodes and workers must be >= 1, got {episodes} and {workers}')
+    if episodes < 1 or workers < 1 or seed < 0:
+        raise EvaluationError(f'evaluating needs episodes >= 1, workers >= 1 and seed >= 0; got '
+                              f'{episodes}, {workers} and {seed}')
     seeds = [trial_seed(seed, episode) for episode in range(episodes)]
     shares = [seeds[i:i + 10] for i in range(0, episodes, 10)]
     score = Score(policy, task)
-    if workers == 1:
-        results: Iterable = (_run_share(policy, task, share, steps, device) for share in shares)
-        for trials in results:
+    calls = [(policy, task, share, steps, device) for share in shares]
+    with closing(spread(_run_share, calls, workers)) as done:
+        for trials in done:
             score.trials += trials
             progress(len(trials))
-        return score
-    # Torch and OpenGL do not survive a fork.
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = [pool.submit(_run_share, policy, task, share, steps, device)
-                   for share in shares]
-        for future in futures:
-            score.trials += future.result()
-            progress(len(future.result()))
     return score
 
 

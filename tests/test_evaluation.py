@@ -67,6 +67,7 @@ def test_an_unknown_task_is_refused_with_the_known_ones():
         evaluate('none', 'fold_cloth')
 
 
-def test_no_episodes_is_refused():
-    with pytest.raises(EvaluationError, match='episodes'):
-        evaluate('none', 'open_drawer', episodes=0)
+@pytest.mark.parametrize('wrong', [{'episodes': 0}, {'workers': 0}, {'seed': -1}])
+def test_counts_and_seeds_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(EvaluationError, match=next(iter(wrong))):
+        evaluate('none', 'open_drawer', **wrong)
