@@ -4,6 +4,9 @@
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# An index to look for PyTorch in too, such as that of its builds without CUDA (3 GB less).
+TORCH_INDEX ?=
+export TORCH_INDEX
 ARGS ?=
 
 RUN = $(VENV)/bin/python
