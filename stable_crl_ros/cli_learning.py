@@ -132,7 +132,7 @@ def _open_loop(chosen, policies: list[str]) -> list[dict]:
     scores = []
     for policy in policies:
         rows = evaluate_open_loop(policy, [dataset[number] for number in sorted(held_out)],
-                                  actions, chosen.camera)
+                                  actions, chosen.camera, chosen.device)
         scores += rows if not scores else rows[:1]  # the baselines once
     print(open_loop_table(scores))
     return [asdict(score) for score in scores]

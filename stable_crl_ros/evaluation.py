@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 import math
-from pathlib import Path
 
 import numpy as np
 from stable_crl_ros.actions import ACTION_NAMES, BRIDGE_HIGH
@@ -13,7 +12,8 @@ from stable_crl_ros.parallel import spread
 
 # Open-drawer pull of the constant control: straight towards the robot base, gripper closed.
 CONSTANT_ACTION = (-BRIDGE_HIGH[0] / 4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-CONTROLS = ('constant', 'none')
+NO_ACTION = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+CONTROLS = {'constant': CONSTANT_ACTION, 'none': NO_ACTION}
 
 # A checkpoint that is always shown the same goal, whatever it is scored against.
 BLIND = 'blind:'
@@ -96,10 +96,8 @@ def make_actor(policy: str, device: str = 'cpu', threads: int = 1) -> Callable:
     :param policy: path of a checkpoint, the same after `BLIND`, or one of `CONTROLS`.
     :returns: `start(goal_image)` -> `act(image)` -> physical action, shape (7,).
     """
-    if policy == 'none':
-        return lambda goal: lambda image: np.array([0.0] * 6 + [1.0])
-    if policy == 'constant':
-        return lambda goal: lambda image: np.array(CONSTANT_ACTION)
+    if policy in CONTROLS:
+        return lambda goal: lambda image: np.array(CONTROLS[policy])
     from stable_crl_ros.policy import Policy
     loaded = Policy.load(policy.removeprefix(BLIND), device=device, threads=threads)
     same_goal = GoalStore().load(BLIND_GOAL).image if policy.startswith(BLIND) else None
@@ -171,6 +169,11 @@ def evaluate(policy: str, task: str, episodes: int = 100, seed: int = 0, workers
     return score
 
 
+def short_name(policy: str) -> str:
+    """Name a checkpoint by its folder and file: every run has a `latest.safetensors`."""
+    return '/'.join(policy.split('/')[-2:])
+
+
 def closed_loop_table(scores: list[Score], tolerances: tuple[float, ...] = (0.01, 0.025)) -> str:
     """
     Lay the scores out as a Markdown table with 95 % Wilson intervals.
@@ -182,7 +185,7 @@ def closed_loop_table(scores: list[Score], tolerances: tuple[float, ...] = (0.01
     rows = [' | '.join(head), ' | '.join(['---'] * len(head))]
     for score in scores:
         trials = len(score.trials)
-        cells = ['/'.join(score.policy.split('/')[-2:]), score.task, str(trials)]
+        cells = [short_name(score.policy), score.task, str(trials)]
         for tolerance in tolerances:
             count = score.successes(tolerance)
             low, high = wilson_interval(count, trials)
@@ -227,7 +230,7 @@ def open_loop_scores(predictions: dict[str, np.ndarray], actions: np.ndarray,
 
 
 def evaluate_open_loop(checkpoint: str, episodes: Iterable, training_actions: np.ndarray,
-                       camera: str | None = None) -> list[OpenLoopScore]:
+                       camera: str | None = None, device: str = 'cpu') -> list[OpenLoopScore]:
     """
     Predict each recorded action of held-out episodes from its image and the episode's last one.
 
@@ -236,11 +239,11 @@ def evaluate_open_loop(checkpoint: str, episodes: Iterable, training_actions: np
     :param checkpoint: path of the checkpoint.
     :param episodes: held-out `data.episode.Episode`s.
     :param training_actions: physical actions of the training episodes, shape (M, 7).
-    :param camera: name of the camera; None takes an episode's first.
+    :param camera: may be left out when the episodes have one camera.
     :raises EvaluationError: when there is nothing to score.
     """
     from stable_crl_ros.policy import Policy
-    policy = Policy.load(checkpoint)
+    policy = Policy.load(checkpoint, device=device)
     predicted, recorded = [], []
     for episode in episodes:
         images = episode.images(camera)
@@ -255,7 +258,7 @@ def evaluate_open_loop(checkpoint: str, episodes: Iterable, training_actions: np
     zero[-1] = mean[-1]
     actions = np.asarray(recorded, float)
     return open_loop_scores({
-        Path(checkpoint).name: np.asarray(predicted),
+        short_name(checkpoint): np.asarray(predicted),
         'zero action': np.broadcast_to(zero, actions.shape),
         'mean action': np.broadcast_to(mean, actions.shape),
     }, actions, np.maximum(training_actions.std(0), 1e-6))

@@ -16,6 +16,19 @@ class PolicyError(RuntimeError):
     """A policy asked for an action that it cannot give."""
 
 
+def check_device(name: str) -> str:
+    """
+    Return the name of a device torch can use here.
+
+    :raises PolicyError: listing the devices there are.
+    """
+    there = ['cpu', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))]
+    if name in there or (name == 'cuda' and len(there) > 1):
+        return name
+    hint = '; torch sees no such GPU' if name.startswith('cuda') else ''
+    raise PolicyError(f'device {name!r} cannot be used here{hint}; there are {", ".join(there)}')
+
+
 class Policy:
     """
     Greedy goal-conditioned policy.
@@ -56,7 +69,9 @@ class Policy:
 
         :raises CheckpointError: when the file is not whole, or fits neither this robot nor
             itself; see `checkpoint.load_checkpoint`.
+        :raises PolicyError: for a device that is not there.
         """
+        check_device(device)
         try:
             checkpoint = load_checkpoint(path, device)
             check_fit(path, checkpoint)
@@ -65,8 +80,8 @@ class Policy:
             raise CheckpointError(f'{path}: {error}; update the software or train again') \
                 from error
         except RuntimeError as error:
-            raise CheckpointError(f'{path}: weights do not fit its configuration or the device '
-                                  f'{device!r} ({error}); train it again') from error
+            raise CheckpointError(f'{path}: weights do not fit its configuration, or device '
+                                  f'{device!r} failed ({error}); train it again') from error
 
     def set_goal(self, image: np.ndarray) -> None:
         """

@@ -9,6 +9,7 @@ from stable_crl_ros.evaluation import (
     open_loop_scores,
     open_loop_table,
     Score,
+    short_name,
     Trial,
     trial_seed,
     wilson_interval,
@@ -71,3 +72,8 @@ def test_an_unknown_task_is_refused_with_the_known_ones():
 def test_counts_and_seeds_that_make_no_sense_are_refused(wrong):
     with pytest.raises(EvaluationError, match=next(iter(wrong))):
         evaluate('none', 'open_drawer', **wrong)
+
+
+def test_checkpoints_of_two_runs_are_told_apart_in_the_tables():
+    assert short_name('runs/bridge/latest.safetensors') == 'bridge/latest.safetensors'
+    assert short_name('none') == 'none'

@@ -212,10 +212,11 @@ def test_damaged_file_is_refused(path):
         Policy.load(path)
 
 
-def test_unknown_device_is_refused(path):
+@pytest.mark.parametrize('device', ['warp', 'cuda:97'])
+def test_a_device_that_is_not_there_is_refused_with_those_there_are(path, device):
     write_checkpoint(path)
-    with pytest.raises(CheckpointError, match="device 'warp'"):
-        Policy.load(path, device='warp')
+    with pytest.raises(PolicyError, match=f"device '{device}' .*there are cpu"):
+        Policy.load(path, device=device)
 
 
 def test_threads_apply_where_the_policy_runs(path):

@@ -25,7 +25,7 @@ from stable_crl_ros.nodes.common import (
 )
 from stable_crl_ros.nodes.conversions import message_to_image, to_stamp
 from stable_crl_ros.nodes.image_input import ImageInput
-from stable_crl_ros.nodes.swap import check_device, Loaded, PolicyLoader, resolve_checkpoint
+from stable_crl_ros.nodes.swap import Loaded, PolicyLoader, resolve_checkpoint
 from stable_crl_ros.nodes.timing import Spread, TickMonitor
 from stable_crl_ros.policy import Policy
 from std_msgs.msg import Float64, String
@@ -186,7 +186,7 @@ class PolicyNode(ManagedNode):
 
     def _load(self, path: str) -> Policy:
         # Called in the loader's thread too: reads state, changes none.
-        policy = Policy.load(resolve_checkpoint(path), check_device(value(self, 'device')),
+        policy = Policy.load(resolve_checkpoint(path), value(self, 'device'),
                              value(self, 'threads'))
         policy.warm_up()
         goal = self._goal

@@ -10,8 +10,7 @@ import traceback
 
 from stable_crl_ros.checkpoint import CheckpointError
 from stable_crl_ros.nodes.process import REFUSALS
-from stable_crl_ros.policy import Policy, PolicyError
-import torch
+from stable_crl_ros.policy import Policy
 
 SHIPPED_CHECKPOINT = Path(__file__).parents[1] / 'assets' / 'policy.safetensors'
 LOADER_NICENESS = 10
@@ -27,19 +26,6 @@ def resolve_checkpoint(path: str) -> Path:
         return Path(path).expanduser() if path else SHIPPED_CHECKPOINT
     except RuntimeError as error:
         raise CheckpointError(f'{path}: there is no such user; write the folder out') from error
-
-
-def check_device(name: str) -> str:
-    """
-    Return the name of a device torch can use here.
-
-    :raises PolicyError: listing the devices there are.
-    """
-    there = ['cpu', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))]
-    if name in there or (name == 'cuda' and len(there) > 1):
-        return name
-    hint = '; torch sees no such GPU' if name.startswith('cuda') else ''
-    raise PolicyError(f'device {name!r} cannot be used here{hint}; there are {", ".join(there)}')
 
 
 @dataclass(frozen=True)
