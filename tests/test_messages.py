@@ -7,15 +7,19 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from geometry_msgs.msg import TwistStamped
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.nodes.conversions import to_nanoseconds
 from stable_crl_ros.nodes.messages import (
     AppliedAction,
     decode_applied_action,
+    decode_command,
     decode_ee_pose,
     decode_joint_states,
     encode_applied_action,
+    encode_command,
     encode_ee_pose,
     encode_joint_states,
     LABELS,
@@ -93,6 +97,17 @@ def test_a_malformed_applied_action_is_refused(spoil, reason):
 
 def state(gripper=0.25):
     return ArmState(time.time_ns(), np.array(START), np.arange(6.0), -np.arange(6.0), gripper)
+
+
+def test_a_command_survives_the_wire_as_a_velocity_in_base_link():
+    delta, stamp_ns = np.array([0.01, -0.02, 0.03, 0.1, -0.2, 0.25]), 1_700_000_000_123_456_789
+    message = deserialize_message(
+        serialize_message(encode_command(delta, 0.2, stamp_ns)), TwistStamped)
+    assert message.header.frame_id == 'base_link'
+    assert to_nanoseconds(message.header.stamp) == stamp_ns
+    assert message.twist.linear.x == pytest.approx(0.05)  # m/s
+    assert message.twist.angular.z == pytest.approx(1.25)  # rad/s
+    np.testing.assert_allclose(decode_command(message, 0.2), delta)
 
 
 def test_joint_states_carry_radians_and_finger_metres():

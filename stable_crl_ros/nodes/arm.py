@@ -30,6 +30,7 @@ from stable_crl_ros.nodes.common import (
 from stable_crl_ros.nodes.conversions import to_nanoseconds
 from stable_crl_ros.nodes.messages import (
     AppliedAction,
+    decode_command,
     encode_applied_action,
     encode_ee_pose,
     encode_joint_states,
@@ -158,11 +159,9 @@ class ArmNode(ManagedNode):
 
     def _execute(self, source: ArmMode, message: TwistStamped, received: int) -> None:
         stamp = to_nanoseconds(message.header.stamp)
-        linear, angular = message.twist.linear, message.twist.angular
-        delta = self._period_s * np.array([linear.x, linear.y, linear.z,
-                                           angular.x, angular.y, angular.z])
         age_s = (received - stamp) * 1e-9
-        outcome = self._controller.command(source, delta, age_s, time.monotonic())
+        outcome = self._controller.command(
+            source, decode_command(message, self._period_s), age_s, time.monotonic())
         self._applied.publish(encode_applied_action(AppliedAction(
             outcome.applied, outcome.commanded, RECORDED_MODE[outcome.source], outcome.flags,
             max(stamp, 0), received, self.get_clock().now().nanoseconds)))

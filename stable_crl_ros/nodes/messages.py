@@ -1,8 +1,8 @@
-"""What the arm's topics carry: states, and one control step as labelled numbers."""
+"""What the arm's topics carry: commands, states, and one control step as labelled numbers."""
 
 from dataclasses import dataclass
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 import numpy as np
 from sensor_msgs.msg import JointState
 from stable_crl_ros.actions import ACTION_DIM, ACTION_NAMES
@@ -107,6 +107,28 @@ def _whole_numbers(numbers: np.ndarray) -> list[int]:
         raise MessageError(f'applied_action: mode, flags and stamps must be whole numbers >= 0, '
                            f'got {numbers.tolist()}')
     return [int(number) for number in numbers]
+
+
+def encode_command(delta: np.ndarray, period_s: float, stamp_ns: int) -> TwistStamped:
+    """
+    Write the motion of one control step as a velocity in base_link.
+
+    :param delta: (6,) m, rad about the fixed axes of base_link, per control period.
+    :param period_s: control period, s.
+    :param stamp_ns: capture time of the image that the command was computed from.
+    """
+    message = TwistStamped()
+    message.header.stamp, message.header.frame_id = to_stamp(stamp_ns), FRAME
+    linear, angular = message.twist.linear, message.twist.angular
+    linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = (
+        float(value) / period_s for value in delta)
+    return message
+
+
+def decode_command(message: TwistStamped, period_s: float) -> np.ndarray:
+    """Return the (6,) delta that `encode_command` wrote; it may hold NaN."""
+    linear, angular = message.twist.linear, message.twist.angular
+    return period_s * np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
 
 
 def encode_joint_states(state: ArmState) -> JointState:

@@ -23,15 +23,15 @@ from stable_crl_ros.nodes.common import (
     value,
     WARN,
 )
-from stable_crl_ros.nodes.conversions import message_to_image, to_stamp
+from stable_crl_ros.nodes.conversions import message_to_image
 from stable_crl_ros.nodes.image_input import ImageInput
+from stable_crl_ros.nodes.messages import encode_command
 from stable_crl_ros.nodes.swap import Loaded, PolicyLoader, resolve_checkpoint
 from stable_crl_ros.nodes.timing import Spread, TickMonitor
 from stable_crl_ros.policy import Policy
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
-ACTION_FRAME = 'base_link'
 LOADER_POLL_S = 0.02
 
 
@@ -150,12 +150,7 @@ class PolicyNode(ManagedNode):
     def _command(self, action: np.ndarray, stamp_ns: int) -> None:
         # The gripper first: the arm takes it together with the twist of the same tick.
         self._grippers.publish(Float64(data=float(action[6])))
-        twist = TwistStamped()
-        twist.header.frame_id, twist.header.stamp = ACTION_FRAME, to_stamp(stamp_ns)
-        velocity = [float(v) / self._period_s for v in action[:6]]
-        linear, angular = twist.twist.linear, twist.twist.angular
-        linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = velocity
-        self._twists.publish(twist)
+        self._twists.publish(encode_command(action[:6], self._period_s, stamp_ns))
         self._commands += 1
         self._latency.add((self.get_clock().now().nanoseconds - stamp_ns) * 1e-9)
 

@@ -20,7 +20,7 @@ from stable_crl_ros.nodes.common import (
 from stable_crl_ros.nodes.messages import (
     decode_applied_action,
     decode_joint_states,
-    FRAME,
+    encode_command,
     MessageError,
 )
 from stable_crl_ros.teleop.keyboard import HELP, Keyboard, Terminal, TerminalError
@@ -103,13 +103,8 @@ class TeleopNode(Node):
     def _send(self, action: np.ndarray) -> None:
         if math.isfinite(action[6]):
             self._grippers.publish(Float64(data=float(action[6])))
-        message = TwistStamped()
-        message.header.frame_id = FRAME
-        message.header.stamp = self.get_clock().now().to_msg()
-        linear, angular = message.twist.linear, message.twist.angular
-        (linear.x, linear.y, linear.z, angular.x, angular.y, angular.z) = \
-            (action[:6] / self._period_s).tolist()
-        self._twists.publish(message)
+        now_ns = self.get_clock().now().nanoseconds
+        self._twists.publish(encode_command(action[:6], self._period_s, now_ns))
 
     def _on_joints(self, message: JointState) -> None:
         if math.isnan(self._keyboard.gripper):
