@@ -280,6 +280,18 @@ def test_a_process_that_cannot_start_says_why_and_exits_1(arguments, reason):
     assert 'Traceback' not in err
 
 
+@pytest.mark.parametrize('moment', ['before', 'after'])
+def test_a_process_that_is_ended_while_it_starts_says_nothing_and_exits_0(moment):
+    end = 'os.kill(os.getpid(), 15)\n        while rclpy.ok(): time.sleep(0.01)\n'
+    made = "super().__init__('sleeper')\n"
+    script = 'import os, rclpy, time\n' + SCRIPT.replace(
+        made, f'{end}        {made}' if moment == 'before' else f'{made}        {end}')
+    process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    code, _, err = finish(process)
+    assert (code, err) == (0, '')
+
+
 def test_a_bug_while_running_is_shown_and_exits_1():
     code, out, err = finish(run('-p', 'mood:=buggy'))
     assert code == 1

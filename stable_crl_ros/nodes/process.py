@@ -46,18 +46,23 @@ def spin_node(factory: Callable[[], Node | list[Node]], args: list[str] | None =
     """
     nodes: list[Node] = []
     claims: list[socket.socket] = []
-    spinning = False
+    started = spinning = False
     try:
-        executor = _start(factory, args, nodes, claims)
+        rclpy.init(args=args)
+        started = True
+        executor = _start(factory, nodes, claims)
         spinning = True
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except REFUSALS as error:
-        if spinning and not isinstance(error, StartupError):
-            # Ctrl-C between two calls makes rcl fail; inside one, pybind11 fails in its own way.
-            if isinstance(error, RuntimeError) and not rclpy.ok():
-                return 0
+    except Exception as error:
+        wanted = isinstance(error, StartupError)
+        # Ctrl-C or SIGTERM between two calls makes rcl fail, inside one pybind11, and before
+        # the first node rclpy, each in its own way.
+        if started and not wanted and not rclpy.ok() and (
+                isinstance(error, RuntimeError) or not spinning):
+            return 0
+        if not isinstance(error, REFUSALS) or (spinning and not wanted):
             raise
         print(f'cannot run: {error}', file=sys.stderr, flush=True)
         return 1
@@ -66,8 +71,7 @@ def spin_node(factory: Callable[[], Node | list[Node]], args: list[str] | None =
     return 0
 
 
-def _start(factory, args, nodes, claims) -> SingleThreadedExecutor:
-    rclpy.init(args=args)
+def _start(factory, nodes, claims) -> SingleThreadedExecutor:
     _end_with_parent()
     made = factory()
     nodes.extend(made if isinstance(made, (list, tuple)) else [made])
