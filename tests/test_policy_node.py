@@ -272,7 +272,7 @@ def test_activation_without_a_goal_is_refused_and_says_what_to_do(ros, first):
 
 
 @pytest.mark.parametrize(('age_s', 'reason'), [(0.5, 's old; max_image_age is 0.30 s'),
-                                               (-1.0, 'in the future')])
+                                               (-0.5, 'in the future')])
 def test_never_acts_on_an_image_of_another_time(ros, first, age_s, reason):
     bench = Bench(ros, first)
     bench.activate()

@@ -12,13 +12,15 @@ from stable_crl_ros.nodes.conversions import (
     IMAGE_TRANSPORTS,
     to_nanoseconds,
 )
-
-FUTURE_TOLERANCE_S = 0.1
+from stable_crl_ros.robot.controller import FUTURE_TOLERANCE_S
 
 
 class ImageInput:
     """
     Subscribe to a camera and keep the newest image by stamp.
+
+    An image from further in the future than the arm lets a command be is dropped: the arm would
+    refuse what is computed from it.
 
     Declares the parameters `image_transport` and `image_backend` of its node.
 
