@@ -91,9 +91,8 @@ class ArmNode(ManagedNode):
 
     def setup(self) -> None:
         """Connect to the arm and publish its state from now on."""
-        driver = self._given_driver or MockArm()
+        driver = self._controller.driver = self._given_driver or MockArm()
         driver.connect()
-        self._controller.driver = driver
         self._timer = self.create_timer(1.0 / value(self, 'servo_rate'), self._servo,
                                         clock=steady_clock())
 
