@@ -11,6 +11,7 @@ from stable_crl_ros.goals import check_goal_name, DEFAULT_DIRECTORY, GoalError, 
 from stable_crl_ros.nodes.common import LATCHED, param, spin_node, value
 from stable_crl_ros.nodes.conversions import image_to_message, to_nanoseconds
 from stable_crl_ros.nodes.image_input import ImageInput
+from stable_crl_ros.nodes.messages import decode_ee_pose
 from std_srvs.srv import Trigger
 
 POSE_TOLERANCE_NS = 500_000_000  # an arm pose further from the image than this is not its pose
@@ -109,8 +110,7 @@ class GoalNode(Node):
         pose_ns = to_nanoseconds(self._pose.header.stamp)
         if abs(pose_ns - self._input.stamp_ns) > POSE_TOLERANCE_NS:
             return None
-        position, turn = self._pose.pose.position, self._pose.pose.orientation
-        return [position.x, position.y, position.z, turn.x, turn.y, turn.z, turn.w]
+        return decode_ee_pose(self._pose).tolist()
 
 
 def main(args: list[str] | None = None) -> int:
