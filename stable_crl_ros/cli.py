@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 import sys
 
-from stable_crl_ros import __version__, cli_data, cli_learning, cli_robot
+from stable_crl_ros import __version__
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :returns: exit status: 0 done, 1 the command's answer is no, 2 refused.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
+    try:  # imports too: Ctrl-C may come at any moment
         if words[:1] == ['demo']:
             from stable_crl_ros.nodes.demo import main as demo
             return demo(words[1:])
@@ -43,6 +43,7 @@ def is_refusal(error: Exception) -> bool:
 
 def make_parser() -> argparse.ArgumentParser:
     """Describe every command."""
+    from stable_crl_ros import cli_data, cli_learning, cli_robot
     parser = argparse.ArgumentParser(
         prog='stable-crl', description='Show a WidowX robot a photograph of what you want.')
     parser.add_argument('--version', action='version', version=__version__)

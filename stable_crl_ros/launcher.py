@@ -26,7 +26,8 @@ PR_SET_PDEATHSIG = 1
 
 
 def _print(line: str) -> None:
-    print(line, flush=True)
+    with contextlib.suppress(OSError):  # the terminal may be gone, the processes are not
+        print(line, flush=True)
 
 
 class Launcher:
@@ -136,9 +137,10 @@ class Launcher:
         if spec.once and status == 0:
             watched.finished = True
             return
-        if not spec.respawn or watched.count_short_life() >= SHORT_LIVES:
+        short_lives = watched.count_short_life()
+        if not spec.respawn or short_lives >= SHORT_LIVES or watched.refused_to_start:
             watched.finished = True
-            raise LaunchError(f'{what}; the stack needs it, see its last lines above')
+            raise LaunchError(f'{what}; the stack needs it')
         self._output(f'[launch] {what}; starting it again in {RESPAWN_DELAY_S:g} s')
         watched.process = None
         watched.respawn_at = time.monotonic() + RESPAWN_DELAY_S
@@ -188,6 +190,7 @@ class _Watched:
         self.respawn_at = float('inf')
         self.finished = False
         self._short_lives = 0
+        self._worked = False
 
     @property
     def running(self) -> bool:
@@ -197,7 +200,13 @@ class _Watched:
         """Return how many times in a row this process ended soon after its start."""
         short = time.monotonic() - self.started < SHORT_LIFE_S
         self._short_lives = self._short_lives + 1 if short else 0
+        self._worked = self._worked or not short
         return self._short_lives
+
+    @property
+    def refused_to_start(self) -> bool:
+        """Say whether it ended by its own decision without ever having run for a while."""
+        return not self._worked and self.process.returncode == 1
 
     def close(self) -> None:
         """Let the last lines out, then close the pipe."""
@@ -259,7 +268,7 @@ def _watch(launcher: Launcher, wanted: threading.Event) -> int:
         while not wanted.wait(0.1):
             launcher.poll()
     except LaunchError as error:
-        print(f'[launch] {error}', file=sys.stderr, flush=True)
+        print(f'[launch] {error}, see its last lines above', file=sys.stderr, flush=True)
         return 1
-    print('[launch] stopping', flush=True)
+    _print('[launch] stopping')
     return 0

@@ -1,6 +1,8 @@
 """`stable-crl`: what it prints, what it refuses, and how it talks to a running stack."""
 
 import shutil
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -116,6 +118,12 @@ def test_refusals_are_one_line_without_a_traceback(capsys, words, message):
     assert message in text
     assert text.startswith('stable-crl: ')
     assert text.count('\n') == 1
+
+
+def test_nothing_slow_is_imported_before_ctrl_c_is_heard():
+    script = 'import sys, stable_crl_ros.cli; print({"numpy", "cv2", "yaml"} & set(sys.modules))'
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert done.stdout == 'set()\n'
 
 
 def test_bugs_are_not_hidden(monkeypatch):

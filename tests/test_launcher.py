@@ -220,14 +220,40 @@ def test_the_same_namespace_can_be_used_again_after_a_stop(frames):
             pass
 
 
-def test_what_ends_soon_again_and_again_ends_the_stack(tmp_path, monkeypatch):
+def test_what_ends_soon_again_and_again_ends_the_stack(frames, monkeypatch):
     monkeypatch.setattr(launcher, 'RESPAWN_DELAY_S', 0.1)
     lines = []
-    missing = NodeSpec('camera', {'camera': {'source': str(tmp_path / 'nothing')}}, respawn=True)
-    with Launcher([missing], output=lines.append) as stack, \
-            pytest.raises(LaunchError, match='camera .* ended with status 1'):
-        until(lambda: stack.poll(), 30.0, 'the end')
+
+    def crash():
+        for pid in stack.pids.values():
+            os.kill(pid, signal.SIGKILL)
+    camera = NodeSpec('camera', {'camera': {'source': str(frames)}}, respawn=True)
+    with Launcher([camera], output=lines.append) as stack, \
+            pytest.raises(LaunchError, match='camera .* was ended by SIGKILL'):
+        until(lambda: crash() or stack.poll(), 30.0, 'the end')
     assert sum('starting it again' in line for line in lines) == 2
+
+
+def test_a_camera_that_was_never_there_is_not_tried_again(tmp_path):
+    refused = Stack(tmp_path, 'hardware', 'robot:=mock', f'camera_source:={tmp_path / "nothing"}')
+    assert refused.process.wait(20.0) == 1
+    assert 'is no device, folder, video file' in refused.text
+    assert '[launch] camera (process' in refused.text
+    assert 'starting it again' not in refused.text
+
+
+def test_a_closed_terminal_ends_everything_though_nothing_can_be_printed(tmp_path, frames):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [
+            sys.executable, '-m', 'stable_crl_ros.cli', 'launch', 'hardware', 'robot:=mock',
+            f'camera_source:={frames}'])
+    read_until(terminal, 'active: arm')
+    pids = children(pid)
+    assert pids
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert not any(alive(child) for child in pids)
 
 
 def test_a_process_that_does_not_listen_is_killed(frames, monkeypatch):
