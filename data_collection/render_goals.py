@@ -5,7 +5,8 @@ import argparse
 import sys
 
 import numpy as np
-from stable_crl_ros.goals import GoalStore, SHIPPED_GOALS
+from stable_crl_ros import SHIPPED_GOALS
+from stable_crl_ros.goals import GoalStore
 from stable_crl_ros.robot.poses import pose_to_xyz_quaternion
 from stable_crl_ros.sim.tasks import task_named
 from stable_crl_ros.sim.world import CAMERA_NAME, World

@@ -4,8 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
+from stable_crl_ros import SHIPPED_CHECKPOINT
+
 BAR_DELAY_S = 0.5  # a refusal comes first
-SHIPPED_CHECKPOINT = Path(__file__).parent / 'assets' / 'policy.safetensors'
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:

@@ -9,9 +9,9 @@ import re
 import tempfile
 
 import numpy as np
+from stable_crl_ros import SHIPPED_GOALS
 from stable_crl_ros.images import decode_image, encode_image, ImageError
 
-SHIPPED_GOALS = Path(__file__).parent / 'assets' / 'goals'
 DEFAULT_DIRECTORY = '~/stable_crl/goals'
 PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg')
 LAST_STAMP_NS = 2 ** 31 * 10 ** 9  # a ROS stamp holds no later time

@@ -1,10 +1,10 @@
 """What the package ships: the trained checkpoint and the goals, checked and tried."""
 
 import pytest
+from stable_crl_ros import SHIPPED_CHECKPOINT, SHIPPED_GOALS
 from stable_crl_ros.checkpoint import verify_checkpoint
-from stable_crl_ros.cli_learning import SHIPPED_CHECKPOINT
 from stable_crl_ros.evaluation import evaluate
-from stable_crl_ros.goals import GoalStore, SHIPPED_GOALS
+from stable_crl_ros.goals import GoalStore
 
 
 def test_the_checkpoint_says_how_it_was_trained():

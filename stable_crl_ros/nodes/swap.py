@@ -8,11 +8,11 @@ import threading
 import time
 import traceback
 
+from stable_crl_ros import SHIPPED_CHECKPOINT
 from stable_crl_ros.checkpoint import CheckpointError
 from stable_crl_ros.nodes.process import REFUSALS
 from stable_crl_ros.policy import Policy
 
-SHIPPED_CHECKPOINT = Path(__file__).parents[1] / 'assets' / 'policy.safetensors'
 LOADER_NICENESS = 10
 
 
