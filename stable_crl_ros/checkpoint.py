@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 import hashlib
 import json
-import os
 from pathlib import Path
 import platform
 
@@ -13,6 +12,7 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 from stable_crl_ros import __version__
 from stable_crl_ros.actions import ACTION_DIM, ActionError, ActionScale
+from stable_crl_ros.durable import replace_atomically
 from stable_crl_ros.images import ImageError, ImageSpec
 import torch
 
@@ -21,6 +21,7 @@ FORMAT_VERSION = 1
 ACTION_LAYER = 'actor.head.output.weight'
 REQUIRED = ('format_version', 'algorithm', 'config', 'image_spec', 'action_scale',
             'dataset_fingerprint', 'step', 'metrics', 'versions', 'sha256')
+KINDS = {'algorithm': str, 'config': dict, 'image_spec': dict, 'action_scale': dict, 'sha256': str}
 
 
 class CheckpointError(ValueError):
@@ -81,33 +82,15 @@ def save_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor],
     _check_finite(path, weights)
     values['sha256'] = _digest(weights, values)
     encoded = {name: json.dumps(value) for name, value in values.items()}
+
+    def write(temporary: Path) -> None:
+        save_file(weights, temporary, encoded)
+        temporary.chmod(0o644)  # safetensors makes its files private
     try:
-        replace_atomically(path, lambda temporary: save_file(weights, temporary, encoded))
+        replace_atomically(path, write)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f'{path}: cannot be written ({error})') from error
     return values['sha256']
-
-
-def replace_atomically(path: Path, write) -> None:
-    """
-    Write a file under a temporary name, flush it to the disk, and rename it.
-
-    :param write: called with the temporary path.
-    """
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        write(temporary)
-        temporary.chmod(0o644)  # safetensors makes its files private
-        with open(temporary, 'rb') as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def load_checkpoint(path: str | Path, device: str = 'cpu') -> Checkpoint:
@@ -230,6 +213,10 @@ def _decode(path: Path, encoded: Mapping[str, str]) -> dict:
     if version != FORMAT_VERSION:
         raise CheckpointError(f'{path}: format version {version!r}, this software reads '
                               f'{FORMAT_VERSION}; update the older of the two')
+    wrong = [name for name, kind in KINDS.items() if not isinstance(metadata[name], kind)]
+    if wrong:
+        raise CheckpointError(f'{path}: metadata of the wrong kind: {", ".join(wrong)}; train it '
+                              'again')
     return metadata
 
 

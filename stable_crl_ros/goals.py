@@ -3,13 +3,12 @@
 from dataclasses import dataclass, field
 import hashlib
 import json
-import os
 from pathlib import Path
 import re
-import tempfile
 
 import numpy as np
 from stable_crl_ros import SHIPPED_GOALS
+from stable_crl_ros.durable import write_atomic
 from stable_crl_ros.images import decode_image, encode_image, ImageError
 
 DEFAULT_DIRECTORY = '~/stable_crl/goals'
@@ -120,10 +119,8 @@ class GoalStore:
             self.directory.mkdir(parents=True, exist_ok=True)
             if any(found.stem == name for found in _pictures(self.directory)):
                 raise FileExistsError
-            _write_new(path, picture)
-            os.replace(_write_temporary(self.directory, json.dumps(metadata, indent=1).encode()),
-                       path.with_suffix('.json'))
-            _synchronise(self.directory)
+            write_atomic(path, picture, new=True)
+            write_atomic(path.with_suffix('.json'), json.dumps(metadata, indent=1).encode())
         except FileExistsError as error:
             raise GoalError(f'goal {name!r} exists in {self.directory}; choose another name or '
                             'delete it first') from error
@@ -183,27 +180,3 @@ def _read_metadata(path: Path) -> dict:
     if not isinstance(stamp_ns, int) or not 0 <= stamp_ns < LAST_STAMP_NS:
         raise GoalError(f'{path}: stamp_ns is {stamp_ns!r}, no time in ns; mend or delete it')
     return metadata
-
-
-def _write_temporary(folder: Path, data: bytes) -> Path:
-    handle, name = tempfile.mkstemp(dir=folder, prefix='.goal-')
-    with os.fdopen(handle, 'wb') as file:
-        os.fchmod(file.fileno(), 0o644)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return Path(name)
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    temporary = _write_temporary(path.parent, data)
-    try:
-        os.link(temporary, path)  # unlike a rename, fails when another got there first
-    finally:
-        temporary.unlink()
-
-
-def _synchronise(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)

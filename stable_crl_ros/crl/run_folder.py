@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 import shutil
 
-from stable_crl_ros.checkpoint import replace_atomically, save_checkpoint
+from stable_crl_ros.checkpoint import save_checkpoint
+from stable_crl_ros.durable import replace_atomically
 import torch
 
 STATE_FILE = 'trainer_state.pt'

@@ -13,8 +13,8 @@ from typing import BinaryIO
 import numpy as np
 from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.data.dataset import Dataset
-from stable_crl_ros.data.durable import sync_tree, write_atomic
 from stable_crl_ros.data.episode import Episode
+from stable_crl_ros.durable import sync_tree, write_atomic
 from stable_crl_ros.images import ImageSpec
 
 CACHE_VERSION = 1

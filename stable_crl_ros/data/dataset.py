@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 import re
 
-from stable_crl_ros.data.durable import write_atomic
 from stable_crl_ros.data.episode import Episode, EpisodeError
 from stable_crl_ros.data.recovery import inspect_journal, recover_journal, Unsealed
 from stable_crl_ros.data.schema import FORMAT_VERSION
+from stable_crl_ros.durable import write_atomic
 
 INDEX = 'index.json'
 EPISODE = re.compile(r'episode_(\d{6,})\.zarr')

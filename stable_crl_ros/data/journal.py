@@ -14,7 +14,7 @@ import time
 import zlib
 
 import numpy as np
-from stable_crl_ros.data.durable import sync_directory
+from stable_crl_ros.durable import sync_directory
 
 MAGIC = b'SCRLJNL1'
 PREFIX = struct.Struct('<II')  # payload length, crc32 of that length and the payload

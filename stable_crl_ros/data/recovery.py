@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import os
 from pathlib import Path
 
-from stable_crl_ros.data.durable import sync_directory
 from stable_crl_ros.data.journal import Journal, JournalError, lock, read_journal
 from stable_crl_ros.data.seal import seal, SealError
+from stable_crl_ros.durable import sync_directory
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 import shutil
 
 import numpy as np
-from stable_crl_ros.data.durable import sync_directory, sync_tree
 from stable_crl_ros.data.journal import Journal, read_journal
 from stable_crl_ros.data.schema import (
     Field,
@@ -20,6 +19,7 @@ from stable_crl_ros.data.schema import (
     STATE_FIELDS,
     STEP_FIELDS,
 )
+from stable_crl_ros.durable import sync_directory, sync_tree
 import zarr
 from zarr.codecs import ZstdCodec
 
