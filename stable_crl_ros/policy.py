@@ -4,12 +4,22 @@ from pathlib import Path
 
 import numpy as np
 from stable_crl_ros.actions import ACTION_DIM
-from stable_crl_ros.checkpoint import check_fit, Checkpoint, CheckpointError, load_checkpoint
-from stable_crl_ros.crl.config import ConfigError
+from stable_crl_ros.checkpoint import (
+    check_fit,
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    peek_checkpoint,
+)
+from stable_crl_ros.crl.agent import Agent
+from stable_crl_ros.crl.config import AgentConfig, ConfigError
 from stable_crl_ros.crl.networks import to_pixels
 from stable_crl_ros.crl.presets import find_algorithm
+from stable_crl_ros.images import ImageSpec
 import torch
 from torch import Tensor
+
+REASON_LENGTH = 200
 
 
 class PolicyError(RuntimeError):
@@ -27,6 +37,34 @@ def check_device(name: str) -> str:
         return name
     hint = '; torch sees no such GPU' if name.startswith('cuda') else ''
     raise PolicyError(f'device {name!r} cannot be used here{hint}; there are {", ".join(there)}')
+
+
+def read_config(metadata: dict) -> tuple[type[Agent], AgentConfig]:
+    """
+    Return the learner that a checkpoint names and its configuration.
+
+    :raises ConfigError: when they are unknown, or contradict the checkpoint's image spec.
+    """
+    agent, kind = find_algorithm(metadata['algorithm'])
+    config = kind.from_dict(metadata['config'])
+    spec = ImageSpec.from_dict(metadata['image_spec'])
+    if config.image_spec != spec:
+        raise ConfigError(f'its network takes {config.image_spec}, but it says it was trained on '
+                          f'{spec}')
+    return agent, config
+
+
+def peek_policy(path: str | Path) -> None:
+    """
+    Check in milliseconds, without reading the weights, whether a checkpoint can act.
+
+    :raises CheckpointError: as `peek_checkpoint`, and for a configuration that cannot be used.
+    """
+    metadata = peek_checkpoint(path)
+    try:
+        read_config(metadata)
+    except ConfigError as error:
+        raise CheckpointError(f'{path}: {error}; update the software or train again') from error
 
 
 class Policy:
@@ -51,8 +89,7 @@ class Policy:
         self.metadata = checkpoint.metadata
         self.checkpoint_id = checkpoint.sha256[:12]
         self._device, self._threads = torch.device(device), threads
-        agent, config = find_algorithm(self.algorithm)
-        self.config = config.from_dict(checkpoint.metadata['config'])
+        agent, self.config = read_config(checkpoint.metadata)
         networks = agent.make_networks(self.config, ACTION_DIM)
         for name, network in networks.items():
             network.load_state_dict({key.removeprefix(f'{name}.'): tensor for key, tensor
@@ -80,8 +117,9 @@ class Policy:
             raise CheckpointError(f'{path}: {error}; update the software or train again') \
                 from error
         except RuntimeError as error:
+            reason = ' '.join(str(error).split())[:REASON_LENGTH]  # torch lists every tensor
             raise CheckpointError(f'{path}: weights do not fit its configuration, or device '
-                                  f'{device!r} failed ({error}); train it again') from error
+                                  f'{device!r} failed ({reason}); train it again') from error
 
     def set_goal(self, image: np.ndarray) -> None:
         """

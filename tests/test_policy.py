@@ -13,7 +13,7 @@ from stable_crl_ros.checkpoint import CheckpointError, load_checkpoint, save_che
 from stable_crl_ros.crl.networks import to_pixels
 from stable_crl_ros.crl.presets import make_agent
 from stable_crl_ros.images import ImageError
-from stable_crl_ros.policy import Policy, PolicyError
+from stable_crl_ros.policy import peek_policy, Policy, PolicyError
 import torch
 
 
@@ -179,8 +179,9 @@ def test_other_action_dimension_is_refused(path):
 def test_weights_of_another_size_than_configured_are_refused(path):
     agent = small_agent()
     save_checkpoint(path, agent.tensors(), metadata(small_config(actor_hidden=(16, 16, 16))))
-    with pytest.raises(CheckpointError, match='weights do not fit its configuration'):
+    with pytest.raises(CheckpointError, match='weights do not fit its configuration') as refusal:
         Policy.load(path)
+    assert len(str(refusal.value).splitlines()) == 1
 
 
 def test_missing_weights_are_refused(path):
@@ -196,12 +197,22 @@ def test_missing_weights_are_refused(path):
     ({'algorithm': 'ppo'}, "unknown algorithm 'ppo'; known are stable_crl, gcbc"),
     ({'config': {'colour': 'red'}}, 'unknown setting colour'),
     ({'config': {'discount': 7}}, 'discount must lie between'),
+    ({'config': None}, 'metadata of the wrong kind: config'),
+    ({'algorithm': ['gcbc']}, 'metadata of the wrong kind: algorithm'),
+    ({'image_spec': {'height': 50, 'width': 50, 'interpolation': 'area'}}, 'its network takes'),
+    ({'image_spec': {'height': 24, 'width': 24, 'interpolation': 'linear'}}, 'its network takes'),
 ])
-def test_unusable_description_is_refused(path, changes, reason):
+def test_unusable_description_is_refused_with_and_without_the_weights(path, changes, reason):
     agent = small_agent()
     save_checkpoint(path, agent.tensors(), metadata(agent.config) | changes)
-    with pytest.raises(CheckpointError, match=reason):
-        Policy.load(path)
+    for look in (Policy.load, peek_policy):
+        with pytest.raises(CheckpointError, match=reason):
+            look(path)
+
+
+def test_a_sound_checkpoint_is_not_refused_at_a_glance(path):
+    write_checkpoint(path)
+    peek_policy(path)
 
 
 def test_damaged_file_is_refused(path):

@@ -8,7 +8,7 @@ import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
-from stable_crl_ros.checkpoint import CheckpointError, peek_checkpoint
+from stable_crl_ros.checkpoint import CheckpointError
 from stable_crl_ros.nodes.common import (
     COMMAND,
     Diagnostics,
@@ -28,7 +28,7 @@ from stable_crl_ros.nodes.image_input import ImageInput
 from stable_crl_ros.nodes.messages import encode_command
 from stable_crl_ros.nodes.swap import Loaded, PolicyLoader, resolve_checkpoint
 from stable_crl_ros.nodes.timing import Spread, TickMonitor
-from stable_crl_ros.policy import Policy
+from stable_crl_ros.policy import peek_policy, Policy
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
@@ -210,7 +210,7 @@ class PolicyNode(ManagedNode):
         for parameter in parameters:
             if parameter.name == 'checkpoint_path' and not self._settling:
                 try:
-                    peek_checkpoint(resolve_checkpoint(parameter.value))
+                    peek_policy(resolve_checkpoint(parameter.value))
                 except CheckpointError as error:
                     return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
