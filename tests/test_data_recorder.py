@@ -124,17 +124,13 @@ def test_discarding_leaves_nothing(dataset):
     assert (dataset.ids, dataset.unsealed()) == ([], [])
 
 
-def test_closing_in_mid_episode_saves_it_as_interrupted(dataset):
+def test_stopping_in_mid_episode_saves_it_as_interrupted(dataset):
     recorder = EpisodeRecorder(dataset)
-    assert recorder.close() is None
     recorder.start()
     hand_over(recorder, 0, 6)
-    assert recorder.close().steps == 5
+    assert recorder.stop(interrupted=True).steps == 5
     assert_holds(dataset[0], 5)
     assert dataset[0].attrs['interrupted'] is True
-    recorder.start()
-    assert recorder.close() is None
-    assert dataset.ids == [0]
 
 
 def test_every_accepted_step_is_written_when_stop_comes_from_another_thread(dataset):

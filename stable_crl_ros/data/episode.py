@@ -79,11 +79,6 @@ class EpisodeWriter:
         """Tell whether the episode was finished, discarded or given up."""
         return self._journal.closed
 
-    @property
-    def journal_bytes(self) -> int:
-        """Bytes recorded so far."""
-        return self._journal.size
-
     def add_step(self, observation: Observation, action: Action) -> None:
         """
         Record one control step.

@@ -135,20 +135,6 @@ class EpisodeRecorder:
         writer.discard()
         return writer.episode_id
 
-    def close(self) -> RecordingSummary | None:
-        """
-        Save a running episode as interrupted; for shutting down.
-
-        :returns: None when nothing was being recorded, or no step was.
-        :raises EpisodeError: when the disk refuses.
-        """
-        if not self.recording:
-            return None
-        if self.steps or self._session.waiting:
-            return self.stop(interrupted=True)
-        self.discard()
-        return None
-
     def _end(self) -> '_Session':
         with self._lock:
             session, self._session = self._session, None
@@ -176,10 +162,6 @@ class _Session:
     @property
     def dropped(self) -> int:
         return self._overflowed + self._failed
-
-    @property
-    def waiting(self) -> bool:
-        return not self._queue.empty()
 
     def offer(self, observation: Observation, action: Action) -> bool:
         with self._lock:  # an offer after the end would be accepted and never written
