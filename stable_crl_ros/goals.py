@@ -30,7 +30,7 @@ class Goal:
     :param name: file name without its ending.
     :param image: uint8 RGB, shape (H, W, 3), full resolution.
     :param path: the picture.
-    :param sha256: of the picture's bytes: the goal's identity in episodes.
+    :param sha256: of the picture's bytes.
     :param metadata: what NAME.json says; empty for a picture that came without one.
     """
 

@@ -167,7 +167,7 @@ class EpisodeMeta:
 
     :param task: short name of the task, for example 'open_drawer'.
     :param goal_image: uint8 RGB (H, W, 3), stored as the array 'goal_image'.
-    :param checkpoint: sha256 of the checkpoint that acted, '' when none did.
+    :param checkpoint: that acted, as the first 12 digits of its sha256; '' when none did.
     :param image_spec: `ImageSpec.to_dict()` the images were resized with; None: full size.
     :param action_scale: `ActionScale.to_dict()` of the policy; None: none.
     :param control_rate: Hz.
