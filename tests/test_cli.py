@@ -78,12 +78,24 @@ def test_unknown_parameter_is_refused_with_the_known_ones(stack, capsys):
 def test_refusal_of_a_parameter_is_repeated(stack, capsys):
     assert said(capsys, 'param', 'set', 'arm', 'control_rate', '7', *NAMESPACE,
                 status=1).startswith('refused: ')
+    assert 'start it with another value' in said(
+        capsys, 'param', 'set', 'arm', 'control_rate', '7', *NAMESPACE, status=1)
 
 
 def test_a_number_is_set_as_the_type_the_parameter_has(stack, capsys):
     joints = '[0.0, 0.1, 0.1, 0.0, 1.3, 0.0]'
     assert said(capsys, 'param', 'set', 'arm', 'home_joints', joints, *NAMESPACE) == 'done\n'
     assert '0.1' in said(capsys, 'param', 'get', 'arm', 'home_joints', *NAMESPACE)
+    assert said(capsys, 'param', 'set', 'arm', 'home_joints', '[0, 0, 0, 0, 1e-1, 0]',
+                *NAMESPACE) == 'done\n'
+
+
+@pytest.mark.parametrize(('parameter', 'text', 'reason'), [
+    ('home_joints', '[a, 0]', "home_joints is a list of numbers, such as [0.1, 2.0]; '[a, 0]'"),
+    ('use_sim_time', '1.5', "use_sim_time is true or false; '1.5' is not"),
+])
+def test_a_value_of_another_type_is_refused_with_the_type(stack, capsys, parameter, text, reason):
+    assert reason in said(capsys, 'param', 'set', 'arm', parameter, text, *NAMESPACE, status=2)
 
 
 def test_changes_the_state_of_a_managed_node_and_reports_illegal_changes(stack, capsys):
@@ -95,8 +107,11 @@ def test_changes_the_state_of_a_managed_node_and_reports_illegal_changes(stack, 
 
 
 def test_absent_node_is_refused(stack, capsys):
-    text = said(capsys, 'lifecycle', 'policy', *NAMESPACE, status=2)
-    assert 'nobody offers /cli_test/policy/get_state' in text
+    text = said(capsys, 'lifecycle', 'camera', *NAMESPACE, status=2)
+    assert 'nobody offers /cli_test/camera/get_state' in text
+    assert text.endswith('these do: /cli_test/arm\n')
+    text = said(capsys, 'param', 'list', 'policy', *NAMESPACE, status=2)
+    assert '/cli_test/arm, /cli_test/camera' in text
 
 
 def test_launch_lists_the_arguments(capsys):

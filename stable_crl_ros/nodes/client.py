@@ -7,7 +7,7 @@ import time
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.msg import Parameter, ParameterType
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 import rclpy
 from rclpy.context import Context
@@ -22,6 +22,13 @@ TRANSITIONS = {  # label -> transition, state that it leads to
     'activate': (Transition.TRANSITION_ACTIVATE, 'active'),
     'deactivate': (Transition.TRANSITION_DEACTIVATE, 'inactive'),
     'cleanup': (Transition.TRANSITION_CLEANUP, 'unconfigured'),
+}
+TYPE_NAMES = {
+    ParameterType.PARAMETER_BOOL: 'true or false',
+    ParameterType.PARAMETER_INTEGER: 'a whole number',
+    ParameterType.PARAMETER_DOUBLE: 'a number',
+    ParameterType.PARAMETER_DOUBLE_ARRAY: 'a list of numbers, such as [0.1, 2.0]',
+    ParameterType.PARAMETER_STRING_ARRAY: 'a list of words, such as [left, right]',
 }
 ANSWER_S = 60.0  # configuring loads a checkpoint
 SILENCE_S = 3.0  # after which an answer may have been lost
@@ -40,7 +47,7 @@ class Client:
     :param discovery_s: longest wait for a service to appear.
     """
 
-    def __init__(self, namespace: str = 'widowx', discovery_s: float = 5.0) -> None:
+    def __init__(self, namespace: str = 'widowx', discovery_s: float = 3.5) -> None:
         self._namespace = namespace.strip('/')
         self._discovery_s = discovery_s
 
@@ -85,16 +92,12 @@ class Client:
         :returns: whether the node took it, and its reason if not.
         :raises ClientError: when node or parameter do not exist, or the type cannot be read.
         """
-        kind = self._value(node, parameter).type
-        value = get_parameter_value(text)
-        if kind == ParameterType.PARAMETER_STRING:
-            value.type, value.string_value = kind, text
-        elif kind == ParameterType.PARAMETER_DOUBLE:
-            value.double_value = _number(parameter, text)
-            value.type = kind
+        value = _read(parameter, text, self._value(node, parameter).type)
         request = SetParameters.Request(parameters=[Parameter(name=parameter, value=value)])
         result = self._ask(SetParameters, f'{self._full(node)}/set_parameters', request).results[0]
-        return result.successful, result.reason
+        fixed = '' if result.successful or 'read-only' not in result.reason else \
+            ' It is fixed while the node runs: start it with another value'
+        return result.successful, result.reason + fixed
 
     def get_parameter(self, node: str, parameter: str):
         """
@@ -170,13 +173,20 @@ class Client:
             raise ClientError(f'{name} is a {kinds[0]}; only {", ".join(VERBS)} can be called')
         return VERBS[kinds[0]]
 
+    def _others(self, service: str) -> str:
+        verb = service.rpartition('/')[2]  # the graph lists our own question too
+        nodes = sorted(name.rpartition('/')[0] for name in self._services()
+                       if name.rpartition('/')[2] == verb and name != service)
+        return (f'these do: {", ".join(nodes)}' if nodes else
+                'is the stack running, with this namespace and ROS_DOMAIN_ID?')
+
     @contextlib.contextmanager
     def _connected(self, kind, name: str) -> Iterator:
         client = self._node.create_client(kind, name)
         try:
             if not self._wait(client.service_is_ready, self._discovery_s):
-                raise ClientError(f'nobody offers {name} (waited {self._discovery_s:g} s); is the '
-                                  'stack running, with this namespace and ROS_DOMAIN_ID?')
+                raise ClientError(f'nobody offers {name} (waited {self._discovery_s:g} s); '
+                                  + self._others(name))
             # Fast DDS drops an answer to a client that the node has not discovered yet.
             self._wait(lambda: False, SETTLE_S)
             yield client
@@ -202,8 +212,19 @@ class Client:
         return result
 
 
-def _number(parameter: str, text: str) -> float:
+def _read(parameter: str, text: str, kind: int) -> ParameterValue:
+    """Read a value as the type that the parameter has."""
+    if kind == ParameterType.PARAMETER_STRING:
+        return ParameterValue(type=kind, string_value=text)
     try:
-        return float(text)
+        if kind == ParameterType.PARAMETER_DOUBLE:
+            return ParameterValue(type=kind, double_value=float(text))
+        if kind == ParameterType.PARAMETER_DOUBLE_ARRAY:
+            numbers = [float(word) for word in text.strip('[] ').split(',')]
+            return ParameterValue(type=kind, double_array_value=numbers)
+        value = get_parameter_value(text)
+        if value.type != kind and kind in TYPE_NAMES:
+            raise ValueError
+        return value
     except ValueError:
-        raise ClientError(f'{parameter} is a number; {text!r} is not') from None
+        raise ClientError(f'{parameter} is {TYPE_NAMES[kind]}; {text!r} is not') from None
