@@ -16,6 +16,7 @@ from stable_crl_ros.nodes.arm_parameters import (
     read_settings,
 )
 from stable_crl_ros.nodes.common import (
+    answer,
     COMMAND,
     Diagnostics,
     ERROR,
@@ -203,13 +204,8 @@ class ArmNode(ManagedNode):
         return self._answer(response, True, f'moving for {seconds:.1f} s; ~/stop ends it')
 
     def _answer(self, response, success: bool, message: str):
-        response.success, response.message = success, message
-        if success:
-            self.get_logger().info(message)
-        else:
-            self.get_logger().warning(message)
         self._publish_mode()
-        return response
+        return answer(self, response, success, message)
 
     def _diagnose(self) -> tuple[bytes, str, dict]:
         counts = self._controller.counts.copy()

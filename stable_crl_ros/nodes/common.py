@@ -25,7 +25,7 @@ from stable_crl_ros.nodes.process import (
 )
 
 __all__ = [
-    'COMMAND', 'Diagnostics', 'ERROR', 'IMAGE_IN', 'IMAGE_OUT', 'LATCHED', 'ManagedNode',
+    'answer', 'COMMAND', 'Diagnostics', 'ERROR', 'IMAGE_IN', 'IMAGE_OUT', 'LATCHED', 'ManagedNode',
     'NotReadyError', 'OK', 'param', 'REFUSALS', 'refuse_duplicate', 'spin_node', 'StartupError',
     'steady_clock', 'value', 'WARN',
 ]
@@ -89,6 +89,20 @@ def _choices_check(name: str, choices: tuple[str, ...]) -> Callable:
 def value(node: Node, name: str):
     """Return the present value of a declared parameter."""
     return node.get_parameter(name).value
+
+
+def answer(node: Node, response, success: bool, message: str):
+    """
+    Fill in the response of a Trigger or SetBool service, and log it.
+
+    :returns: the response.
+    """
+    response.success, response.message = success, message
+    if success:
+        node.get_logger().info(message)
+    else:
+        node.get_logger().warning(message)
+    return response
 
 
 class NotReadyError(RuntimeError):

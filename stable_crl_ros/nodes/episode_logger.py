@@ -15,6 +15,7 @@ from stable_crl_ros.data.episode import EpisodeError
 from stable_crl_ros.data.recorder import EpisodeRecorder, RecordingSummary
 from stable_crl_ros.data.schema import EpisodeMeta
 from stable_crl_ros.nodes.common import (
+    answer,
     Diagnostics,
     ERROR,
     OK,
@@ -111,9 +112,9 @@ class EpisodeLoggerNode(Node):
 
     def _on_start(self, _, response: Trigger.Response) -> Trigger.Response:
         try:
-            return self._answer(response, True, self._start())
+            return answer(self, response, True, self._start())
         except REFUSALS as error:
-            return self._answer(response, False, str(error))
+            return answer(self, response, False, str(error))
 
     def _start(self) -> str:
         if self._recording is not None:
@@ -140,9 +141,9 @@ class EpisodeLoggerNode(Node):
     async def _on_stop(self, request: SetBool.Request, response: SetBool.Response):
         try:
             summary = await self._end(request.data)
-            return self._answer(response, True, str(summary))
+            return answer(self, response, True, str(summary))
         except REFUSALS as error:
-            return self._answer(response, False, str(error))
+            return answer(self, response, False, str(error))
 
     async def _end(self, success: bool) -> RecordingSummary:
         if self._recording is None or self._ending is not None:
@@ -179,22 +180,14 @@ class EpisodeLoggerNode(Node):
 
     def _on_discard(self, _, response: Trigger.Response) -> Trigger.Response:
         if self._recording is None or self._ending is not None:
-            return self._answer(response, False, 'no episode is being recorded')
+            return answer(self, response, False, 'no episode is being recorded')
         recording, self._recording = self._recording, None
         try:
             episode_id = recording.discard()
         except REFUSALS as error:
-            return self._answer(response, False, str(error))
-        return self._answer(response, True, f'discarded episode {episode_id}: '
-                                            f'{recording.steps} steps')
-
-    def _answer(self, response, success: bool, message: str):
-        response.success, response.message = success, message
-        if success:
-            self.get_logger().info(message)
-        else:
-            self.get_logger().warning(message)
-        return response
+            return answer(self, response, False, str(error))
+        return answer(self, response, True,
+                      f'discarded episode {episode_id}: {recording.steps} steps')
 
     def destroy_node(self) -> None:
         """Save a running episode as interrupted, then destroy the node."""

@@ -8,7 +8,14 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from stable_crl_ros.nodes.arm import ArmNode
 from stable_crl_ros.nodes.camera import CameraNode
-from stable_crl_ros.nodes.common import param, REFUSALS, spin_node, steady_clock, value
+from stable_crl_ros.nodes.common import (
+    answer,
+    param,
+    REFUSALS,
+    spin_node,
+    steady_clock,
+    value,
+)
 from stable_crl_ros.nodes.messages import FRAME
 from stable_crl_ros.sim.driver import SimArm, SimCamera
 from stable_crl_ros.sim.tasks import task_named, TASKS
@@ -53,12 +60,9 @@ class SimNode(Node):
             if self._arm.moving:
                 raise RuntimeError('the arm is moving under command; deactivate the policy, or '
                                    'call arm/stop, then reset')
-            response.message, response.success = self._reset(), True
-            self.get_logger().info(response.message)
+            return answer(self, response, True, self._reset())
         except REFUSALS as error:
-            response.message, response.success = f'not reset: {error}', False
-            self.get_logger().warning(response.message)
-        return response
+            return answer(self, response, False, f'not reset: {error}')
 
     def _reset(self) -> str:
         task, seed = task_named(value(self, 'task')), value(self, 'seed')
