@@ -7,6 +7,8 @@ import tempfile
 
 from stable_crl_ros.graph import share
 
+PARENT_VARIABLE = 'STABLE_CRL_PARENT_PID'  # whose death ends a node
+RESPAWN_DELAY_S = 2.0
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 

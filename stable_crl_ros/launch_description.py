@@ -10,7 +10,12 @@ from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutd
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from stable_crl_ros.bringup import GRAPHS
-from stable_crl_ros.environment import ros_environment, StackLock
+from stable_crl_ros.environment import (
+    PARENT_VARIABLE,
+    RESPAWN_DELAY_S,
+    ros_environment,
+    StackLock,
+)
 from stable_crl_ros.graph import Graph, NodeSpec, PACKAGE, parse_arguments
 import yaml
 
@@ -56,8 +61,8 @@ def _node(spec: NodeSpec, namespace: str, log_level: str) -> Node:
         package=PACKAGE, executable=spec.executable, namespace=f'/{namespace}',
         parameters=[*spec.config, *_overrides(spec)],
         ros_arguments=['--log-level', log_level], output='screen', emulate_tty=True,
-        additional_env={**environment, 'STABLE_CRL_PARENT_PID': str(os.getpid())},
-        respawn=spec.respawn, respawn_delay=2.0,
+        additional_env={**environment, PARENT_VARIABLE: str(os.getpid())},
+        respawn=spec.respawn, respawn_delay=RESPAWN_DELAY_S,
         on_exit=None if spec.respawn else _end_stack(spec))
 
 

@@ -13,12 +13,17 @@ import tempfile
 import threading
 import time
 
-from stable_crl_ros.environment import LaunchError, ros_environment, StackLock
+from stable_crl_ros.environment import (
+    LaunchError,
+    PARENT_VARIABLE,
+    RESPAWN_DELAY_S,
+    ros_environment,
+    StackLock,
+)
 from stable_crl_ros.graph import check_namespace, NodeSpec
 import yaml
 
 GRACE_S = 5.0  # from the request to end to the kill
-RESPAWN_DELAY_S = 2.0
 SHORT_LIFE_S = 5.0  # a respawned node that ends sooner ...
 SHORT_LIVES = 3  # ... so many times in a row will not get better
 SEGMENT_BYTES = 17e6  # shared memory of one process under config/fastdds.xml
@@ -49,7 +54,7 @@ class Launcher:
                  output: Callable[[str], None] = _print) -> None:
         self.namespace = check_namespace(namespace)
         self.environment = ros_environment(environment) | {
-            'STABLE_CRL_PARENT_PID': str(os.getpid()), 'PYTHONUNBUFFERED': '1'}
+            PARENT_VARIABLE: str(os.getpid()), 'PYTHONUNBUFFERED': '1'}
         self._log_level = log_level
         self._output = output
         self._watched = [_Watched(spec) for spec in specs]

@@ -16,13 +16,13 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
+from stable_crl_ros.environment import PARENT_VARIABLE
 
 RCLError = rclpy_implementation.RCLError
 
 # What a node may raise to refuse: ours are all rooted in these. Anything else is a bug.
 REFUSALS = (ValueError, RuntimeError, OSError, ParameterException)
 
-PARENT_VARIABLE = 'STABLE_CRL_PARENT_PID'
 ORPHAN_GRACE_S = 10.0
 DUPLICATE_WATCH_S = 3.0
 
