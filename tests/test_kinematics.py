@@ -6,7 +6,6 @@ import time
 import numpy as np
 import pytest
 from stable_crl_ros.robot.kinematics import (
-    DOWN,
     finger_position,
     forward_kinematics,
     HOME,
@@ -17,13 +16,16 @@ from stable_crl_ros.robot.kinematics import (
     JOINT_NAMES,
     JOINT_UPPER,
     opening_from_finger,
+    SLEEP,
+    START,
+    UnreachableError,
+)
+from stable_crl_ros.robot.poses import (
+    DOWN,
     pose_from,
     pose_of,
     rotation_from_vector,
     rotation_vector,
-    SLEEP,
-    START,
-    UnreachableError,
 )
 
 BRIDGE_NEUTRAL = (-.13192235, -.76238847, .44485444, -.01994175, 1.7564081, -.15953401)

@@ -5,18 +5,15 @@ import math
 import numpy as np
 import pytest
 from stable_crl_ros.robot.kinematics import (
-    apply_delta,
     forward_kinematics,
     inverse_kinematics,
     JOINT_LOWER,
     JOINT_UPPER,
-    pose_of,
-    rotation_from,
     SLEEP,
     START,
     UnreachableError,
 )
-from stable_crl_ros.robot.poses import DOWN
+from stable_crl_ros.robot.poses import apply_delta, DOWN, pose_of, rotation_from
 from stable_crl_ros.robot.safety import (
     apply_action,
     ArmLimits,

@@ -6,7 +6,7 @@ import gymnasium
 from gymnasium.utils.env_checker import check_env
 import numpy as np
 import pytest
-from stable_crl_ros.robot.kinematics import delta_between
+from stable_crl_ros.robot.poses import delta_between
 from stable_crl_ros.robot.safety import StepFlag
 from stable_crl_ros.sim import ENVIRONMENT_ID
 from stable_crl_ros.sim.demonstrators import make_demonstrator

@@ -14,8 +14,8 @@ from stable_crl_ros.robot.kinematics import (
     forward_kinematics,
     JOINT_NAMES,
     opening_from_finger,
-    pose_to_xyz_quaternion,
 )
+from stable_crl_ros.robot.poses import pose_to_xyz_quaternion
 from stable_crl_ros.robot.safety import REFUSED, StepFlag
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout
 

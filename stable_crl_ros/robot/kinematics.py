@@ -3,28 +3,6 @@
 import math
 
 import numpy as np
-from stable_crl_ros.robot.poses import (
-    apply_delta,
-    delta_between,
-    DOWN,
-    pose_from,
-    pose_from_xyz_quaternion,
-    pose_of,
-    pose_to_xyz_quaternion,
-    rotation_from,
-    rotation_from_vector,
-    rotation_vector,
-    rpy_from,
-)
-
-__all__ = [
-    'DOWN', 'FINGER_CLOSED', 'FINGER_OPEN', 'HOME', 'JOINT_LOWER', 'JOINT_NAMES', 'JOINT_UPPER',
-    'MAX_JOINT_VELOCITY', 'SLEEP', 'START', 'UnreachableError', 'apply_delta', 'delta_between',
-    'finger_position', 'forward_kinematics', 'inverse_kinematics', 'inverse_kinematics_all',
-    'jacobian', 'opening_from_finger', 'pose_from', 'pose_from_xyz_quaternion', 'pose_of',
-    'pose_to_xyz_quaternion', 'rotation_from', 'rotation_from_vector', 'rotation_vector',
-    'rpy_from',
-]
 
 
 def _constant(*values: float) -> np.ndarray:

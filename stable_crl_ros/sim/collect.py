@@ -12,7 +12,7 @@ from stable_crl_ros.data.episode import EpisodeWriter
 from stable_crl_ros.data.schema import Action, EpisodeMeta, Mode, Observation
 from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.parallel import spread
-from stable_crl_ros.robot.kinematics import pose_to_xyz_quaternion
+from stable_crl_ros.robot.poses import pose_to_xyz_quaternion
 from stable_crl_ros.sim.demonstrators import Demonstrator, make_demonstrator
 from stable_crl_ros.sim.env import CONTROL_PERIOD, WidowXEnv
 from stable_crl_ros.sim.tasks import task_named

@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 from stable_crl_ros.actions import BRIDGE_HIGH, BRIDGE_LOW
-from stable_crl_ros.robot.kinematics import DOWN, forward_kinematics, rotation_vector
+from stable_crl_ros.robot.kinematics import forward_kinematics
+from stable_crl_ros.robot.poses import DOWN, rotation_vector
 from stable_crl_ros.sim.tasks import Task
 from stable_crl_ros.sim.world import World, WorldState
 

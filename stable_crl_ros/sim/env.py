@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 from stable_crl_ros.actions import BRIDGE_HIGH, BRIDGE_LOW
 from stable_crl_ros.robot.arm import ServoInterpolator
-from stable_crl_ros.robot.kinematics import DOWN, rpy_from
+from stable_crl_ros.robot.poses import DOWN, rpy_from
 from stable_crl_ros.robot.safety import apply_action, ArmLimits, Step, StepFlag, Target
 from stable_crl_ros.sim.tasks import task_named
 from stable_crl_ros.sim.world import CAMERA_SIZE, World, WorldState

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import math
 
 import numpy as np
-from stable_crl_ros.robot.kinematics import DOWN, inverse_kinematics, pose_of, START
+from stable_crl_ros.robot.kinematics import inverse_kinematics, START
+from stable_crl_ros.robot.poses import DOWN, pose_of
 from stable_crl_ros.sim.world import BLOCK_SIZE, World, WorldState
 
 START_XYZ = (0.3, 0.0, 0.15)  # m, tool point at kinematics.START
