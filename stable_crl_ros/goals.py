@@ -1,6 +1,7 @@
 """Goal images on disk: NAME.png with its NAME.json; saved once, found by name, checked."""
 
 from dataclasses import dataclass, field
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -116,6 +117,8 @@ class GoalStore:
         metadata = {**metadata, 'sha256': hashlib.sha256(picture).hexdigest()}
         path = self.directory / f'{name}.png'
         try:
+            if self.directory.is_file():
+                raise NotADirectoryError(errno.ENOTDIR, 'it is a file')
             self.directory.mkdir(parents=True, exist_ok=True)
             if any(found.stem == name for found in _pictures(self.directory)):
                 raise FileExistsError

@@ -139,6 +139,12 @@ def test_never_overwrites_a_goal(store):
     assert goal.metadata['notes'] == 'first'
 
 
+def test_a_file_in_place_of_the_directory_is_refused(tmp_path):
+    (tmp_path / 'goals').write_text('')
+    with pytest.raises(GoalError, match="cannot save goal 'cup_left' .it is a file."):
+        GoalStore(tmp_path / 'goals').save('cup_left', picture(), {})
+
+
 def test_automatic_names_count_on_from_the_highest(store):
     assert store.save('', picture(), {}).name == 'goal_0001'
     store.save('goal_0041', picture(), {})

@@ -256,6 +256,15 @@ def test_unknown_names_are_refused_before_anything_is_written(short, dots, tmp_p
         assert not list((tmp_path / 'run').glob('*.*'))
 
 
+@pytest.mark.parametrize(('numbers', 'reason'), [
+    ({'seed': -1}, 'seed is -1; give 0 or more'), ({'steps': 0}, 'steps is 0; give 1 or more'),
+    ({'save_every': 0, 'threads': 0}, 'threads is 0, save_every is 0; give 1 or more')])
+def test_numbers_that_make_no_sense_are_refused_before_anything_is_read(tmp_path, numbers, reason):
+    with pytest.raises(TrainError, match=reason):
+        train([tmp_path / 'none'], tmp_path / 'run', **numbers)
+    assert not (tmp_path / 'run').exists()
+
+
 def test_folder_that_cannot_be_written_is_refused(short, tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(TrainError, match='cannot be written'):

@@ -49,9 +49,12 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     :param keep_last: checkpoints kept besides `latest`.
     :param cache_dir: where the flat copy of the images goes; beside the data when None.
     :returns: path of `latest.safetensors`.
-    :raises TrainError: for a folder in use, a resume that does not fit, a loss that is not
-        finite; and what config, data and checkpoint raise.
+    :raises TrainError: for a number that makes no sense, a folder in use, a resume that does not
+        fit, a loss that is not finite; and what config, data and checkpoint raise.
     """
+    _check_numbers({'steps': steps, 'threads': threads, 'save_every': save_every,
+                    'log_every': log_every, 'keep_last': keep_last}, low=1)
+    _check_numbers({'seed': seed}, low=0)
     if threads:
         torch.set_num_threads(threads)
     algorithm, config = make_config(preset, overrides)
@@ -193,6 +196,13 @@ def choose_device(device: str) -> str:
         raise ConfigError(f'device {device!r} cannot be used ({str(error).splitlines()[0]}); '
                           'choose cpu, cuda or auto') from error
     return device
+
+
+def _check_numbers(numbers: Mapping[str, int | None], low: int) -> None:
+    wrong = [f'{name} is {number}' for name, number in numbers.items()
+             if number is not None and number < low]
+    if wrong:
+        raise TrainError(f'{", ".join(wrong)}; give {low} or more')
 
 
 def _show_build(dataset_paths: Sequence[str | Path], config: AgentConfig, camera: str | None,
