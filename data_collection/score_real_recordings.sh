@@ -10,8 +10,8 @@ stable-crl import-bridge "$source" "$folder/dataset"
 # 64 pixels is the size of these recordings; batches of 16 suit 15 episodes and two CPU cores.
 for preset in bridge bridge-gcbc; do
   stable-crl train "$folder/dataset" --out "$folder/$preset" --preset "$preset" --camera image_0 \
-    --set image_size=64 batch_size=16 warmup_steps=20 actor_decay_steps=150 \
-    --steps 150 --held-out "${held_out[@]}"
+    --set image_size=64 batch_size=16 warmup_steps=20 actor_decay_steps=100 \
+    --steps 100 --held-out "${held_out[@]}"
 done
 stable-crl evaluate "$folder/bridge/latest.safetensors" "$folder/bridge-gcbc/latest.safetensors" \
   --open-loop "$folder/dataset" --held-out "${held_out[@]}" --camera image_0

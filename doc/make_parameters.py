@@ -73,6 +73,14 @@ def tables() -> str:
     return '\n'.join(parts)
 
 
+def main() -> int:
+    """Write the file; with --check, only say whether it is up to date."""
+    text = tables()
+    if sys.argv[1:] == ['--check']:
+        return 0 if PATH.read_text() == text else 1
+    PATH.write_text(text)
+    return 0
+
+
 if __name__ == '__main__':
-    PATH.write_text(tables())
-    sys.exit(0)
+    sys.exit(main())

@@ -11,7 +11,7 @@ from stable_crl_ros.data.schema import Action, EpisodeMeta, Observation
 SIZE = 16
 SMALL = {'image_size': SIZE, 'channels': (4, 8, 8), 'actor_hidden': (32, 32, 32),
          'batch_size': 8, 'steps': 10, 'learning_rate': 1e-3}
-SMALL_CRITIC = {'critic_hidden': (32, 32, 32)}
+SMALL_CRITIC = {'bc_coefficient': 0.05, 'critic_hidden': (32, 32, 32)}
 # Well conditioned: a cold start has gradients near 1e-12, where rounding decides.
 WARM = {'critic_final_init': 0.0, 'actor_final_init': 0.0}
 
