@@ -59,21 +59,29 @@ def _lifecycle(values: dict[str, str], managed: list[str]) -> NodeSpec:
         'managed_nodes': managed, 'autostart': autostart}}, once=True)
 
 
+def _absolute(name: str, values: dict[str, str]) -> Path:
+    try:
+        return Path(values[name]).expanduser().absolute()
+    except RuntimeError as error:
+        raise BringupError(f'{name}:={values[name]}: there is no such user; write the folder '
+                           'out') from error
+
+
 def _logger(values: dict[str, str], record_on_start: bool = False) -> NodeSpec:
     return NodeSpec('episode_logger', {'episode_logger': {
         **{name: values[name] for name in ('task', 'operator', 'notes')},
-        'dataset_path': str(Path(values['dataset_path']).expanduser().absolute()),
+        'dataset_path': str(_absolute('dataset_path', values)),
         'source': 'simulation' if values['robot'] == 'sim' else 'robot',
         'control_rate': float(values['control_rate']),
         'record_on_start': record_on_start}}, respawn=True)
 
 
 def _goal_path(values: dict[str, str]) -> str:
-    store = GoalStore(values['goal_directory'])
-    if not values['goal']:
-        raise BringupError('which goal? Add goal:=NAME.png; there are: '
-                           f'{", ".join(store.names()) or "none"}')
     try:
+        store = GoalStore(values['goal_directory'])
+        if not values['goal']:
+            raise BringupError('which goal? Add goal:=NAME.png; there are: '
+                               f'{", ".join(store.names()) or "none"}')
         return str(store.load(values['goal']).path.absolute())
     except GoalError as error:
         raise BringupError(str(error)) from error
@@ -82,7 +90,7 @@ def _goal_path(values: dict[str, str]) -> str:
 def _checkpoint_path(values: dict[str, str]) -> str:
     if not values['checkpoint']:
         return ''
-    path = Path(values['checkpoint']).expanduser().absolute()
+    path = _absolute('checkpoint', values)
     if not path.is_file():
         raise BringupError(f'checkpoint {path} is not a file; leave checkpoint:= out for the one '
                            'that ships with the package')
@@ -90,7 +98,8 @@ def _checkpoint_path(values: dict[str, str]) -> str:
 
 
 def _policy_graph(values: dict[str, str]) -> list[NodeSpec]:
-    goal = {'active_goal': _goal_path(values), 'goal_directory': values['goal_directory']}
+    goal = {'active_goal': _goal_path(values),
+            'goal_directory': str(_absolute('goal_directory', values))}
     policy = {'checkpoint_path': _checkpoint_path(values), 'device': values['device'],
               'control_rate': float(values['control_rate'])}
     record = values['record'] == 'true'
@@ -108,7 +117,8 @@ def _collect_graph(values: dict[str, str]) -> list[NodeSpec]:
                       terminal=True)
     return [
         *_robot(values),
-        NodeSpec('goal', {'goal': {'goal_directory': values['goal_directory']}}),
+        NodeSpec('goal', {'goal': {
+            'goal_directory': str(_absolute('goal_directory', values))}}),
         _logger(values),
         _lifecycle(values, ['arm']),
         *([teleop] if values['teleop'] == 'keyboard' else []),

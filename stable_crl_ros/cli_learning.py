@@ -97,6 +97,8 @@ def _add_evaluate(commands) -> None:
 def _evaluate(chosen) -> None:
     policies = chosen.policies or [str(SHIPPED_CHECKPOINT)]
     score = _open_loop if chosen.open_loop else _closed_loop
+    if chosen.json:
+        Path(chosen.json).touch()  # where it cannot be written, say so before the work
     scores = score(chosen, policies)
     if chosen.json:
         Path(chosen.json).write_text(json.dumps(scores, indent=1))

@@ -115,6 +115,12 @@ def test_missing_checkpoint_is_refused(goals):
         policy_specs(goals, checkpoint='no_such.safetensors')
 
 
+@pytest.mark.parametrize('name', ['goal_directory', 'dataset_path'])
+def test_a_folder_of_nobody_is_refused(name):
+    with pytest.raises(BringupError, match=f'{name}.*no such user'):
+        specs('collect', **{name: '~nobody_here/x'})
+
+
 def test_unknown_argument_is_refused_with_the_known_ones():
     with pytest.raises(BringupError, match='goa.*goal, robot, checkpoint'):
         parse_arguments(GRAPHS['policy'], ['goa:=x'])

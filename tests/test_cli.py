@@ -125,6 +125,7 @@ def test_launch_lists_the_arguments(capsys):
     (['episodes', 'list', '/no/such/folder'], '/no/such/folder'),
     (['checkpoint', '/no/such.safetensors'], '/no/such.safetensors'),
     (['evaluate', 'none', '--task', 'fly'], "unknown task 'fly'"),
+    (['evaluate', 'none', '--json', '/no/such/folder/scores.json'], 'folder/scores.json'),
     (['import-bridge', '/no/such/folder', '/tmp/none'], '/no/such/folder'),
     (['train', '/no/such/folder', '--out', '/tmp/none', '--set', 'discount'], 'NAME=VALUE'),
 ])
