@@ -79,6 +79,8 @@ def test_ctrl_c_ends_it_promptly_without_a_traceback(tmp_path):
     (['--checkpoint', 'nowhere.safetensors'], 'nowhere.safetensors'),
     (['--out', '/proc/runs'], '--out'),
     (['--task', 'fold_cloth'], 'open_drawer'),
+    (['--seed', '-1'], '--seed: -1 is too small; give 0 or more'),
+    (['--steps', '0'], '--steps: 0 is too small; give 1 or more'),
 ])
 def test_what_cannot_run_is_refused_before_anything_starts(options, reason, tmp_path):
     done = subprocess.run(
@@ -86,4 +88,16 @@ def test_what_cannot_run_is_refused_before_anything_starts(options, reason, tmp_
         capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert reason in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_a_checkpoint_that_the_policy_refuses_is_named_with_its_reason(tmp_path):
+    broken = tmp_path / 'broken.safetensors'
+    broken.write_bytes(b'no weights')
+    done = subprocess.run(
+        [sys.executable, '-m', 'stable_crl_ros.cli', 'demo', '--out', str(tmp_path / 'runs'),
+         '--checkpoint', str(broken)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert f'{broken}: not a whole .safetensors file' in done.stderr
+    assert 'nodes.log' in done.stderr
     assert 'Traceback' not in done.stderr

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 import os
 from pathlib import Path
+import re
 import statistics
 import sys
 import time
@@ -17,10 +18,10 @@ from stable_crl_ros.bringup import GRAPHS
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import Episode
 from stable_crl_ros.data.inspect import write_strip, write_video
-from stable_crl_ros.environment import ros_environment
+from stable_crl_ros.environment import LaunchError, ros_environment
 from stable_crl_ros.goals import GoalStore
 from stable_crl_ros.launcher import Launcher
-from stable_crl_ros.nodes.client import Client
+from stable_crl_ros.nodes.client import Client, ClientError
 from stable_crl_ros.nodes.demo_monitor import DemoMonitor
 from stable_crl_ros.sim.tasks import task_named, TASKS
 from stable_crl_ros.sim.world import CAMERA_NAME, World, WorldState
@@ -29,6 +30,8 @@ TASKS_SHOWN = tuple(name for name in TASKS if name.endswith('_drawer'))
 TOLERANCE = 0.01  # m, what counts as reached
 SETTLED_STEPS = 10  # control steps within the tolerance before the demo ends early
 REST_S = 0.6  # after the last command, before the final measurement
+LOG = 'nodes.log'
+COMPLAINTS = re.compile(r'\[(ERROR|FATAL)\]|cannot run|Error: ')
 START_LIMIT_S = 60.0  # longest bring-up
 
 
@@ -65,8 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
           f'{1000 * scene.goal.drawer:.0f} mm open; the robot is shown the picture only',
           flush=True)
     launcher = make_launcher(options, goal.path, folder)
-    with launcher:
-        monitor = run(launcher, scene, options.steps)
+    try:
+        with launcher:
+            monitor = run(launcher, scene, options.steps)
+    except (LaunchError, ClientError, DemoError) as error:
+        raise DemoError(f'{error}; {last_words(folder / LOG)}') from error
     return report(monitor, scene, folder)
 
 
@@ -75,13 +81,22 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='stable-crl demo', description='Camera, policy, arm, goal and recording as ROS 2 '
         'processes around a simulated WidowX, until the goal photograph is reached.')
-    parser.add_argument('--seed', type=int, default=0, help='of the scene and the goal')
+    parser.add_argument('--seed', type=_at_least(0), default=0, help='of the scene and the goal')
     parser.add_argument('--task', choices=TASKS_SHOWN, default='open_drawer')
     parser.add_argument('--checkpoint', default='', help='.safetensors; the shipped one if empty')
-    parser.add_argument('--steps', type=int, default=60, help='control steps before giving up')
+    parser.add_argument('--steps', type=_at_least(1), default=60,
+                        help='control steps before giving up')
     parser.add_argument('--out', default='runs', help='folder for goal, episode and pictures')
     parser.add_argument('--verbose', action='store_true', help="show the nodes' own lines")
     return parser
+
+
+def _at_least(low: int):
+    def number(text: str) -> int:
+        if int(text) < low:
+            raise argparse.ArgumentTypeError(f'{text} is too small; give {low} or more')
+        return int(text)
+    return number
 
 
 def draw_scene(task: str, seed: int) -> Scene:
@@ -119,7 +134,7 @@ def make_launcher(options: argparse.Namespace, goal: Path, folder: Path) -> Laun
         'dataset_path': str(folder / 'episodes'), 'task': options.task, 'operator': 'policy',
         'goal_directory': str(folder / 'goals'), 'sim_task': options.task,
         'seed': str(options.seed)})
-    log = open(folder / 'nodes.log', 'w')  # noqa: SIM115 written to until the process ends
+    log = open(folder / LOG, 'w')  # noqa: SIM115 written to until the process ends
 
     def output(line: str) -> None:
         print(line, file=log, flush=True)
@@ -155,7 +170,9 @@ def run(launcher: Launcher, scene: Scene, steps: int) -> DemoMonitor:
             client.transition('policy', 'deactivate')
             spin(REST_S)
             reached = monitor.error <= TOLERANCE
-            monitor.saved = client.call('episode_logger/stop', reached)[1]
+            saved, monitor.saved = client.call('episode_logger/stop', reached)
+            if not saved:
+                raise DemoError(f'the episode was not saved: {monitor.saved}')
         return monitor
     finally:
         monitor.destroy_node()
@@ -167,9 +184,14 @@ def _wait_for_first_step(monitor: DemoMonitor, spin) -> None:
     end = time.monotonic() + START_LIMIT_S
     while not monitor.steps:
         if time.monotonic() > end:
-            raise DemoError(f'the policy took no step within {START_LIMIT_S:g} s; '
-                            "see nodes.log in the run's folder")
+            raise DemoError(f'the policy took no step within {START_LIMIT_S:g} s')
         spin(0.1)
+
+
+def last_words(log: Path) -> str:
+    """Repeat what the nodes complained of, and say where all they said can be read."""
+    lines = [line for line in log.read_text().splitlines() if COMPLAINTS.search(line)]
+    return '\n  '.join([f'all that the nodes said is in {log}', *lines[-5:]])
 
 
 def report(monitor: DemoMonitor, scene: Scene, folder: Path) -> int:
