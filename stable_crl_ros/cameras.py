@@ -128,10 +128,10 @@ class FolderSource(_Paced):
     """
     Replay a folder's pictures in the natural order of their names (im_2 before im_10).
 
+    One that loops stands for a camera: after an error it may be opened again.
+
     :raises CameraError: when the folder holds no picture.
     """
-
-    live = False
 
     def __init__(self, folder: Path, framerate: float, loop: bool) -> None:
         self._paths = sorted((p for p in folder.iterdir()
@@ -139,7 +139,7 @@ class FolderSource(_Paced):
         if not self._paths:
             raise CameraError(f'{folder} holds no picture; it needs {", ".join(PICTURE_SUFFIXES)}')
         self.description = f'{len(self._paths)} pictures of {folder}, {framerate:g} Hz'
-        self._loop = loop
+        self._loop = self.live = loop
         self._next = 0
         super().__init__(framerate)
 
@@ -160,16 +160,14 @@ class FolderSource(_Paced):
 
 class VideoSource(_Paced):
     """
-    Replay a video file.
+    Replay a video file; one that loops stands for a camera, as a folder does.
 
     :raises CameraError: when OpenCV cannot read it.
     """
 
-    live = False
-
     def __init__(self, path: Path, framerate: float, loop: bool) -> None:
         self._path = path
-        self._loop = loop
+        self._loop = self.live = loop
         self._capture = self._open()
         rate = framerate or self._capture.get(cv2.CAP_PROP_FPS)
         if not 0.01 <= rate <= 1000.0:

@@ -147,6 +147,22 @@ def test_a_camera_unplugged_in_mid_run_is_reported_and_comes_back(ros, monkeypat
     assert int(values['reconnects']) >= 1
 
 
+def test_a_folder_that_vanishes_is_reported_and_comes_back(ros, folder, tmp_path):
+    frames, away = tmp_path / 'frames', tmp_path / 'away'
+    frames.mkdir()
+    for picture in folder.glob('*.png'):
+        picture.rename(frames / picture.name)
+    listener, health = Listener(ros), statuses(ros)
+    make(ros, source=str(frames), framerate=20.0)
+    ros.spin_until(listener.has(2), what='images')
+    frames.rename(away)
+    ros.spin_until(lambda: any(s.level == ERROR and str(frames) in s.message for s in health),
+                   what='an error')
+    away.rename(frames)
+    count = len(listener.messages)
+    ros.spin_until(listener.has(count + 5), what='images after the failure')
+
+
 def test_an_injected_source_is_paced_and_left_open(ros):
     source = Flaky()
     listener = Listener(ros)

@@ -19,7 +19,7 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
-from stable_crl_ros.data.dataset import Dataset
+from stable_crl_ros.data.dataset import Dataset, DatasetError
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.images import write_image
 from stable_crl_ros.nodes.common import COMMAND, LATCHED, StartupError
@@ -341,6 +341,14 @@ def test_a_dataset_that_cannot_be_written_is_refused(stack):
         assert reason in stack.call('start').message
         stack.ros.spin_until(lambda reason=reason: any(
             reason in status.message for status in stack.health))
+
+
+def test_a_dataset_that_cannot_be_written_is_refused_at_the_start(ros, tmp_path):
+    (tmp_path / 'file').write_text('not a directory')
+    for wrong in (tmp_path / 'file', tmp_path / 'file' / 'below', tmp_path):
+        with pytest.raises(DatasetError, match='give a (new|directory)'):
+            EpisodeLoggerNode(context=ros.context, parameter_overrides=ros.parameters(
+                dataset_path=str(wrong)))
 
 
 @pytest.mark.parametrize(('parameters', 'reason'), [

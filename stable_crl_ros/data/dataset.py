@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 import re
+import tempfile
 
 from stable_crl_ros.data.episode import Episode, EpisodeError
 from stable_crl_ros.data.recovery import inspect_journal, recover_journal, Unsealed
@@ -22,6 +23,27 @@ SUMMARY = ('episode_id', 'steps', 'task', 'success', 'interrupted', 'operator', 
 
 class DatasetError(RuntimeError):
     """A dataset that cannot be opened, read or written."""
+
+
+def check_recordable(path: Path) -> None:
+    """
+    Refuse a directory to which no episode can be recorded; none is made yet.
+
+    :raises DatasetError: when it is not writable, or holds something else.
+    """
+    try:
+        existing = next(place for place in (path, *path.parents) if place.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    if path.is_dir():
+        Dataset(path, create=True)
+
+
+def _not_writable(path: Path, error: OSError) -> DatasetError:
+    return DatasetError(f'{path} is not writable ({error.strerror or error}); give a directory '
+                        'you may write to, or free space')
 
 
 class Dataset:
@@ -148,7 +170,7 @@ class Dataset:
         try:
             return self._for_each_journal(recover_journal)
         except OSError as error:
-            raise self._not_writable(error) from error
+            raise _not_writable(self.path, error) from error
 
     def _for_each_journal(self, function: Callable) -> list[Unsealed]:
         found = [function(self.journal_path(episode_id), self.episode_path(episode_id))
@@ -166,11 +188,7 @@ class Dataset:
                                    f'new or empty directory')
             self._write_index([])
         except OSError as error:
-            raise self._not_writable(error) from error
-
-    def _not_writable(self, error: OSError) -> DatasetError:
-        return DatasetError(f'{self.path} is not writable ({error.strerror or error}); give a '
-                            f'directory you may write to, or free space')
+            raise _not_writable(self.path, error) from error
 
     def _is_dataset(self) -> bool:
         return (self.path / INDEX).exists() or bool(self._ids(EPISODE) | self._ids(JOURNAL))
@@ -226,7 +244,7 @@ class Dataset:
         except FileExistsError:
             return False
         except OSError as error:
-            raise self._not_writable(error) from error
+            raise _not_writable(self.path, error) from error
         # Sealed by another process between our listing and here? Sealing puts the episode in
         # place before it removes the journal, so looking after the creation is enough.
         if self.episode_path(episode_id).exists():

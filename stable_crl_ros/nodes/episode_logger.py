@@ -10,7 +10,7 @@ import time
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
-from stable_crl_ros.data.dataset import Dataset, DatasetError
+from stable_crl_ros.data.dataset import check_recordable, Dataset, DatasetError
 from stable_crl_ros.data.episode import EpisodeError
 from stable_crl_ros.data.recorder import EpisodeRecorder, RecordingSummary
 from stable_crl_ros.data.schema import EpisodeMeta
@@ -47,11 +47,13 @@ class EpisodeLoggerNode(Node):
     the next one with the same `dataset_path`.
 
     :raises StartupError: for parameters that contradict each other.
+    :raises DatasetError: for a `dataset_path` to which nothing can be recorded.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__('episode_logger', enable_logger_service=True, **kwargs)
         self._declare()
+        check_recordable(self._path())
         self._input = EpisodeInput(self)
         self._recording: Recording | None = None
         self._ending: Future | None = None
