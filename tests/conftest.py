@@ -161,6 +161,31 @@ def ros():
     session.close()
 
 
+@pytest.fixture(scope='module')
+def checkpoints(tmp_path_factory):
+    """Give a folder with the small checkpoints first, second and gcbc, which act differently."""
+    from learning_samples import lively, write_checkpoint
+    import torch
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp('checkpoints')
+    for name, seed in (('first', 1), ('second', 2)):
+        write_checkpoint(folder / f'{name}.safetensors', agent=lively(seed))
+    write_checkpoint(folder / 'gcbc.safetensors', 'gcbc', lively(3, 'gcbc'))
+    return folder
+
+
+@pytest.fixture
+def first(checkpoints):
+    """Give the path of a small checkpoint."""
+    return checkpoints / 'first.safetensors'
+
+
+@pytest.fixture
+def second(checkpoints):
+    """Give the path of another small checkpoint."""
+    return checkpoints / 'second.safetensors'
+
+
 @pytest.fixture(scope='session')
 def real_data():
     """Give the folder of the real WidowX recordings, or skip where they are not."""

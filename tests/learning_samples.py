@@ -72,3 +72,8 @@ def write_checkpoint(path, algorithm='stable_crl', agent=None, **changes):
     agent = agent or small_agent(algorithm)
     save_checkpoint(path, agent.tensors(), metadata(agent.config, algorithm, **changes))
     return agent
+
+
+def lively(seed, algorithm='stable_crl'):
+    # A cold initialisation answers every image with the same action.
+    return small_agent(algorithm, seed, actor_final_init=0.3)
