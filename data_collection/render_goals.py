@@ -3,13 +3,14 @@
 
 import argparse
 import sys
+import time
 
 import numpy as np
 from stable_crl_ros import SHIPPED_GOALS
 from stable_crl_ros.goals import GoalStore
 from stable_crl_ros.robot.poses import pose_to_xyz_quaternion
 from stable_crl_ros.sim.tasks import task_named
-from stable_crl_ros.sim.world import CAMERA_NAME, World
+from stable_crl_ros.sim.world import CAMERA_NAME, CAMERA_SIZE, World
 
 GOALS = {'drawer_open': 0.10, 'drawer_half_open': 0.06, 'drawer_closed': 0.0}  # m
 
@@ -29,7 +30,8 @@ def main() -> int:
             world.reset(goal)
             saved = store.save(name, world.render(), {
                 'camera': CAMERA_NAME, 'source': 'simulation', 'drawer_opening': opening,
-                'ee_pose': pose_to_xyz_quaternion(world.ee_pose).tolist()})
+                'image_spec': {'height': CAMERA_SIZE[0], 'width': CAMERA_SIZE[1]},
+                'stamp_ns': time.time_ns(), 'ee_pose': pose_to_xyz_quaternion(world.ee_pose).tolist()})
             print(f'{saved.path}: drawer {1000 * opening:.0f} mm open')
     return 0
 
