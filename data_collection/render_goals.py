@@ -31,7 +31,8 @@ def main() -> int:
             saved = store.save(name, world.render(), {
                 'camera': CAMERA_NAME, 'source': 'simulation', 'drawer_opening': opening,
                 'image_spec': {'height': CAMERA_SIZE[0], 'width': CAMERA_SIZE[1]},
-                'stamp_ns': time.time_ns(), 'ee_pose': pose_to_xyz_quaternion(world.ee_pose).tolist()})
+                'stamp_ns': time.time_ns(),
+                'ee_pose': pose_to_xyz_quaternion(world.ee_pose).tolist()})
             print(f'{saved.path}: drawer {1000 * opening:.0f} mm open')
     return 0
 

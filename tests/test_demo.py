@@ -79,7 +79,7 @@ def test_ctrl_c_ends_it_promptly_without_a_traceback(tmp_path):
     (['--checkpoint', 'nowhere.safetensors'], 'nowhere.safetensors'),
     (['--out', '/proc/runs'], '--out'),
     (['--task', 'fold_cloth'], 'open_drawer'),
-    (['--seed', '-1'], '>= 0'),
+    (['--seed', '-1'], '0 or more'),
     (['--seed', '-1'], '--seed: -1 is too small; give 0 or more'),
     (['--steps', '0'], '--steps: 0 is too small; give 1 or more'),
 ])

@@ -99,13 +99,6 @@ def _at_least(low: int):
     return number
 
 
-def whole_number(word: str) -> int:
-    """Read a whole number >= 0."""
-    if not word.isdecimal():
-        raise argparse.ArgumentTypeError(f'{word!r} is not a whole number >= 0')
-    return int(word)
-
-
 def draw_scene(task: str, seed: int) -> Scene:
     """Draw what the simulator will draw from the same seed, and photograph the goal."""
     rng = np.random.default_rng(seed)
