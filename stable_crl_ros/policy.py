@@ -87,6 +87,7 @@ class Policy:
         self.action_scale = checkpoint.action_scale
         self.algorithm = checkpoint.metadata['algorithm']
         self.metadata = checkpoint.metadata
+        self.control_rate: float | None = checkpoint.metadata.get('control_rate')  # Hz
         self.checkpoint_id = checkpoint.sha256[:12]
         self._device, self._threads = torch.device(device), threads
         agent, self.config = read_config(checkpoint.metadata)

@@ -44,12 +44,12 @@ def draw_dot(position, size=SIZE):
     return image
 
 
-def write_dots(path, episodes=6, steps=12, seed=0):
+def write_dots(path, episodes=6, steps=12, seed=0, control_rate=5.0):
     """Record episodes in which dx and dy move a dot to a random place."""
     rng = np.random.default_rng(seed)
     dataset = Dataset(path, create=True)
     for _ in range(episodes):
-        writer = EpisodeWriter(dataset, EpisodeMeta(task='dot'))
+        writer = EpisodeWriter(dataset, EpisodeMeta(task='dot', control_rate=control_rate))
         dot, goal = rng.uniform(0, 1, 2), rng.uniform(0, 1, 2)
         for _ in range(steps):
             move = np.clip(goal - dot, -0.2, 0.2)

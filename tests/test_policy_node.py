@@ -241,6 +241,17 @@ def test_configuring_refuses_a_missing_checkpoint_and_can_be_tried_again(ros, fi
     assert bench.transition('CONFIGURE')
 
 
+def test_configuring_refuses_a_checkpoint_of_another_control_rate(ros, tmp_path):
+    path = tmp_path / 'slow.safetensors'
+    write_checkpoint(path, control_rate=RATE / 4)
+    bench = Bench(ros, path)
+    assert not bench.transition('CONFIGURE')
+    assert '4 times as fast' in bench.node.refusal
+    assert 'control_rate:=5.0' in bench.node.refusal
+    write_checkpoint(path, control_rate=RATE)
+    assert bench.transition('CONFIGURE')
+
+
 def test_configuring_refuses_a_device_that_is_not_there(ros, first):
     bench = Bench(ros, first, device='cuda:97')
     assert not bench.transition('CONFIGURE')
@@ -292,7 +303,7 @@ def test_the_process_runs_with_the_shipped_configuration_and_ends_with_0(ros, fi
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20.0)
     assert process.returncode == 0
-    assert 'unknown and ignored' not in err
+    assert 'has no parameter' not in err
     assert 'Traceback' not in err
 
 

@@ -68,6 +68,7 @@ def test_checkpoint_says_what_it_was_trained_on_and_acts(short, dots):
     latest = short()
     found = verify_checkpoint(latest, image_spec=ImageSpec(SIZE, SIZE))
     assert (found['algorithm'], found['preset'], found['step']) == ('stable_crl', 'laptop', 6)
+    assert found['control_rate'] == 5.0
     assert found['datasets'] == ['dots'] and found['config']['actor_dropout'] == 0.1
     assert found['dataset_fingerprint'] == build_cache(dots, ImageSpec(SIZE, SIZE)).fingerprint
     assert 'critic/loss' in found['metrics']
@@ -294,6 +295,12 @@ def test_several_datasets_are_joined(short, dots, tmp_path):
     found = load_checkpoint(latest).metadata
     assert (found['datasets'], found['transitions']) == (['dots', 'more'], 8 * 12)
     assert Path(tmp_path / 'cache').is_dir()
+
+
+def test_episodes_of_different_control_rates_are_refused(short, dots, tmp_path):
+    write_dots(tmp_path / 'fast', control_rate=10.0)
+    with pytest.raises(TrainError, match=r'5\.0, 10\.0'):
+        short(dataset_paths=[dots, tmp_path / 'fast'])
 
 
 def test_bridge_preset_trains_on_small_images(short):

@@ -15,6 +15,7 @@ from stable_crl_ros.crl.presets import make_agent, make_config
 from stable_crl_ros.crl.run_folder import LATEST, open_run, RunFolder, TrainError
 from stable_crl_ros.crl.run_log import RunLog
 from stable_crl_ros.data.cache import build_cache, TrainingCache
+from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.sampling import BatchSampler
 import torch
 from tqdm import tqdm
@@ -65,6 +66,7 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
         'algorithm': algorithm, 'config': config.to_dict(), 'preset': preset, 'seed': seed,
         'image_spec': config.image_spec.to_dict(),
         'action_scale': make_scale(config, training.actions).to_dict(),
+        'control_rate': find_control_rate(dataset_paths),
         'dataset_fingerprint': cache.fingerprint, 'transitions': len(training),
         'datasets': [Path(path).name for path in dataset_paths]}
     with open_run(Path(out_dir), resume) as folder, _interruptible() as interrupted:
@@ -74,6 +76,19 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
         run.learn(config.steps if steps is None else steps, log_every, save_every, keep_last,
                   progress, interrupted)
     return Path(out_dir) / LATEST
+
+
+def find_control_rate(dataset_paths: Sequence[str | Path]) -> float:
+    """
+    Return the rate (Hz) at which all episodes were recorded: that of one action.
+
+    :raises TrainError: when there are several: the same action is another speed at each.
+    """
+    rates = {entry['control_rate'] for path in dataset_paths for entry in Dataset(path).index()}
+    if len(rates) != 1:
+        raise TrainError(f'the episodes were recorded at different control rates: '
+                         f'{sorted(rates)} Hz; train on those of one rate')
+    return float(rates.pop())
 
 
 class Run:

@@ -18,7 +18,7 @@ INDEX = 'index.json'
 EPISODE = re.compile(r'episode_(\d{6,})\.zarr')
 JOURNAL = re.compile(r'episode_(\d{6,})\.journal')
 SUMMARY = ('episode_id', 'steps', 'task', 'success', 'interrupted', 'operator', 'source',
-           'created_ns', 'cameras', 'checksum')  # attributes the index repeats
+           'control_rate', 'created_ns', 'cameras', 'checksum')  # attributes the index repeats
 
 
 class DatasetError(RuntimeError):
@@ -214,7 +214,7 @@ class Dataset:
         try:
             modified_ns = (path / 'zarr.json').stat().st_mtime_ns
             known = old.get(path.name)
-            if known and known['modified_ns'] == modified_ns and 'error' not in known:
+            if known and known['modified_ns'] == modified_ns and not set(SUMMARY) - set(known):
                 return known
             attributes = Episode(path).attrs
         except (OSError, EpisodeError) as error:

@@ -28,11 +28,12 @@ from stable_crl_ros.nodes.image_input import ImageInput
 from stable_crl_ros.nodes.messages import encode_command
 from stable_crl_ros.nodes.swap import Loaded, PolicyLoader, resolve_checkpoint
 from stable_crl_ros.nodes.timing import Spread, TickMonitor
-from stable_crl_ros.policy import peek_policy, Policy
+from stable_crl_ros.policy import peek_policy, Policy, PolicyError
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 LOADER_POLL_S = 0.02
+RATE_TOLERANCE = 1e-3  # Hz
 
 
 class PolicyNode(ManagedNode):
@@ -183,6 +184,12 @@ class PolicyNode(ManagedNode):
         # Called in the loader's thread too: reads state, changes none.
         policy = Policy.load(resolve_checkpoint(path), value(self, 'device'),
                              value(self, 'threads'))
+        rate = value(self, 'control_rate')
+        if policy.control_rate is not None and abs(policy.control_rate - rate) > RATE_TOLERANCE:
+            raise PolicyError(
+                f'{resolve_checkpoint(path)}: its actions are steps at {policy.control_rate:g} '
+                f'Hz; at {rate:g} Hz the arm would move {rate / policy.control_rate:.2g} times '
+                f'as fast; start with control_rate:={policy.control_rate:.1f}')
         policy.warm_up()
         goal = self._goal
         if goal is not None:
