@@ -221,4 +221,4 @@ def test_the_process_runs_with_the_shipped_configuration_and_ends_with_0(ros, fo
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20.0)
     assert process.returncode == 0
-    assert 'unknown and ignored' not in err
+    assert 'has no parameter' not in err

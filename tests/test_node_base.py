@@ -272,7 +272,8 @@ def test_a_second_interrupt_while_closing_changes_nothing():
 @pytest.mark.parametrize(('arguments', 'reason'), [
     (('-p', 'mood:=odd'), 'choose one of calm, cross'), (('-p', 'rate:=0.01'), 'out of range'),
     (('-p', 'rate:=3'), 'write 5.0 rather than 5'),
-    (('--params-file', '/nowhere.yaml'), '/nowhere.yaml')])
+    (('--params-file', '/nowhere.yaml'), '/nowhere.yaml'),
+    (('mood:=calm',), "not understood: ['mood:=calm']")])
 def test_a_process_that_cannot_start_says_why_and_exits_1(arguments, reason):
     code, _, err = finish(run(*arguments))
     assert code == 1
@@ -299,12 +300,10 @@ def test_a_bug_while_running_is_shown_and_exits_1():
     assert out.endswith('closed\n')
 
 
-def test_a_misspelt_parameter_is_named_with_the_known_ones():
-    process = run('-p', 'moood:=calm')
-    process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, _, err = finish(process)
-    assert "'moood' is unknown and ignored; known: mood, rate" in err
+def test_a_misspelt_parameter_is_refused_with_the_known_ones():
+    code, _, err = finish(run('-p', 'moood:=calm'))
+    assert code == 1
+    assert "/sleeper has no parameter 'moood'; it has mood, rate" in err
 
 
 def test_a_second_process_of_the_same_name_is_refused():
@@ -374,8 +373,9 @@ def test_a_parent_that_is_no_process_id_is_refused():
 
 def test_plain_nodes_may_be_several_in_one_process():
     script = SCRIPT.replace('spin_node(Sleeper)', 'spin_node(lambda: [Sleeper(), Node("other")])')
-    process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    meant_for_one = ['--ros-args', '-p', 'mood:=cross']
+    process = subprocess.Popen([sys.executable, '-c', script, *meant_for_one],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == 'ticking\n'
     process.send_signal(signal.SIGINT)
     assert finish(process)[0] == 0

@@ -19,12 +19,14 @@ from rclpy.node import Node
 from stable_crl_ros.environment import PARENT_VARIABLE
 
 RCLError = rclpy_implementation.RCLError
+UnknownROSArgsError = rclpy_implementation.UnknownROSArgsError
 
 # What a node may raise to refuse: ours are all rooted in these. Anything else is a bug.
 REFUSALS = (ValueError, RuntimeError, OSError, ParameterException)
 
 ORPHAN_GRACE_S = 10.0
 DUPLICATE_WATCH_S = 3.0
+QOS_PREFIX = 'qos_overrides.'
 
 
 class StartupError(RuntimeError):
@@ -64,7 +66,8 @@ def spin_node(factory: Callable[[], Node | list[Node]], args: list[str] | None =
             return 0
         if not isinstance(error, REFUSALS) or (spinning and not wanted):
             raise
-        print(f'cannot run: {error}', file=sys.stderr, flush=True)
+        unread = 'not understood: ' if isinstance(error, UnknownROSArgsError) else ''
+        print(f'cannot run: {unread}{error}', file=sys.stderr, flush=True)
         return 1
     finally:
         _close(nodes, claims)
@@ -79,7 +82,7 @@ def _start(factory, nodes, claims) -> SingleThreadedExecutor:
     for node in nodes:
         claims.append(refuse_duplicate(node))
         executor.add_node(node)
-        _warn_of_unknown_parameters(node)
+    _refuse_unknown_parameters(nodes)
     return executor
 
 
@@ -101,13 +104,15 @@ def _ignore_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _warn_of_unknown_parameters(node: Node) -> None:
-    # rclpy ignores a misspelt parameter without a word.
-    for name in getattr(node, '_parameter_overrides', {}):
-        if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
-            known = sorted(p for p in node._parameters if not p.startswith('qos_overrides.'))
-            node.get_logger().warning(
-                f'parameter {name!r} is unknown and ignored; known: {", ".join(known)}')
+def _refuse_unknown_parameters(nodes: list[Node]) -> None:
+    # rclpy ignores a misspelt parameter without a word, and be it a limit of the arm. Of several
+    # nodes in a process each gets what the command line says, for whichever it is meant.
+    for node in nodes:
+        for name in getattr(node, '_parameter_overrides', {}):
+            if not name.startswith(QOS_PREFIX) and not any(n.has_parameter(name) for n in nodes):
+                known = sorted(p for p in node._parameters if not p.startswith(QOS_PREFIX))
+                raise StartupError(f'{node.get_fully_qualified_name()} has no parameter {name!r}; '
+                                   f'it has {", ".join(known)}')
 
 
 def refuse_duplicate(node: Node) -> socket.socket:
