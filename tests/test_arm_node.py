@@ -166,12 +166,14 @@ def test_a_gripper_that_is_no_number_never_reaches_the_arm(cell):
     assert cell.command(UP).applied[6] == 1.0
 
 
-@pytest.mark.parametrize(('offset_s', 'flag'), [
-    (-2.0, StepFlag.STALE), (-1e9, StepFlag.STALE), (0.5, StepFlag.FUTURE)])
-def test_wrong_stamps_are_refused_and_counted(cell, offset_s, flag):
+@pytest.mark.parametrize(('offset_s', 'flag', 'hint'), [
+    (-2.0, StepFlag.STALE, 'raise max_command_age'), (-1e9, StepFlag.STALE, 'raise max'),
+    (0.5, StepFlag.FUTURE, 'synchronise the clocks of sender and arm')])
+def test_wrong_stamps_are_refused_explained_and_counted(cell, offset_s, flag, hint, capfd):
     before = cell.settle(0.2)
     step = cell.command(UP, stamp_ns=int(time.time_ns() + offset_s * 1e9))
     assert step.flags == flag
+    assert hint in capfd.readouterr().err
     np.testing.assert_allclose(cell.settle(0.3), before, atol=1e-4)
     cell.ros.spin_until(lambda: any(
         {v.key: v.value for v in s.values}.get(flag.name.lower()) == '1' for s in cell.health))

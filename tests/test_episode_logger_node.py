@@ -404,7 +404,7 @@ def test_a_process_that_ends_in_mid_episode_loses_nothing(ros, tmp_path, ending)
                                atol=1e-6)
 
 
-def test_a_camera_that_falls_silent_costs_steps_and_says_so(ros, tmp_path):
+def test_a_camera_that_falls_silent_costs_steps_and_says_so(ros, tmp_path, capfd):
     stack = Stack(ros, tmp_path, max_image_age=0.5)
     stack.call('start')
     stack.run(3)
@@ -416,6 +416,7 @@ def test_a_camera_that_falls_silent_costs_steps_and_says_so(ros, tmp_path):
     stack.ros.spin_for(0.7)
     stack.run(3, prefix='teleop/')
     stack.ros.spin_until(lambda: any('dropped' in status.message for status in stack.health))
+    assert 'steps dropped: no image' in capfd.readouterr().err
     answer = stack.call('stop', False)
     assert answer.success and '3 dropped' in answer.message, answer.message
     assert 'no image' in answer.message

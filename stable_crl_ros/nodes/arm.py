@@ -48,6 +48,12 @@ RECORDED_MODE = {ArmMode.POLICY: Mode.POLICY, ArmMode.TELEOP: Mode.TELEOP,
                  ArmMode.IDLE: Mode.IDLE}
 # Clips are everyday; these are not.
 ALARMING = ('driver_errors', 'wrong_frame', *flag_names(REFUSED & ~StepFlag.OVERRIDDEN))
+HINTS = {
+    StepFlag.STALE: 'speed the sender up, synchronise the clocks, or raise max_command_age',
+    StepFlag.FUTURE: 'synchronise the clocks of sender and arm',
+    StepFlag.NON_FINITE: 'send finite numbers',
+    StepFlag.HELD: 'call ~/resume to go on',
+}
 
 
 class ArmNode(ManagedNode):
@@ -171,7 +177,9 @@ class ArmNode(ManagedNode):
     def _explain(self, outcome: Outcome, age_s: float) -> str:
         names = ', '.join(flag_names(outcome.flags))
         reason = self._controller.stop_reason
-        return f'{names} (stamp {age_s:.3f} s old' + (f', stopped: {reason})' if reason else ')')
+        hint = next((f'; {HINTS[flag]}' for flag in HINTS if outcome.flags & flag), '')
+        return (f'{names} (stamp {age_s:.3f} s old' + (f', stopped: {reason}' if reason else '')
+                + f'){hint}')
 
     def _refuse(self, source: ArmMode, reason: str) -> None:
         self.get_logger().warning(f'refused a {source.value} command: {reason}',

@@ -229,7 +229,9 @@ class EpisodeLoggerNode(Node):
             values |= {'steps': recording.steps, 'dropped': recording.dropped,
                        'late': recording.late, **recording.refused}
             if recording.dropped:
-                return ERROR, f'{recording.dropped} steps dropped: {recording.error}', values
+                text = f'{recording.dropped} steps dropped: {recording.error}'
+                self.get_logger().error(text, throttle_duration_sec=10.0)
+                return ERROR, text, values
         if free < LOW_DISK_BYTES:
             return WARN, f'only {free / 1e6:.0f} MB free at {existing}', values
         if recording is not None:
