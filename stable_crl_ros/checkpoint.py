@@ -197,7 +197,7 @@ def _check_file(path: Path) -> None:
 
 def _neighbours(folder: Path) -> str:
     names = sorted(p.name for p in folder.glob('*.safetensors'))[-8:] if folder.is_dir() else []
-    return f'; checkpoints in {folder}: {", ".join(names) or "none"}'
+    return f'; checkpoints in {folder.absolute()}: {", ".join(names) or "none"}'
 
 
 def _decode(path: Path, encoded: Mapping[str, str]) -> dict:

@@ -243,3 +243,9 @@ def test_file_being_read_stays_whole_while_it_is_replaced(path):
         write_checkpoint(path, agent=small_agent(seed=1))
         assert reader.read() == before
     assert path.read_bytes() != before
+
+
+def test_missing_file_of_a_relative_path_names_the_folder_in_full(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(CheckpointError, match=f'checkpoints in {path.parent}: '):
+        load_checkpoint('other.safetensors')

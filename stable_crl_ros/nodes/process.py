@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -76,6 +77,8 @@ def spin_node(factory: Callable[[], Node | list[Node]], args: list[str] | None =
 
 def _start(factory, nodes, claims) -> SingleThreadedExecutor:
     _end_with_parent()
+    # What rclpy says when SIGTERM comes while a node is being made.
+    warnings.filterwarnings('ignore', message='Failed to fini', category=RuntimeWarning)
     made = factory()
     nodes.extend(made if isinstance(made, (list, tuple)) else [made])
     executor = SingleThreadedExecutor()
