@@ -31,8 +31,12 @@ PR_SET_PDEATHSIG = 1
 
 
 def _print(line: str) -> None:
-    with contextlib.suppress(OSError):  # the terminal may be gone, the processes are not
+    try:
         print(line, flush=True)
+    except OSError:  # the terminal is gone, the processes are not
+        # What could not be written is written again at the end, and would spoil the status.
+        with open(os.devnull, 'w') as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class Launcher:

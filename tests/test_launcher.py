@@ -247,6 +247,7 @@ def test_a_camera_that_was_never_there_is_not_tried_again(tmp_path):
 def test_a_closed_terminal_ends_everything_though_nothing_can_be_printed(tmp_path, frames):
     pid, terminal = pty.fork()
     if pid == 0:
+        os.environ.pop('PYTHONUNBUFFERED', None)  # as people have it: a buffer to be flushed
         os.execv(sys.executable, [
             sys.executable, '-m', 'stable_crl_ros.cli', 'launch', 'hardware', 'robot:=mock',
             f'camera_source:={frames}'])
