@@ -4,8 +4,8 @@
 set -euo pipefail
 folder=${1:-runs/checkpoint}
 stable-crl collect "$folder/drawer" open_drawer=400 close_drawer=300 move_drawer=300 --seed 0
-stable-crl train "$folder/drawer" --out "$folder/stable_crl" --preset laptop --seed 0
-stable-crl train "$folder/drawer" --out "$folder/gcbc" --preset laptop-gcbc --seed 0
+stable-crl train "$folder/drawer" --out "$folder/stable_crl" --preset laptop --seed 0 --threads 1
+stable-crl train "$folder/drawer" --out "$folder/gcbc" --preset laptop-gcbc --seed 0 --threads 1
 stable-crl evaluate "$folder/stable_crl/latest.safetensors" "$folder/gcbc/latest.safetensors" \
   "blind:$folder/stable_crl/latest.safetensors" constant none \
   --task open_drawer --task close_drawer --episodes 100 --seed 0 --json "$folder/scores.json"
