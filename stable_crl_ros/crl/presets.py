@@ -31,8 +31,8 @@ PRESETS = {
     'sim-gcbc': ('gcbc', {}),
     'laptop': ('stable_crl', LAPTOP_ACTOR | {
         'critic_hidden': (256,) * 4, 'critic_loss': 'mc',
-        # At the authors' 0.05 these small networks let the actor exploit the critic: 17 % of
-        # 30 validation episodes opened to within 1 cm, against 90 % of 60 at 0.5.
+        # At the authors' 0.05 these small networks let the actor exploit the critic: 37 % of 100
+        # drawers opened to within 10 mm, against 100 % at 0.8 (README).
         'bc_coefficient': 0.8,
     }),
     'laptop-gcbc': ('gcbc', LAPTOP_ACTOR),
