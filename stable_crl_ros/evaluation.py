@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 import math
 
 import numpy as np
+from stable_crl_ros import SHIPPED_GOALS
 from stable_crl_ros.actions import ACTION_NAMES, BRIDGE_HIGH
 from stable_crl_ros.goals import GoalStore
 from stable_crl_ros.parallel import spread
@@ -100,7 +101,7 @@ def make_actor(policy: str, device: str = 'cpu', threads: int = 1) -> Callable:
         return lambda goal: lambda image: np.array(CONTROLS[policy])
     from stable_crl_ros.policy import Policy
     loaded = Policy.load(policy.removeprefix(BLIND), device=device, threads=threads)
-    same_goal = GoalStore().load(BLIND_GOAL).image if policy.startswith(BLIND) else None
+    same_goal = GoalStore(SHIPPED_GOALS).load(BLIND_GOAL).image if policy.startswith(BLIND) else None
 
     def start(goal: np.ndarray) -> Callable:
         loaded.set_goal(goal if same_goal is None else same_goal)
@@ -201,8 +202,8 @@ class OpenLoopScore:
     How far a policy's actions are from the operator's on recorded episodes.
 
     :param mean_absolute_error: per dimension of `ACTION_NAMES`, physical units, shape (7,).
-    :param normalised_error: mean squared error in units of the data's own variance: 1 is what
-        the mean action scores.
+    :param normalised_error: mean squared error in units of the training data's variance: the
+        mean action scores 1 on data that is spread like it.
     """
 
     policy: str

@@ -27,13 +27,19 @@ def picture(seed=0, height=24, width=32):
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_action_is_the_actors_mean_in_physical_units(path):
+def load_with_inputs(path):
+    """Give an agent, its policy with picture(1) as goal, and what its networks see of 0 and 1."""
     agent = write_checkpoint(path, agent=small_agent(**WARM))
     policy = Policy.load(path)
     policy.set_goal(picture(1))
     spec = agent.config.image_spec
     observation, goal = (to_pixels(torch.from_numpy(spec.resize(picture(seed)))[None], 'unit')
                          for seed in (0, 1))
+    return agent, policy, observation, goal
+
+
+def test_action_is_the_actors_mean_in_physical_units(path):
+    agent, policy, observation, goal = load_with_inputs(path)
     with torch.no_grad():
         mean = agent.actor(observation, goal)[0].numpy()
     action = policy.select_action(picture(0))
@@ -63,12 +69,7 @@ def test_action_scale_of_the_checkpoint_is_used(path):
 
 
 def test_progress_is_the_smaller_critics_logit_of_the_policys_own_action(path):
-    agent = write_checkpoint(path, agent=small_agent(**WARM))
-    policy = Policy.load(path)
-    policy.set_goal(picture(1))
-    spec = agent.config.image_spec
-    observation, goal = (to_pixels(torch.from_numpy(spec.resize(picture(seed)))[None], 'unit')
-                         for seed in (0, 1))
+    agent, policy, observation, goal = load_with_inputs(path)
     with torch.no_grad():
         logits = agent.critic(observation, agent.actor(observation, goal), goal)
     assert logits[0, 0] != logits[0, 1]
