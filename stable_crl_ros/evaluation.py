@@ -101,7 +101,8 @@ def make_actor(policy: str, device: str = 'cpu', threads: int = 1) -> Callable:
         return lambda goal: lambda image: np.array(CONTROLS[policy])
     from stable_crl_ros.policy import Policy
     loaded = Policy.load(policy.removeprefix(BLIND), device=device, threads=threads)
-    same_goal = GoalStore(SHIPPED_GOALS).load(BLIND_GOAL).image if policy.startswith(BLIND) else None
+    blind = policy.startswith(BLIND)
+    same_goal = GoalStore(SHIPPED_GOALS).load(BLIND_GOAL).image if blind else None
 
     def start(goal: np.ndarray) -> Callable:
         loaded.set_goal(goal if same_goal is None else same_goal)
