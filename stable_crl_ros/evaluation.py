@@ -173,7 +173,8 @@ def evaluate(policy: str, task: str, episodes: int = 100, seed: int = 0, workers
 
 def short_name(policy: str) -> str:
     """Name a checkpoint by its folder and file: every run has a `latest.safetensors`."""
-    return '/'.join(policy.split('/')[-2:])
+    blind = BLIND if policy.startswith(BLIND) else ''
+    return blind + '/'.join(policy.removeprefix(BLIND).split('/')[-2:])
 
 
 def closed_loop_table(scores: list[Score], tolerances: tuple[float, ...] = (0.01, 0.025)) -> str:

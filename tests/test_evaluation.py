@@ -77,3 +77,11 @@ def test_counts_and_seeds_that_make_no_sense_are_refused(wrong):
 def test_checkpoints_of_two_runs_are_told_apart_in_the_tables():
     assert short_name('runs/bridge/latest.safetensors') == 'bridge/latest.safetensors'
     assert short_name('none') == 'none'
+
+
+def test_the_blind_control_is_told_apart_however_deep_its_checkpoint_lies():
+    trial = Trial('open_drawer', 0, error=0.0, best_error=0.0, start_error=0.1, steps=50)
+    seeing, blind = '/a/b/run/latest.safetensors', 'blind:/a/b/run/latest.safetensors'
+    table = closed_loop_table([Score(name, 'open_drawer', [trial]) for name in (seeing, blind)])
+    assert '| run/latest.safetensors |' in table
+    assert '| blind:run/latest.safetensors |' in table
