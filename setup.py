@@ -27,8 +27,9 @@ setup(
     ],
     # ROS itself is never listed: pip would shadow the one that is installed.
     install_requires=[
-        'setuptools', 'gymnasium', 'mujoco>=3.3', 'numpy>=1.26', 'opencv-python>=4.8', 'pyyaml',
-        'safetensors', 'tensorboard', 'torch>=2.4,<3', 'tqdm', 'zarr>=3.1',
+        'setuptools', 'gymnasium', 'matplotlib>=3.8', 'mujoco>=3.3', 'numpy>=1.26',
+        'opencv-python>=4.8', 'pyyaml', 'safetensors', 'tensorboard', 'torch>=2.4,<3', 'tqdm',
+        'zarr>=3.1',
     ],
     extras_require={
         'ros': ['ros-rclpy[fastrtps]==7.1.6', 'ros-sensor-msgs==5.3.6', 'ros-std-msgs==5.3.6',

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write doc/parameters.md from the parameters that the nodes really declare."""
+"""Write docs/parameters.md from the parameters that the nodes really declare."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +59,7 @@ def tables() -> str:
     plain: list[Callable] = [
         lambda **k: CameraNode(parameter_overrides=[Parameter('source', value=pictures)], **k),
         GoalNode, PolicyNode, ArmNode, EpisodeLoggerNode, TeleopNode, LifecycleManager]
-    parts = ['# Parameters', '', 'Made by `doc/make_parameters.py` from the nodes themselves. '
+    parts = ['# Parameters', '', 'Made by `docs/make_parameters.py` from the nodes themselves. '
              'The launchers and `config/NODE.yaml` may set others.', '']
     for make in plain:
         node = make(context=context, namespace='documentation')

@@ -1,0 +1,1 @@
+"""Comparisons of algorithms, and what their networks know: suites, tables, figures."""
