@@ -35,7 +35,8 @@ def test_a_start_is_not_yet_a_success_and_the_goal_is(world, name):
     task = TASKS[name]
     for start, goal in scenes(name, 10):
         world.reset(start)
-        assert task.error(world, goal) > 1.5 * task.tolerance
+        assert any(error > 1.5 * task.tolerances[name][0]
+                   for name, error in task.errors(world, goal).items())
         assert not task.success(world, goal)
         world.reset(goal)
         assert task.error(world, goal) < 1e-9
@@ -72,11 +73,23 @@ def test_the_same_generator_draws_the_same_scenes():
 def test_error_is_the_distance_of_the_object_alone(world):
     world.reset(WorldState(drawer=0.08, gripper=0.0))
     assert TASKS['open_drawer'].error(world, WorldState(drawer=0.05)) == pytest.approx(0.03)
-    world.reset(WorldState(block=(0.25, 0.12, 0.02)))
-    goal = WorldState(block=(0.28, 0.16, 0.02), drawer=0.1)
+    world.reset(WorldState(block=(0.25, 0.12, 0.015)))
+    goal = WorldState(block=(0.28, 0.16, 0.015), drawer=0.1)
     assert TASKS['push_block'].error(world, goal) == pytest.approx(0.05)
 
 
 def test_unknown_task_is_refused_with_the_known_ones():
     with pytest.raises(TaskError, match='open_drawer'):
         task_named('fold_towel')
+
+
+def test_every_object_that_counts_has_its_own_tolerances(world):
+    task = TASKS['push_block']
+    assert task.tolerances == {'block': (0.03, 0.05)}
+    assert TASKS['open_drawer'].tolerances == {'drawer': (0.01, 0.025)}
+    world.reset(WorldState(block=(0.25, 0.12, 0.015)))
+    for away, strict, loose in ((0.02, True, True), (0.04, False, True), (0.06, False, False)):
+        goal = WorldState(block=(0.25, 0.12 + away, 0.015), drawer=0.1)
+        assert task.errors(world, goal) == {'block': pytest.approx(away)}
+        assert (task.success(world, goal), task.success(world, goal, loose=True)) == (
+            strict, loose)

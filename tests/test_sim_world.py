@@ -71,7 +71,7 @@ def test_drawer_stays_where_it_is_left(world, opening):
 
 
 def test_reset_forgets_everything_before_it(world):
-    state = WorldState(drawer=0.07, block=(0.25, 0.12, 0.02), block_yaw=0.1)
+    state = WorldState(drawer=0.07, block=(0.25, 0.12, 0.015), block_yaw=0.1)
     pictures, poses = [], []
     for disturbance in (0.0, 0.4):
         world.set_arm_targets(START + disturbance, 0.0)
@@ -85,11 +85,11 @@ def test_reset_forgets_everything_before_it(world):
 
 
 def test_snapshot_is_a_state_to_return_to(world):
-    world.reset(WorldState(drawer=0.03, gripper=0.5, block=(0.22, 0.13, 0.02), block_yaw=-0.4))
+    world.reset(WorldState(drawer=0.03, gripper=0.5, block=(0.22, 0.13, 0.015), block_yaw=-0.4))
     state = world.snapshot()
     assert state.drawer == pytest.approx(0.03)
     assert state.gripper == pytest.approx(0.5)
-    assert state.block == pytest.approx((0.22, 0.13, 0.02))
+    assert state.block == pytest.approx((0.22, 0.13, 0.015))
     assert state.block_yaw == pytest.approx(-0.4)
     picture = world.render()
     world.reset(WorldState())

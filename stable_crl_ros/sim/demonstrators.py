@@ -116,8 +116,8 @@ class DrawerDemonstrator(Demonstrator):
 class PushDemonstrator(Demonstrator):
     """Pushes the block with closed fingers, straight towards the goal from behind it."""
 
-    PUSH_Z, ABOVE_Z = 0.032, 0.10  # m, tool height beside the block; clear above it
-    BEHIND = 0.048  # m from the block's middle, where the fingers go down
+    PUSH_Z, ABOVE_Z = 0.03, 0.10  # m, tool height beside the block; clear above it
+    BEHIND = 0.045  # m from the block's middle, where the fingers go down
     BESIDE_Z = 0.06  # m, below it the finger tips are beside the block
 
     def _plan(self, world: World, tool: np.ndarray) -> tuple[np.ndarray, float, bool]:
@@ -153,9 +153,9 @@ class PushDemonstrator(Demonstrator):
 class PlaceDemonstrator(Demonstrator):
     """Grasps the block from above, carries it over the table and sets it down."""
 
-    GRASP_Z, ABOVE_Z = 0.025, 0.10  # m, tool height around the block; clear above it
+    GRASP_Z, ABOVE_Z = 0.022, 0.10  # m, tool height around the block; clear above it
     LIFT = 0.05  # m, carrying height
-    HELD = 0.86  # gripper opening; below it the fingers touch the block, which holds them at 0.77
+    HELD = 0.62  # gripper opening; below it the fingers touch the block, which holds them at 0.54
 
     def _plan(self, world: World, tool: np.ndarray) -> tuple[np.ndarray, float, bool]:
         block = world.block_position

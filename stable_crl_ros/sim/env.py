@@ -29,9 +29,11 @@ class WidowXEnv(gymnasium.Env):
 
     Observations: 'image' and 'goal_image' (uint8 RGB, rows, columns, 3), 'state' (float32, 7:
     tool point x, y, z in m; roll, pitch, yaw in rad about base axes, 0 pointing down; gripper
-    0..1). Actions: m, rad, gripper, within Bridge's box. The reward is minus the distance (m) of
-    the object from its goal. Episodes are never terminated, only truncated. `task` may be
-    replaced between episodes.
+    0..1). Actions: m, rad, gripper, within Bridge's box. The reward is minus the largest distance
+    (m) of an object from its goal. Info: 'errors' (m, by object), 'error' (the largest), 'success'
+    and 'success_loose' (see `Task.tolerances`), 'arm_error' (m, tool point to the goal's, which
+    never counts), and what was measured in the world. Episodes are never terminated, only
+    truncated. `task` may be replaced between episodes.
 
     :param task: name in `tasks.TASKS`.
     :param seed: of the first `reset()` that gives none.
@@ -53,6 +55,7 @@ class WidowXEnv(gymnasium.Env):
         self._limits = limits or ArmLimits()
         self._first_seed = seed
         self._goal_image = np.zeros((*size, 3), np.uint8)
+        self._goal_tool = np.zeros(3)  # m, where the goal has the tool point
         self._image = self._goal_image
         self._image_age = 0.0
         self._target: Target = Target.from_joints(np.array(self.start.joints), 1.0)
@@ -86,6 +89,7 @@ class WidowXEnv(gymnasium.Env):
         self.goal = options.get('goal', drawn)
         self.world.reset(self.goal)
         self._goal_image = self.world.render()
+        self._goal_tool = self.world.ee_pose[:3, 3]
         self.world.reset(self.start)
         self._image, self._image_age = self.world.render(), 0.0
         self._target = Target.from_joints(np.array(self.start.joints), self.start.gripper)
@@ -135,11 +139,14 @@ class WidowXEnv(gymnasium.Env):
                 'state': np.array(state, np.float32)}
 
     def _info(self, step: Step) -> dict[str, Any]:
-        error = self.task.error(self.world, self.goal)
+        errors, pose = self.task.errors(self.world, self.goal), self.world.ee_pose
         return {
-            'error': error, 'success': error <= self.task.tolerance,
+            'error': max(errors.values()), 'errors': errors,
+            'success': self.task.within(errors),
+            'success_loose': self.task.within(errors, loose=True),
+            'arm_error': float(np.linalg.norm(pose[:3, 3] - self._goal_tool)),
             'image_age': self._image_age,
             'drawer_opening': self.world.drawer_opening,
-            'block_position': self.world.block_position, 'ee_pose': self.world.ee_pose,
+            'block_position': self.world.block_position, 'ee_pose': pose,
             'joint_positions': self.world.arm_state().joint_positions,
             'applied_action': step.applied, 'flags': int(step.flags)}

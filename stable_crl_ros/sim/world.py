@@ -22,7 +22,7 @@ MODEL_PATH = Path(__file__).parent / 'assets' / 'widowx.xml'
 CAMERA_NAME = 'over_shoulder'
 CAMERA_SIZE = (240, 320)  # rows, columns
 DRAWER_TRAVEL = 0.14  # m
-BLOCK_SIZE = 0.04  # m
+BLOCK_SIZE = 0.03  # m
 BLOCK_AWAY = (0.28, 0.14, BLOCK_SIZE / 2)  # m, where the block waits when a task ignores it
 
 

@@ -1,0 +1,95 @@
+"""Random scenes: what episodes start from, and what they shall bring about."""
+
+from dataclasses import replace
+import math
+
+import numpy as np
+from stable_crl_ros.robot.kinematics import inverse_kinematics, START
+from stable_crl_ros.robot.poses import DOWN, pose_of
+from stable_crl_ros.sim.world import BLOCK_SIZE, WorldState
+
+START_XYZ = (0.3, 0.0, 0.15)  # m, tool point at kinematics.START
+START_SPREAD = (0.03, 0.04, 0.02)  # m, half the range of random start positions
+RETREAT_SPREAD = (0.012, 0.012, 0.008)  # m, half the range in which demonstrations end
+BLOCK_LOW, BLOCK_HIGH = (0.20, 0.095), (0.33, 0.165)  # m, x and y, clear of the drawer
+OPEN_RANGE = (0.05, 0.12)  # m
+
+
+def arm_around(rng: np.random.Generator, spread: tuple[float, ...]) -> tuple[float, ...]:
+    """Draw joints (6,) rad that put the downward gripper uniformly around the start point."""
+    xyz = np.array(START_XYZ) + rng.uniform(-1.0, 1.0, 3) * spread
+    return tuple(inverse_kinematics(pose_of(DOWN, xyz), START))
+
+
+def _scene(rng: np.random.Generator, drawer: float) -> WorldState:
+    xy = rng.uniform(BLOCK_LOW, BLOCK_HIGH)
+    return WorldState(
+        joints=arm_around(rng, START_SPREAD), gripper=1.0, drawer=drawer,
+        block=(*xy, BLOCK_SIZE / 2), block_yaw=rng.uniform(-0.15, 0.15))
+
+
+def _retreated(rng: np.random.Generator, state: WorldState) -> WorldState:
+    return replace(state, joints=arm_around(rng, RETREAT_SPREAD), gripper=1.0)
+
+
+def start_nearly_closed(rng: np.random.Generator) -> WorldState:
+    """Draw a scene with the drawer closed, or almost."""
+    return _scene(rng, rng.uniform(0.0, 0.02))
+
+
+def start_open(rng: np.random.Generator) -> WorldState:
+    """Draw a scene with the drawer open."""
+    return _scene(rng, rng.uniform(*OPEN_RANGE))
+
+
+def start_on_table(rng: np.random.Generator) -> WorldState:
+    """Draw a scene with the drawer closed and the block beside it."""
+    return _scene(rng, 0.0)
+
+
+def start_anywhere(rng: np.random.Generator) -> WorldState:
+    """Draw a scene with any opening."""
+    return _scene(rng, rng.uniform(0.0, OPEN_RANGE[1]))
+
+
+def goal_open(rng: np.random.Generator, start: WorldState) -> WorldState:
+    """Draw an opening, whatever it is now."""
+    return _retreated(rng, start).with_drawer(rng.uniform(*OPEN_RANGE))
+
+
+def goal_closed(rng: np.random.Generator, start: WorldState) -> WorldState:
+    """Close the drawer."""
+    return _retreated(rng, start).with_drawer(0.0)
+
+
+def goal_elsewhere(rng: np.random.Generator, start: WorldState) -> WorldState:
+    """Draw an opening at least 3 cm from the present one."""
+    low, high, away = 0.0, OPEN_RANGE[1], 0.03
+    below = max(start.drawer - away - low, 0.0)
+    above = max(high - start.drawer - away, 0.0)
+    draw = rng.uniform(0.0, below + above)
+    opening = low + draw if draw < below else start.drawer + away + (draw - below)
+    return _retreated(rng, start).with_drawer(opening)
+
+
+def goal_pushed(rng: np.random.Generator, start: WorldState) -> WorldState:
+    """Draw a place 5 to 9 cm further from the base, up to 15 degrees to either side."""
+    distance, angle = rng.uniform(0.05, 0.09), rng.uniform(-0.26, 0.26)
+    x, y, z = start.block
+    block = x + distance * math.cos(angle), y + distance * math.sin(angle), z
+    return replace(_retreated(rng, start), block=block)
+
+
+def goal_placed(rng: np.random.Generator, start: WorldState) -> WorldState:
+    """Draw a place on the table at least 5 cm from the present one."""
+    block = np.array(start.block)
+    while np.linalg.norm(block[:2] - start.block[:2]) < 0.05:
+        block[:2] = rng.uniform(BLOCK_LOW, BLOCK_HIGH)
+    return replace(_retreated(rng, start), block=tuple(block))
+
+
+def start_pushable(rng: np.random.Generator) -> WorldState:
+    """Draw a scene with room to push the block away from the base."""
+    state = _scene(rng, 0.0)
+    xy = rng.uniform((0.235, 0.10), (0.265, 0.15))
+    return replace(state, block=(*xy, BLOCK_SIZE / 2))
