@@ -115,11 +115,11 @@ def test_no_batch_reaches_across_an_episode(cache, actor_goal):
     seen = set()
     for _ in range(40):
         indices = sampler.sample_indices()
-        episode = episode_of_frame[indices['frames']]
+        episode = episode_of_frame[indices['observations']]
         for name in ('actor_goals', 'critic_goals'):
             assert (episode_of_frame[indices[name]] == episode).all()
-            assert (indices[name] > indices['frames']).all()
-        assert (episode_of_frame[indices['frames'] + 1] == episode).all()
+            assert (indices[name] > indices['observations']).all()
+        assert (episode_of_frame[indices['observations'] + 1] == episode).all()
         seen |= set(indices['transitions'].tolist())
     assert seen == set(range(50))  # every transition is drawn, the last of an episode too
 
@@ -133,7 +133,7 @@ def test_transitions_are_drawn_uniformly(cache):
 def test_geometric_goals_of_a_batch_follow_the_distribution(cache):
     indices = BatchSampler(cache, 20 * DRAWS, seed=4, discount=0.9).sample_indices()
     first = cache.frames[8]  # first step of the episode of 30
-    drawn = indices['actor_goals'][indices['frames'] == first]
+    drawn = indices['actor_goals'][indices['observations'] == first]
     counts = np.bincount(drawn - first - 1, minlength=30)
     assert chi_square(counts, exact(0.9, 30)) < 4.5
     np.testing.assert_array_equal(indices['actor_goals'], indices['critic_goals'])
@@ -147,8 +147,8 @@ def test_a_batch_holds_what_its_indices_say(cache, actor_goal, critic_goal):
     indices = BatchSampler(cache, 32, **options).sample_indices()
     assert set(batch) == {'observations', 'next_observations', 'actions', 'actor_goals',
                           'critic_goals'}
-    for name, frames in (('observations', indices['frames']),
-                         ('next_observations', indices['frames'] + 1),
+    for name, frames in (('observations', indices['observations']),
+                         ('next_observations', indices['observations'] + 1),
                          ('actor_goals', indices['actor_goals']),
                          ('critic_goals', indices['critic_goals'])):
         expected = np.stack([cache.observations[frame] for frame in frames])
@@ -157,7 +157,7 @@ def test_a_batch_holds_what_its_indices_say(cache, actor_goal, critic_goal):
         assert batch[name].dtype == np.uint8
     np.testing.assert_array_equal(batch['actions'], cache.actions[indices['transitions']])
     if critic_goal == 'next':
-        np.testing.assert_array_equal(indices['critic_goals'], indices['frames'] + 1)
+        np.testing.assert_array_equal(indices['critic_goals'], indices['observations'] + 1)
 
 
 def assert_same_batch(one, other):

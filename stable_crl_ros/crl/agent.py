@@ -48,6 +48,34 @@ class Agent:
         """Make the networks that a checkpoint holds, by name; one of them is 'actor'."""
         return {'actor': Actor(config, action_dim)}
 
+    @classmethod
+    def sampling(cls, config: AgentConfig) -> dict:
+        """Return the arguments of `BatchSampler` that make this learner's batches."""
+        return {'actor_goal': config.actor_goal, 'images': ('observations', 'actor_goals')}
+
+    @classmethod
+    def act(cls, networks: Mapping[str, nn.Module], observations: Tensor,
+            goals: Tensor) -> Tensor:
+        """
+        Return the mean of the deployed policy.
+
+        :param networks: from `make_networks`, trained.
+        :param observations: pixels (B, 3, H, W); so are the goals.
+        :returns: normalised actions, shape (B, action_dim).
+        """
+        return networks['actor'](observations, goals)
+
+    @classmethod
+    def score(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
+              goals: Tensor) -> Tensor | None:
+        """
+        Say how near each goal is thought to be; higher is nearer.
+
+        :param actions: normalised, shape (B, action_dim).
+        :returns: shape (B,), or None where nothing learns that.
+        """
+        return None
+
     def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
         """
         Take one gradient step on every network.

@@ -9,6 +9,7 @@ from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl import losses
 from stable_crl_ros.crl.agent import Agent, to_floats
 from stable_crl_ros.crl.config import AgentConfig, ConfigError
+from stable_crl_ros.crl.health import critic_metrics
 from stable_crl_ros.crl.networks import Actor, all_logits, ContrastiveCritic, paired_logits
 import torch
 from torch import nn, Tensor
@@ -73,6 +74,18 @@ class StableCRL(Agent):
         return {'actor': Actor(config, action_dim),
                 'critic': ContrastiveCritic(config, action_dim)}
 
+    @classmethod
+    def sampling(cls, config: StableCRLConfig) -> dict:
+        """Ask for the goals of the chosen critic alone."""
+        goals = 'next_observations' if config.critic_loss == 'td' else 'critic_goals'
+        return {'actor_goal': config.actor_goal, 'images': ('observations', goals, 'actor_goals')}
+
+    @classmethod
+    def score(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
+              goals: Tensor) -> Tensor:
+        """Return the smaller critic's logit."""
+        return networks['critic'](observations, actions, goals).amin(1)
+
     def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
         """
         Step the actor, then the critic, then its target, in the authors' order.
@@ -110,7 +123,9 @@ class StableCRL(Agent):
         self._update_target()
         self.step += 1
         if detailed:
-            for name, value in losses.contrastive_metrics(all_logits(phi, psi)).items():
+            logits = all_logits(phi, psi)
+            for name, value in (losses.contrastive_metrics(logits)
+                                | critic_metrics(phi, psi, logits)).items():
                 metrics[f'critic/{name}'] = value
         return to_floats(metrics)
 

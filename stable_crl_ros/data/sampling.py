@@ -1,14 +1,48 @@
 """Batches for goal-conditioned learning: transitions and goals drawn from their futures."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from stable_crl_ros.data.cache import TrainingCache
 
 ACTOR_GOALS = ('geometric', 'uniform', 'random')
 CRITIC_GOALS = ('geometric', 'next')
+FUTURES = ('geometric', 'uniform')
+REACHED = ('current', 'next')
+IMAGES = ('observations', 'next_observations', 'actor_goals', 'critic_goals', 'value_goals',
+          'waypoints', 'actor_targets')
 
 
 class SamplingError(ValueError):
     """A sampler asked for what it cannot give."""
+
+
+@dataclass(frozen=True)
+class GoalMixture:
+    """
+    Goals for learning values: some reached, some of any episode, the rest from the future.
+
+    :param reached: probability of a goal that is reached already.
+    :param random: probability of the outcome of any transition.
+    :param future: 'geometric' or 'uniform', how the rest is drawn.
+    :param at: which frame reaches its own goal: the 'current' one (OGBench) or the 'next'
+        (BridgeData V2's code).
+    :raises SamplingError: for a value out of range.
+    """
+
+    reached: float = 0.2
+    random: float = 0.3
+    future: str = 'geometric'
+    at: str = 'current'
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none, and unknown names."""
+        if min(self.reached, self.random) < 0.0 or not self.reached + self.random <= 1.0:
+            raise SamplingError(f'shares of goals must be >= 0 and add up to 1 at most; got '
+                                f'{self.reached} reached and {self.random} random')
+        _check_choice('future', self.future, FUTURES)
+        _check_choice('at', self.at, REACHED)
 
 
 def sample_future(t: np.ndarray, ends: np.ndarray, discount: float,
@@ -64,9 +98,19 @@ def _choices(t: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return choices
 
 
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise SamplingError(f'unknown {name} {value!r}; choose one of {list(known)}')
+
+
 class BatchSampler:
     """
     Endless batches of transitions, uniform with replacement; the same seed, the same batches.
+
+    `images` names what a batch holds beside the actions: 'observations', 'next_observations',
+    'actor_goals', 'critic_goals', 'value_goals', 'waypoints' (the frame `waypoint_steps` later,
+    or the episode's last) and 'actor_targets' (the same on the way to the actor's goal, or that
+    goal where it is nearer). Nothing else is drawn or read.
 
     :param cache: what to draw from.
     :param batch_size: transitions per batch.
@@ -74,70 +118,107 @@ class BatchSampler:
     :param discount: of the geometric goals, in (0, 1).
     :param actor_goal: 'geometric' or 'uniform' future, or 'random' frames of any episode.
     :param critic_goal: 'geometric' future, or the 'next' observation.
+    :param value_goal: where 'value_goals' come from.
+    :param waypoint_steps: >= 1.
     :raises SamplingError: for an empty cache or a value out of range.
     """
 
     def __init__(self, cache: TrainingCache, batch_size: int = 256, seed: int = 0,
                  discount: float = 0.99, actor_goal: str = 'geometric',
-                 critic_goal: str = 'geometric') -> None:
-        for name, value, known in (('actor_goal', actor_goal, ACTOR_GOALS),
-                                   ('critic_goal', critic_goal, CRITIC_GOALS)):
-            if value not in known:
-                raise SamplingError(f'unknown {name} {value!r}; choose one of {list(known)}')
+                 critic_goal: str = 'geometric', images: Sequence[str] = IMAGES[:4],
+                 value_goal: GoalMixture = GoalMixture(),
+                 waypoint_steps: int = 1) -> None:
+        _check_choice('actor_goal', actor_goal, ACTOR_GOALS)
+        _check_choice('critic_goal', critic_goal, CRITIC_GOALS)
+        for name in images:
+            _check_choice('images', name, IMAGES)
         if batch_size < 1 or not len(cache):
             raise SamplingError(f'cannot draw {batch_size} of {len(cache)} transitions')
         if not 0.0 < discount < 1.0:
             raise SamplingError(f'discount must be inside (0, 1), got {discount}')
+        if waypoint_steps < 1:
+            raise SamplingError(f'waypoint_steps must be >= 1, got {waypoint_steps}')
         self.cache = cache
         self.batch_size = batch_size
         self.discount = discount
         self.actor_goal = actor_goal
         self.critic_goal = critic_goal
+        self.images = tuple(images)
+        self.value_goal = value_goal
+        self.waypoint_steps = waypoint_steps
         self._rng = np.random.default_rng(seed)
 
     def sample_indices(self) -> dict[str, np.ndarray]:
         """
         Draw a batch as indices.
 
-        One geometric draw serves actor and critic where both ask for it.
+        One geometric draw serves actor and critic where both ask for it: equal frames are the
+        same array.
 
-        :returns: 'transitions' into the cache's transitions; 'frames', 'actor_goals' and
-            'critic_goals' into its frames; int64, shape (batch_size,).
+        :returns: 'transitions' into the cache's transitions; for every one of `images`, indices
+            of its frames; int64, shape (batch_size,). With 'value_goals' also 'reached', bool.
         """
-        cache, rng = self.cache, self._rng
-        chosen = rng.integers(0, len(cache), self.batch_size)
+        cache = self.cache
+        chosen = self._rng.integers(0, len(cache), self.batch_size)
         t, ends = cache.frames[chosen], cache.ends[chosen]
-        drawn = {'next': t + 1}
-        if 'geometric' in (self.actor_goal, self.critic_goal):
-            drawn['geometric'] = sample_future(t, ends, self.discount, rng)
-        if self.actor_goal == 'uniform':
-            drawn['uniform'] = sample_uniform_future(t, ends, rng)
-        elif self.actor_goal == 'random':
-            drawn['random'] = sample_random(cache.frames, self.batch_size, rng)
-        return {'transitions': chosen, 'frames': t, 'actor_goals': drawn[self.actor_goal],
-                'critic_goals': drawn[self.critic_goal]}
+        drawn = {'observations': t, 'next_observations': t + 1}
+        drawn |= self._draw_goals(t, ends, drawn['next_observations'])
+        if 'value_goals' in self.images:
+            drawn['value_goals'] = self._draw_value_goals(t, ends)
+            at = t if self.value_goal.at == 'current' else t + 1
+            drawn['reached'] = drawn['value_goals'] == at
+        if 'waypoints' in self.images:
+            drawn['waypoints'] = np.minimum(t + self.waypoint_steps, ends)
+        if 'actor_targets' in self.images:
+            last = ends if self.actor_goal == 'random' else drawn['actor_goals']
+            drawn['actor_targets'] = np.minimum(t + self.waypoint_steps, last)
+        wanted = [name for name in (*self.images, 'reached') if name in drawn]
+        return {'transitions': chosen} | {name: drawn[name] for name in wanted}
+
+    def _draw_goals(self, t: np.ndarray, ends: np.ndarray,
+                    following: np.ndarray) -> dict[str, np.ndarray]:
+        kinds = {}
+        if {'actor_goals', 'actor_targets'} & set(self.images):
+            kinds['actor_goals'] = self.actor_goal
+        if 'critic_goals' in self.images:
+            kinds['critic_goals'] = self.critic_goal
+        drawn = {kind: following if kind == 'next' else self._draw(kind, t, ends)
+                 for kind in dict.fromkeys(kinds.values())}
+        return {name: drawn[kind] for name, kind in kinds.items()}
+
+    def _draw(self, kind: str, t: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        if kind == 'geometric':
+            return sample_future(t, ends, self.discount, self._rng)
+        if kind == 'uniform':
+            return sample_uniform_future(t, ends, self._rng)
+        return sample_random(self.cache.frames, len(t), self._rng)
+
+    def _draw_value_goals(self, t: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        mixture = self.value_goal
+        share = self._rng.random(len(t))
+        future = self._draw(mixture.future, t, ends)
+        other = self._draw('random', t, ends)
+        goals = np.where(share < mixture.reached + mixture.random, other, future)
+        return np.where(share < mixture.reached, t if mixture.at == 'current' else t + 1, goals)
 
     def sample(self) -> dict[str, np.ndarray]:
         """
         Draw a batch.
 
-        :returns: 'observations', 'next_observations', 'actor_goals', 'critic_goals': uint8 RGB,
-            shape (B, height, width, 3), contiguous; 'actions': float32, shape (B, 7), physical.
-            Goals that are the same frames are the same array.
+        :returns: `images`, each uint8 RGB, shape (B, height, width, 3), contiguous, those of
+            equal indices the same array; 'actions': float32, shape (B, 7), physical; 'reached':
+            bool, shape (B,), with 'value_goals'.
         """
         indices = self.sample_indices()
-        groups = {'observations': indices['frames'], 'next_observations': indices['frames'] + 1,
-                  'actor_goals': indices['actor_goals']}
-        same = {'next': 'next_observations', self.actor_goal: 'actor_goals'}
-        if self.critic_goal not in same:
-            groups['critic_goals'] = indices['critic_goals']
+        groups = {id(indices[name]): indices[name] for name in self.images}
         # One large allocation gets huge pages; several of 2 MB cost more in page faults than in
         # copying (3.1 against 0.46 ms for three times 256 frames of 48x48).
         images = self.cache.images(np.concatenate(list(groups.values())))
-        batch = dict(zip(groups, np.split(images, len(groups)), strict=True))
-        if self.critic_goal in same:
-            batch['critic_goals'] = batch[same[self.critic_goal]]
+        gathered = dict(zip(groups, np.split(images, len(groups)), strict=True))
+        batch = {name: gathered[id(indices[name])] for name in self.images}
         batch['actions'] = self.cache.actions[indices['transitions']]
+        if 'reached' in indices:
+            batch['reached'] = indices['reached']
         return batch
 
     def state_dict(self) -> dict:
