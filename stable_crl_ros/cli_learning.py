@@ -74,8 +74,9 @@ def _add_evaluate(commands) -> None:
         f'{text}. In the simulator every episode has a random start and a random goal, shown to '
         'the policy as an image only.'))
     evaluate.add_argument('policies', nargs='*', metavar='POLICY',
-                          help='.safetensors files, or the controls "none" and "constant" '
-                               '(default: the shipped checkpoint)')
+                          help='.safetensors files; controls: "none", "constant", '
+                               '"blind:FILE" (always shown the same goal), "replay:DATASET" '
+                               '(random recorded actions) (default: the shipped checkpoint)')
     evaluate.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N (default: cpu)')
     evaluate.add_argument('--json', metavar='FILE', help='write every trial there too')
     closed = evaluate.add_argument_group('in the simulator')
@@ -86,6 +87,10 @@ def _add_evaluate(commands) -> None:
     closed.add_argument('--seed', type=int, default=0, help='of starts and goals (default: 0)')
     closed.add_argument('--workers', type=int, default=2, metavar='N',
                         help='processes (default: %(default)s)')
+    closed.add_argument('--sampled', action='store_true',
+                        help="draw actions from the policy's distribution, not its mode")
+    closed.add_argument('--appearance', default='nominal', metavar='NAME',
+                        help='cameras and colours: nominal, seen or unseen (default: nominal)')
     opened = evaluate.add_argument_group('against recorded actions')
     opened.add_argument('--open-loop', metavar='DATASET', help='compare with this dataset')
     opened.add_argument('--held-out', type=int, nargs='+', metavar='N',
@@ -114,7 +119,8 @@ def _closed_loop(chosen, policies: list[str]) -> list[dict]:
         for policy in policies:
             for task in tasks:
                 scores.append(evaluate(policy, task, chosen.episodes, chosen.seed, chosen.workers,
-                                       device=chosen.device, progress=bar.update))
+                                       device=chosen.device, sampled=chosen.sampled,
+                                       appearance=chosen.appearance, progress=bar.update))
     print(closed_loop_table(scores))
     return [score.to_dict() for score in scores]
 
@@ -124,7 +130,8 @@ def _open_loop(chosen, policies: list[str]) -> list[dict]:
 
     import numpy as np
     from stable_crl_ros.data.dataset import Dataset
-    from stable_crl_ros.evaluation import evaluate_open_loop, EvaluationError, open_loop_table
+    from stable_crl_ros.evaluation import EvaluationError
+    from stable_crl_ros.open_loop import evaluate_open_loop, open_loop_table
     dataset = Dataset(chosen.open_loop)
     held_out = set(chosen.held_out or ())
     others = [number for number in dataset.ids if number not in held_out]

@@ -90,15 +90,13 @@ class Policy:
         self.control_rate: float | None = checkpoint.metadata.get('control_rate')  # Hz
         self.checkpoint_id = checkpoint.sha256[:12]
         self._device, self._threads = torch.device(device), threads
-        agent, self.config = read_config(checkpoint.metadata)
-        networks = agent.make_networks(self.config, ACTION_DIM)
-        for name, network in networks.items():
+        self._agent, self.config = read_config(checkpoint.metadata)
+        self._networks = self._agent.make_networks(self.config, ACTION_DIM)
+        for name, network in self._networks.items():
             network.load_state_dict({key.removeprefix(f'{name}.'): tensor for key, tensor
                                      in checkpoint.tensors.items() if key.startswith(f'{name}.')})
             network.to(self._device).requires_grad_(False)
-        self._actor, self._critic = networks['actor'], networks.get('critic')
         self._goal: Tensor | None = None
-        self._psi: Tensor | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: str = 'cpu', threads: int | None = None) -> 'Policy':
@@ -129,11 +127,7 @@ class Policy:
         :param image: uint8 RGB, any size.
         :raises ImageError: when it is none.
         """
-        goal = self._pixels(image)
-        with self._inference():
-            self._psi = None if self._critic is None else self._critic.represent_goals(
-                self._critic.encoder(goal))
-        self._goal = goal
+        self._goal = self._pixels(image)
 
     def select_action(self, image: np.ndarray) -> np.ndarray:
         """
@@ -145,11 +139,17 @@ class Policy:
         """
         return self._physical(self._mean(self._pixels(image)))
 
+    def sample_action(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw an action from the policy's distribution, whose mode is `select_action`'s."""
+        mean = self._mean(self._pixels(image))
+        noise = torch.as_tensor(rng.normal(0.0, self.config.std, mean.shape), dtype=mean.dtype)
+        return self._physical(mean + noise.to(mean.device))
+
     def progress(self, image: np.ndarray) -> float:
         """
-        Return the critic's opinion of how soon the goal will be reached; higher is sooner.
+        Return the learner's opinion of how soon the goal will be reached; higher is sooner.
 
-        :returns: the smaller critic's logit of the policy's own action; NaN without a critic.
+        :returns: `Agent.score` of the policy's own action; NaN where nothing learns that.
         :raises PolicyError: before `set_goal`.
         """
         pixels = self._pixels(image)
@@ -163,11 +163,11 @@ class Policy:
 
     def warm_up(self) -> None:
         """Run once on black images, so that the first real step is as quick as the others."""
-        goal, psi = self._goal, self._psi
+        goal = self._goal
         black = np.zeros(self.image_spec.shape, np.uint8)
         self.set_goal(black)
         self.step(black)
-        self._goal, self._psi = goal, psi
+        self._goal = goal
 
     def _inference(self) -> torch.inference_mode:
         # OpenMP keeps the number of threads per thread, and loading may happen in another one.
@@ -184,7 +184,7 @@ class Policy:
         if self._goal is None:
             raise PolicyError('no goal yet; call set_goal with a picture of the wanted outcome')
         with self._inference():
-            return self._actor(pixels, self._goal)
+            return self._agent.act(self._networks, pixels, self._goal)
 
     def _physical(self, mean: Tensor) -> np.ndarray:
         action = mean[0].cpu().numpy()
@@ -194,9 +194,6 @@ class Policy:
         return self.action_scale.denormalise(action)
 
     def _logit(self, pixels: Tensor, mean: Tensor) -> float:
-        if self._critic is None:
-            return float('nan')
         with self._inference():
-            critic = self._critic
-            phi = critic.represent_actions(critic.project(critic.encoder(pixels)), mean)
-            return float((phi * self._psi).sum(-1).min())
+            score = self._agent.score(self._networks, pixels, mean, self._goal)
+        return float('nan') if score is None else float(score)

@@ -1,19 +1,27 @@
 """Scores and intervals: closed forms, tables, refusals."""
 
+from learning_samples import write_checkpoint, write_dots
 import numpy as np
 import pytest
 from stable_crl_ros.evaluation import (
     closed_loop_table,
     evaluate,
     EvaluationError,
-    open_loop_scores,
-    open_loop_table,
+    make_actor,
     Score,
     short_name,
     Trial,
     trial_seed,
-    wilson_interval,
 )
+from stable_crl_ros.intervals import IntervalError, seeds_interval, wilson_interval
+from stable_crl_ros.open_loop import open_loop_scores, open_loop_table
+from stable_crl_ros.policy import Policy
+
+
+def trial(task='open_drawer', error=0.0, seed=0, **changes):
+    values = {'success': error <= 0.01, 'success_loose': error <= 0.025, 'best_error': error,
+              'start_error': 0.1, 'arm_error': 0.0, 'steps': 50}
+    return Trial(task, seed, {'drawer': error}, **values | changes)
 
 
 def test_wilson_interval_solves_its_defining_quadratic():
@@ -33,17 +41,17 @@ def test_wilson_interval_touches_the_ends_when_all_trials_agree(trials):
 
 @pytest.mark.parametrize(('successes', 'trials'), [(0, 0), (3, 2), (-1, 5)])
 def test_wilson_interval_refuses_what_is_no_proportion(successes, trials):
-    with pytest.raises(EvaluationError, match='proportion'):
+    with pytest.raises(IntervalError, match='proportion'):
         wilson_interval(successes, trials)
 
 
 def test_success_is_judged_at_the_last_step_only():
-    passed_by = Trial('open_drawer', 0, error=0.03, best_error=0.001, start_error=0.1, steps=50)
-    stayed = Trial('open_drawer', 1, error=0.009, best_error=0.009, start_error=0.1, steps=50)
+    passed_by, stayed = trial(error=0.03, best_error=0.001), trial(error=0.009, seed=1)
     score = Score('policy', 'open_drawer', [passed_by, stayed])
-    assert score.successes(0.01) == 1
+    assert (score.successes(), score.successes(loose=True)) == (1, 1)
     table = closed_loop_table([score])
     assert '50 % [9, 91]' in table
+    assert 'drawer 10 and 25 mm' in table
     assert '19.5 mm' in table
 
 
@@ -80,8 +88,49 @@ def test_checkpoints_of_two_runs_are_told_apart_in_the_tables():
 
 
 def test_the_blind_control_is_told_apart_however_deep_its_checkpoint_lies():
-    trial = Trial('open_drawer', 0, error=0.0, best_error=0.0, start_error=0.1, steps=50)
     seeing, blind = '/a/b/run/latest.safetensors', 'blind:/a/b/run/latest.safetensors'
-    table = closed_loop_table([Score(name, 'open_drawer', [trial]) for name in (seeing, blind)])
+    table = closed_loop_table([Score(name, 'open_drawer', [trial()]) for name in (seeing, blind)])
     assert '| run/latest.safetensors |' in table
     assert '| blind:run/latest.safetensors |' in table
+
+
+def test_the_interval_over_seeds_covers_the_spread_between_them():
+    low, high = seeds_interval([10, 50, 90], [100, 100, 100])
+    assert low < 0.2
+    assert high > 0.8
+    alike = seeds_interval([50, 50, 50], [100, 100, 100])
+    assert alike[1] - alike[0] < 0.15
+    assert alike[0] < 0.5 < alike[1]
+
+
+def test_seeds_that_agree_in_everything_still_get_an_interval():
+    assert seeds_interval([100, 100], [100, 100]) == wilson_interval(200, 200)
+    assert seeds_interval([3], [10]) == wilson_interval(3, 10)
+
+
+def test_trials_are_shared_evenly_by_several_policies_and_repeatable():
+    first = evaluate(['none', 'constant'], 'open_drawer', 4, workers=1, steps=2)
+    again = evaluate(['none', 'constant'], 'open_drawer', 4, workers=2, steps=2)
+    assert first == again
+    alone = evaluate('none', 'open_drawer', 4, workers=1, steps=2)
+    assert first.trials[:2] == alone.trials[::2]
+
+
+def test_replayed_data_moves_the_arm_as_recorded_whatever_the_goal(tmp_path):
+    dataset = write_dots(tmp_path / 'dots', episodes=1, steps=3)
+    act = make_actor(f'replay:{dataset.path}')(goal=None)
+    acted = np.array([act(image=None) for _ in range(5)])
+    recorded = np.asarray(dataset[dataset.ids[0]]['action'])
+    np.testing.assert_array_equal(acted, recorded[[0, 1, 2, 2, 2]])
+
+
+def test_sampled_actions_scatter_around_the_mode(tmp_path):
+    path, image = tmp_path / 'policy.safetensors', np.zeros((48, 48, 3), np.uint8)
+    write_checkpoint(path, 'gcbc')
+    mode = make_actor(str(path))(image)(image)
+    act = make_actor(str(path), sampled=True)(image)
+    drawn = np.array([act(image) for _ in range(400)])
+    scale = Policy.load(path).action_scale
+    spread = scale.normalise(drawn)[:, :6] - scale.normalise(mode)[:6]
+    np.testing.assert_allclose(spread.std(0), 0.15, rtol=0.2)
+    np.testing.assert_allclose(spread.mean(0), 0.0, atol=0.03)

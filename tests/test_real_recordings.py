@@ -9,10 +9,10 @@ from stable_crl_ros.crl.train import train
 from stable_crl_ros.data.bridge import import_bridge
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.inspect import verify_dataset
-from stable_crl_ros.evaluation import evaluate_open_loop
 from stable_crl_ros.images import ImageSpec, read_image
 from stable_crl_ros.launcher import Launcher
 from stable_crl_ros.nodes.client import Client
+from stable_crl_ros.open_loop import evaluate_open_loop
 
 HELD_OUT = (15, 16, 17)
 CAMERA = 'image_0'

@@ -1,0 +1,210 @@
+"""What the suite compares: which runs there are, on which data, and which table each is in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+import hashlib
+import json
+
+ALGORITHMS = ('stable_crl', 'td', 'crl', 'gcbc', 'gciql', 'hiql')
+GOALS = ('open_drawer', 'close_drawer', 'move_drawer', 'push_block', 'pick_place',
+         'place_in_drawer', 'push_then_open')
+RECIPES = ('expert', 'mixed', 'stitch', 'play')
+ABLATED_ON = 'mixed'  # where cloning alone cannot be enough
+SCALED = ('stable_crl', 'gcbc')
+SCALES = (8, 4, 2, 1)  # the whole data divided by
+GENERALISING = ('stable_crl', 'gcbc')
+APPEARANCES = ('nominal', 'seen', 'unseen')
+LAST_CHECKPOINTS = 3  # a run's score is that of its last three, mixed evenly
+SAVES = 10  # checkpoints over a run
+
+# One change each to the profile's Stable Contrastive RL.
+ABLATIONS: dict[str, dict] = {
+    'no layer norm': {'encoder_norm': False, 'critic_norm': 'none', 'actor_norm': 'none'},
+    'no cold initialisation': {'critic_final_init': 0.0, 'actor_final_init': 0.0},
+    'crops in cloning': {'augmentation': 'crop'},
+    'crops per sample': {'augmentation': 'crop', 'augment_per': 'sample'},
+    'crops everywhere': {'augmentation': 'crop', 'augment_critic': True},
+    'batch / 4': {'batch_size': 0.25},
+    'batch x 2': {'batch_size': 2.0},
+    'width / 4': {'critic_hidden': 0.25, 'actor_hidden': 0.25},
+    'width x 2': {'critic_hidden': 2.0, 'actor_hidden': 2.0},
+    'depth 2': {'critic_hidden': 2, 'actor_hidden': 2},
+    'cloning 0.05': {'bc_coefficient': 0.05},
+    'cloning 0.2': {'bc_coefficient': 0.2},
+    'cloning 0.5': {'bc_coefficient': 0.5},
+    'cloning 0.95': {'bc_coefficient': 0.95},
+}
+
+
+class PlanError(ValueError):
+    """A suite that cannot be run as asked."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """
+    The size of a suite.
+
+    :param transitions: of each data set.
+    :param steps: gradient steps of each run; None takes the preset's.
+    :param episodes: trials per run and goal.
+    """
+
+    name: str
+    transitions: int
+    steps: int | None
+    episodes: int = 100
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def preset(self, algorithm: str) -> str:
+        """Name the preset of an algorithm."""
+        return self.name if algorithm == 'stable_crl' else f'{self.name}-{algorithm}'
+
+
+PROFILES = {
+    'laptop': Profile('laptop', transitions=60_000, steps=None),
+    'sim': Profile('sim', transitions=1_000_000, steps=None),
+}
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """
+    One training run; runs that differ in nothing are one run, whichever tables they are in.
+
+    :param transitions: the first episodes of the recipe, up to so many.
+    :param overrides: settings changed from the preset's, as sorted pairs.
+    :param cases: what its policy is scored on.
+    """
+
+    recipe: str
+    transitions: int
+    preset: str
+    overrides: tuple[tuple[str, object], ...]
+    seed: int
+    steps: int | None
+    cases: tuple['Case', ...] = field(compare=False, default=())
+
+    @property
+    def key(self) -> str:
+        """Name its folder."""
+        changed = json.dumps([self.overrides, self.steps], default=list)
+        mark = hashlib.sha256(changed.encode()).hexdigest()[:6]
+        return f'{self.recipe}-{self.transitions}/{self.preset}-{mark}/seed_{self.seed}'
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """
+    One column of trials.
+
+    :param sampled: actions drawn from the policy instead of its mode.
+    """
+
+    task: str
+    appearance: str = 'nominal'
+    sampled: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a label and its runs, one per seed."""
+
+    table: str
+    label: str
+    runs: tuple[RunSpec, ...]
+
+
+def make_plan(profile: Profile, tables: Sequence[str] = (), recipes: Sequence[str] = RECIPES,
+              algorithms: Sequence[str] = ALGORITHMS) -> list[Row]:
+    """
+    List the lines of all tables.
+
+    :param tables: names of `TABLES`; all when empty.
+    :raises PlanError: for an unknown name.
+    """
+    for kind, names, known in (('table', tables, TABLES), ('recipe', recipes, RECIPES),
+                               ('algorithm', algorithms, ALGORITHMS)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise PlanError(f'unknown {kind} {unknown[0]!r}; choose from {", ".join(known)}')
+    rows = []
+    for name in tables or TABLES:
+        rows += TABLES[name](profile, recipes, algorithms)
+    return rows
+
+
+def in_order(rows: Sequence[Row]) -> list[RunSpec]:
+    """
+    Order the runs so that a suite cut short has compared as much as possible.
+
+    :returns: every run once, with the cases of all tables it is in; first seeds first.
+    """
+    cases: dict[RunSpec, set[Case]] = {}
+    for run in [run for row in rows for run in row.runs]:
+        cases.setdefault(run, set()).update(run.cases)
+    runs = [RunSpec(run.recipe, run.transitions, run.preset, run.overrides, run.seed, run.steps,
+                    tuple(sorted(found))) for run, found in cases.items()]
+    return sorted(runs, key=lambda run: run.seed)
+
+
+def _runs(profile: Profile, recipe: str, algorithm: str, cases: Sequence[Case],
+          overrides: Mapping | None = None, transitions: int | None = None
+          ) -> tuple[RunSpec, ...]:
+    return tuple(RunSpec(recipe, transitions or profile.transitions, profile.preset(algorithm),
+                         tuple(sorted((overrides or {}).items())), seed, profile.steps,
+                         tuple(cases)) for seed in profile.seeds)
+
+
+def _main(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]) -> list[Row]:
+    cases = [Case(task, sampled=sampled) for task in GOALS for sampled in (False, True)]
+    return [Row(f'algorithms on {recipe}', algorithm, _runs(profile, recipe, algorithm, cases))
+            for recipe in recipes for algorithm in algorithms]
+
+
+def _ablations(profile: Profile, recipes: Sequence[str], _: Sequence[str]) -> list[Row]:
+    if ABLATED_ON not in recipes:
+        return []
+    cases, base = [Case(task) for task in GOALS], profile.preset('stable_crl')
+    rows = [Row('ablations', label, _runs(profile, ABLATED_ON, algorithm, cases))
+            for label, algorithm in (('as it is', 'stable_crl'), ('critic TD', 'td'))]
+    for label, changes in ABLATIONS.items():
+        overrides = {name: scaled(base, name, value) for name, value in changes.items()}
+        rows.append(Row('ablations', label,
+                        _runs(profile, ABLATED_ON, 'stable_crl', cases, overrides)))
+    return rows
+
+
+def scaled(preset: str, name: str, change: object) -> object:
+    """
+    Turn a change of `ABLATIONS` into a setting's value.
+
+    :param change: a float multiplies sizes; an integer is a number of hidden layers; what is
+        neither, or sets no size, is the value itself.
+    """
+    from stable_crl_ros.crl.presets import make_config
+    before = getattr(make_config(preset)[1], name)
+    if isinstance(before, tuple):
+        return (tuple(int(size * change) for size in before) if isinstance(change, float)
+                else before[:change])
+    return int(before * change) if name == 'batch_size' else change
+
+
+def _scaling(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]) -> list[Row]:
+    if 'expert' not in recipes:
+        return []
+    cases = [Case(task) for task in GOALS]
+    return [Row('data scaling', f'{algorithm}, {profile.transitions // scale} transitions',
+                _runs(profile, 'expert', algorithm, cases,
+                      transitions=profile.transitions // scale))
+            for algorithm in SCALED if algorithm in algorithms for scale in SCALES]
+
+
+def _generalisation(profile: Profile, _: Sequence[str], algorithms: Sequence[str]) -> list[Row]:
+    cases = [Case(task, appearance) for task in GOALS for appearance in APPEARANCES]
+    return [Row('generalisation', algorithm, _runs(profile, 'varied', algorithm, cases))
+            for algorithm in GENERALISING if algorithm in algorithms]
+
+
+TABLES = {'algorithms': _main, 'ablations': _ablations, 'scaling': _scaling,
+          'generalisation': _generalisation}

@@ -1,0 +1,213 @@
+"""Run a suite: collect the data, train and score every run of the plan; stop and go on at will."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+import json
+from pathlib import Path
+import time
+
+from stable_crl_ros.durable import write_atomic
+from stable_crl_ros.evaluation import CONTROLS, evaluate, REPLAY, Score
+from stable_crl_ros.experiments.plan import (
+    Case,
+    GOALS,
+    in_order,
+    LAST_CHECKPOINTS,
+    Row,
+    RunSpec,
+    SAVES,
+)
+from stable_crl_ros.parallel import spread
+
+DATA_SEED = 0
+EVALUATION_SEED = 0
+SCORES = 'scores.json'
+
+
+@dataclass(frozen=True)
+class SuiteSettings:
+    """
+    How a suite is run.
+
+    :param folder: of everything it makes.
+    :param episodes: trials per run and case.
+    :param workers: runs at the same time, each on one CPU core.
+    :param hours: no run begins after so many; None for no limit.
+    :param device: of training; trials run on the CPU.
+    """
+
+    folder: Path
+    episodes: int = 100
+    workers: int = 2
+    hours: float | None = None
+    device: str = 'cpu'
+
+
+@dataclass(frozen=True)
+class Tally:
+    """
+    What became of a policy's trials on one case; the counts that tables are made of.
+
+    :param arm_only: trials that ended with the arm within 3 cm of the goal picture's and an
+        object outside the loose tolerance.
+    :param median_error: metres, of the object that is furthest off.
+    """
+
+    case: Case
+    trials: int
+    strict: int
+    loose: int
+    arm_only: int
+    median_error: float
+
+    ARM_NEAR = 0.03  # m
+
+    @classmethod
+    def of(cls, case: Case, score: Score) -> 'Tally':
+        """Count a score's trials."""
+        errors = sorted(trial.error for trial in score.trials)
+        return cls(case, len(errors), score.successes(), score.successes(loose=True),
+                   sum(trial.arm_error <= cls.ARM_NEAR and not trial.success_loose
+                       for trial in score.trials), errors[len(errors) // 2])
+
+    def to_dict(self) -> dict:
+        """Return plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> 'Tally':
+        """Read what `to_dict` wrote."""
+        return cls(**values | {'case': Case(**values['case'])})
+
+
+def run_suite(rows: Sequence[Row], settings: SuiteSettings,
+              say: Callable[[str], None] = print) -> bool:
+    """
+    Collect, train and score whatever of a plan is not there yet.
+
+    :param say: told of every step.
+    :returns: whether everything is there now.
+    """
+    began = time.monotonic()
+    runs = in_order(rows)
+    for recipe, transitions in sorted(_sizes(runs).items()):
+        collect_data(settings.folder, recipe, transitions, settings.workers, say)
+    for recipe in sorted(_sizes(runs)):
+        score_controls(settings, recipe, say)
+    waiting = [run for run in runs if missing_cases(settings.folder, run)]
+    say(f'{len(runs) - len(waiting)} of {len(runs)} runs are done')
+    deadline = None if settings.hours is None else began + 3600 * settings.hours
+    done = 0
+    calls = [(settings, run, deadline and time.time() + deadline - began) for run in waiting]
+    with closing(spread(perform, calls, settings.workers)) as reports:
+        for run, minutes in zip(waiting, reports, strict=True):
+            done += minutes is not None
+            if minutes is not None:
+                say(f'{run.key}: {minutes:.1f} min; {len(waiting) - done} to go')
+    return done == len(waiting)
+
+
+def _sizes(runs: Sequence[RunSpec]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for run in runs:
+        sizes[run.recipe] = max(run.transitions, sizes.get(run.recipe, 0))
+    return sizes
+
+
+def collect_data(folder: Path, recipe: str, transitions: int, workers: int,
+                 say: Callable[[str], None]) -> Path:
+    """Record a recipe's episodes, or those that are still missing; return the dataset's path."""
+    from stable_crl_ros.sim.recipes import collect_recipe
+    path = folder / 'data' / recipe
+    mark = path.with_suffix('.complete')
+    if not mark.exists() or int(mark.read_text()) < transitions:
+        say(f'collecting {transitions} transitions of {recipe}')
+        collect_recipe(path, recipe, transitions, DATA_SEED, workers)
+        write_atomic(mark, str(transitions).encode())
+    return path
+
+
+def score_controls(settings: SuiteSettings, recipe: str, say: Callable[[str], None]) -> None:
+    """Score the policies that learned nothing: no action, one action, the data's own actions."""
+    from stable_crl_ros.sim.recipes import RECIPES
+    for name in (*CONTROLS, recipe):
+        path = settings.folder / 'controls' / name / SCORES
+        policy = name if name in CONTROLS else f'{REPLAY}{settings.folder / "data" / recipe}'
+        found = read_tallies(path)
+        cases = [Case(task) for task in GOALS if Case(task) not in found]
+        if cases:
+            say(f'scoring the control: {"actions of " if name in RECIPES else ""}{name}')
+        for case in cases:
+            found[case] = Tally.of(case, evaluate(
+                policy, case.task, settings.episodes, EVALUATION_SEED, settings.workers))
+        write_tallies(path, found)
+
+
+def missing_cases(folder: Path, run: RunSpec) -> list[Case]:
+    """Return what a run has still to be scored on."""
+    found = read_tallies(folder / 'runs' / run.key / SCORES)
+    return [case for case in run.cases if case not in found]
+
+
+def perform(settings: SuiteSettings, run: RunSpec, deadline: float | None) -> float | None:
+    """
+    Train one run and score it, in this process; go on where an earlier attempt was cut off.
+
+    :param deadline: on the system's clock (s), after which nothing begins.
+    :returns: minutes it took; None where the deadline had passed.
+    """
+    began = time.time()
+    if deadline is not None and began > deadline:
+        return None
+    path = settings.folder / 'runs' / run.key
+    _train(settings, run, path)
+    checkpoints = [str(found) for found in last_checkpoints(path)]
+    found = read_tallies(path / SCORES)
+    for case in missing_cases(settings.folder, run):
+        found[case] = Tally.of(case, evaluate(
+            checkpoints, case.task, settings.episodes, EVALUATION_SEED, 1,
+            sampled=case.sampled, appearance=case.appearance))
+        write_tallies(path / SCORES, found)
+    return (time.time() - began) / 60
+
+
+def last_checkpoints(path: Path) -> list[Path]:
+    """Return the last few checkpoints of a run: its score is theirs, never the best one's."""
+    found = sorted(path.glob('step_*.safetensors'), key=lambda file: (len(file.name), file.name))
+    return found[-LAST_CHECKPOINTS:]
+
+
+def _train(settings: SuiteSettings, run: RunSpec, path: Path) -> None:
+    from stable_crl_ros.crl.presets import make_config
+    from stable_crl_ros.crl.train import train
+    overrides = dict(run.overrides)
+    steps = run.steps or make_config(run.preset, overrides)[1].steps
+    if path.joinpath('trained').exists():
+        return
+    train([settings.folder / 'data' / run.recipe], path, run.preset, overrides, steps=steps,
+          seed=run.seed, resume=(path / 'trainer_state.pt').exists(), device=settings.device,
+          threads=1, transitions=run.transitions, save_every=max(steps // SAVES, 1),
+          keep_last=LAST_CHECKPOINTS, progress=False)
+    write_atomic(path / 'trained', str(steps).encode())
+
+
+def read_tallies(path: Path) -> dict[Case, Tally]:
+    """Read a scores file; empty where there is none."""
+    if not path.exists():
+        return {}
+    tallies = [Tally.from_dict(values) for values in json.loads(path.read_text())]
+    return {tally.case: tally for tally in tallies}
+
+
+def write_tallies(path: Path, tallies: dict[Case, Tally]) -> None:
+    """Write a scores file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps([tallies[case].to_dict() for case in sorted(tallies)],
+                                  indent=1).encode())
+
+
+def shrink(rows: Sequence[Row], seeds: Sequence[int]) -> list[Row]:
+    """Keep only some seeds' runs."""
+    return [replace(row, runs=tuple(run for run in row.runs if run.seed in seeds))
+            for row in rows]

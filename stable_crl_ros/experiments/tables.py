@@ -1,0 +1,145 @@
+"""Turn a suite's counts into Markdown tables with intervals, controls beside the policies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+import json
+from pathlib import Path
+
+from stable_crl_ros.durable import write_atomic
+from stable_crl_ros.evaluation import CONTROLS
+from stable_crl_ros.experiments.plan import Case, GOALS, Row
+from stable_crl_ros.experiments.suite import read_tallies, SCORES, Tally
+from stable_crl_ros.intervals import seeds_interval
+
+BEGIN, END = '<!-- suite: begin -->', '<!-- suite: end -->'
+
+
+@dataclass(frozen=True)
+class Line:
+    """
+    What is known of one row: for every case, the tallies of its seeds.
+
+    :param seeds: those that are scored on at least one case.
+    """
+
+    table: str
+    label: str
+    seeds: tuple[int, ...]
+    tallies: dict[Case, list[Tally]]
+
+    def rate(self, case: Case, loose: bool = False) -> tuple[float, float, float] | None:
+        """Return the mean rate and its interval, each 0..1; None where nothing was scored."""
+        found = self.tallies.get(case)
+        if not found:
+            return None
+        counts = [tally.loose if loose else tally.strict for tally in found]
+        trials = [tally.trials for tally in found]
+        mean = sum(c / n for c, n in zip(counts, trials, strict=True)) / len(found)
+        return mean, *seeds_interval(counts, trials)
+
+
+def read_lines(folder: Path, rows: Sequence[Row]) -> list[Line]:
+    """Read the counts of every row that has any, and of the controls each table needs."""
+    lines = []
+    for table, members in groupby(rows, key=lambda row: row.table):
+        members = list(members)
+        found = [_read_line(folder, row) for row in members]
+        lines += [line for line in found if line.seeds]
+        recipe = members[0].runs[0].recipe if members[0].runs else None
+        if any(line.seeds for line in found):
+            lines += [line for name in (recipe, *CONTROLS)
+                      if (line := _read_control(folder, table, name, recipe)).tallies]
+    return lines
+
+
+def _read_line(folder: Path, row: Row) -> Line:
+    seeds, tallies = [], {}
+    for run in row.runs:
+        found = read_tallies(folder / 'runs' / run.key / SCORES)
+        wanted = [case for case in run.cases if case in found]
+        if wanted:
+            seeds.append(run.seed)
+        for case in wanted:
+            tallies.setdefault(case, []).append(found[case])
+    return Line(row.table, row.label, tuple(seeds), tallies)
+
+
+def _read_control(folder: Path, table: str, name: str, recipe: str) -> Line:
+    found = read_tallies(folder / 'controls' / name / SCORES)
+    label = {'none': 'no action', 'constant': 'constant action',
+             recipe: "the data's own actions"}[name]
+    return Line(table, label, (), {case: [tally] for case, tally in found.items()})
+
+
+def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> None:
+    """
+    Put the tables and pictures into a Markdown page, and the counts into a JSON beside it.
+
+    :param page: what lies between the markers of an existing page is replaced; a new page is
+        made of nothing else.
+    :param about: one paragraph on how the suite was run.
+    """
+    from stable_crl_ros.experiments.plots import plot_table
+    lines = read_lines(folder, rows)
+    parts = [BEGIN, about]
+    for table, members in groupby(lines, key=lambda line: line.table):
+        members = list(members)
+        name = table.replace(' ', '_')
+        picture = plot_table(members, page.parent / page.stem / f'{name}.png')
+        parts += [f'### {table.capitalize()}', format_table(members),
+                  f'![{table}]({picture.relative_to(page.parent)})']
+    text = '\n\n'.join([*parts, END])
+    before, after = '', '\n'
+    if page.exists() and BEGIN in page.read_text():
+        before, rest = page.read_text().split(BEGIN)
+        after = rest.split(END)[1]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(page, (before + text + after).encode())
+    write_atomic(page.with_suffix('.json'), json.dumps(
+        [{'table': line.table, 'label': line.label, 'seeds': line.seeds,
+          'tallies': [tally.to_dict() for found in line.tallies.values() for tally in found]}
+         for line in lines], indent=1).encode())
+
+
+def variants(lines: Sequence[Line]) -> list[tuple[str, dict, bool]]:
+    """
+    Say which tables the lines of one table give.
+
+    :returns: heading, the cases' settings, whether tolerances are the loose ones.
+    """
+    cases = {case for line in lines if line.seeds for case in line.tallies}
+    kinds = sorted({(case.appearance, case.sampled) for case in cases})
+    found = []
+    for appearance, sampled in kinds:
+        where = '' if appearance == 'nominal' else f', {appearance} cameras and colours'
+        how = 'sampled actions' if sampled else 'mode actions'
+        for loose in (False, True):
+            found.append((f'{"loose" if loose else "strict"} tolerance, {how}{where}',
+                          {'appearance': appearance, 'sampled': sampled}, loose))
+    return found
+
+
+def format_table(lines: Sequence[Line]) -> str:
+    """Lay out one table per tolerance and way to act: percent, 95 % interval, seeds."""
+    return '\n\n'.join(_format_variant(lines, *variant) for variant in variants(lines))
+
+
+def _format_variant(lines: Sequence[Line], heading: str, kind: dict, loose: bool) -> str:
+    cases = [Case(task, **kind) for task in GOALS]
+    cases = [case for case in cases if any(case in line.tallies for line in lines if line.seeds)]
+    rows = [' | '.join([heading, 'seeds', *(case.task for case in cases)]),
+            ' | '.join(['---'] * (len(cases) + 2))]
+    for line in lines:
+        # A control acts alike whatever is drawn from a policy.
+        asked = cases if line.seeds else [Case(case.task) for case in cases]
+        cells = [_format_rate(line.rate(case, loose)) for case in asked]
+        rows.append(' | '.join([line.label, str(len(line.seeds) or '-'), *cells]))
+    return '\n'.join(f'| {row} |' for row in rows)
+
+
+def _format_rate(rate: tuple[float, float, float] | None) -> str:
+    if rate is None:
+        return ''
+    mean, low, high = (100 * value for value in rate)
+    return f'{mean:.0f} [{low:.0f}, {high:.0f}]'
