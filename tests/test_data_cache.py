@@ -140,6 +140,16 @@ def test_refuses_a_split_that_makes_no_sense(dataset, held_out, message):
         build_cache(dataset, SPEC).split(held_out)
 
 
+def test_keeps_the_first_whole_episodes_of_a_smaller_size(dataset):
+    cache = build_cache(dataset, SPEC)  # episodes of 3, 1 and 4 transitions
+    small = cache.head(7)
+    assert small.episode.tolist() == [0, 0, 0, 1]
+    assert [item.id for item in small.episodes] == [0, 1]
+    assert len(cache.head(8)) == len(cache) == 8
+    with pytest.raises(CacheError, match='first episode alone has 3'):
+        cache.head(2)
+
+
 def test_refuses_datasets_without_transitions(tmp_path):
     empty = Dataset(tmp_path / 'empty', create=True)
     with pytest.raises(CacheError, match='record or collect episodes first'):

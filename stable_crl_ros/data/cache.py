@@ -124,6 +124,19 @@ class TrainingCache:
                              f'for validation; leave some on both sides')
         return self._select(~held_out), self._select(held_out)
 
+    def head(self, transitions: int) -> 'TrainingCache':
+        """
+        Keep the first episodes, as many as fit whole into so many transitions.
+
+        :raises CacheError: when the first episode is longer than that.
+        """
+        ends = np.cumsum([episode.steps for episode in self.episodes])
+        kept = int(np.searchsorted(ends, transitions, side='right'))
+        if not kept:
+            raise CacheError(f'{self.path}: its first episode alone has {ends[0]} transitions, '
+                             f'more than {transitions}; ask for more')
+        return replace(self._select(self.episode < kept), episodes=self.episodes[:kept])
+
     def _select(self, chosen: np.ndarray) -> 'TrainingCache':
         names = ('actions', 'frames', 'starts', 'ends', 'episode')
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})

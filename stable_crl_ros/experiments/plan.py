@@ -67,6 +67,17 @@ PROFILES = {
 }
 
 
+def profile_named(name: str) -> Profile:
+    """
+    Look a profile up.
+
+    :raises PlanError: listing those there are.
+    """
+    if name not in PROFILES:
+        raise PlanError(f'unknown profile {name!r}; choose one of {", ".join(PROFILES)}')
+    return PROFILES[name]
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """

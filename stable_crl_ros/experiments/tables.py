@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stable_crl_ros.durable import write_atomic
 from stable_crl_ros.evaluation import CONTROLS
-from stable_crl_ros.experiments.plan import Case, GOALS, Row
+from stable_crl_ros.experiments.plan import Case, GOALS, LAST_CHECKPOINTS, Profile, Row
 from stable_crl_ros.experiments.suite import read_tallies, SCORES, Tally
 from stable_crl_ros.intervals import seeds_interval
 
@@ -100,6 +100,22 @@ def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> N
         [{'table': line.table, 'label': line.label, 'seeds': line.seeds,
           'tallies': [tally.to_dict() for found in line.tallies.values() for tally in found]}
          for line in lines], indent=1).encode())
+
+
+def describe(profile: Profile) -> str:
+    """Say how a profile's suite is run, and how its tables are to be read."""
+    from stable_crl_ros.sim.tasks import TASKS
+    tolerances = {name: pair for task in GOALS for name, pair in TASKS[task].tolerances.items()}
+    meaning = '; '.join(f'{name} {1000 * strict:g} and {1000 * loose:g} mm'
+                        for name, (strict, loose) in tolerances.items())
+    steps = f'{profile.steps} gradient steps' if profile.steps else "the presets' steps"
+    return (
+        f'Presets `{profile.name}`, {steps}, {profile.transitions} transitions of each data set, '
+        f'{profile.episodes} trials per seed and goal from random starts, judged at the last '
+        f'step; a run is scored by its last {LAST_CHECKPOINTS} checkpoints, which share the '
+        'trials. Percent of trials with every object within its tolerance (strict and loose: '
+        f'{meaning}), and the 95 % interval: of several seeds by resampling seeds and trials, of '
+        'one seed (and of controls) Wilson\'s. Nothing is learned from labels.')
 
 
 def variants(lines: Sequence[Line]) -> list[tuple[str, dict, bool]]:

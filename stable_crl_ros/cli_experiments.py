@@ -1,0 +1,73 @@
+"""The commands of `stable-crl` that compare algorithms and look into what they learned."""
+
+import argparse
+from pathlib import Path
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add suite."""
+    _add_suite(commands)
+
+
+def _add_suite(commands) -> None:
+    text = 'compare the algorithms: collect, train, score, tables and plots'
+    suite = commands.add_parser('suite', help=text, description=(
+        f'{text}. Stop it whenever you like: the same command goes on. Runs that share every '
+        'setting are trained once, whichever tables they are in.'))
+    suite.add_argument('folder', help='of everything the suite makes')
+    suite.add_argument('--profile', default='laptop', metavar='NAME',
+                       help='laptop (two CPU cores) or sim (the published sizes, on a GPU) '
+                            '(default: %(default)s)')
+    suite.add_argument('--table', action='append', default=[], metavar='NAME',
+                       help='algorithms, ablations, scaling or generalisation; may be repeated '
+                            '(default: all)')
+    suite.add_argument('--recipe', action='append', default=[], metavar='NAME',
+                       help='expert, mixed, stitch or play; may be repeated (default: all)')
+    suite.add_argument('--algorithm', action='append', default=[], metavar='NAME',
+                       help='stable_crl, td, crl, gcbc, gciql or hiql; may be repeated '
+                            '(default: all)')
+    suite.add_argument('--transitions', type=int, metavar='N',
+                       help="of each data set (default: the profile's)")
+    suite.add_argument('--steps', type=int, metavar='N',
+                       help="gradient steps of each run (default: the preset's)")
+    suite.add_argument('--seeds', type=int, nargs='+', metavar='N',
+                       help='of training (default: 0 1 2)')
+    suite.add_argument('--episodes', type=int, default=100, metavar='N',
+                       help='trials per run and goal (default: %(default)s)')
+    suite.add_argument('--workers', type=int, default=2, metavar='N',
+                       help='runs at the same time, each on one core (default: %(default)s)')
+    suite.add_argument('--hours', type=float, metavar='H', help='begin no run after so many')
+    suite.add_argument('--device', default='cpu', help='of training (default: cpu)')
+    suite.add_argument('--dry-run', action='store_true', help='list the runs and what is missing')
+    suite.add_argument('--report-only', action='store_true', help='only make tables and plots')
+    suite.add_argument('--report', metavar='FILE',
+                       help='Markdown page of the tables (default: FOLDER/results.md)')
+    suite.set_defaults(run=_suite)
+
+
+def _suite(chosen) -> None:
+    from dataclasses import replace
+
+    from stable_crl_ros.experiments import plan
+    from stable_crl_ros.experiments.suite import missing_cases, run_suite, SuiteSettings
+    from stable_crl_ros.experiments.tables import describe, write_report
+    changes = {'transitions': chosen.transitions, 'steps': chosen.steps,
+               'seeds': chosen.seeds and tuple(chosen.seeds), 'episodes': chosen.episodes}
+    profile = replace(plan.profile_named(chosen.profile),
+                      **{name: value for name, value in changes.items() if value})
+    rows = plan.make_plan(profile, chosen.table, chosen.recipe or plan.RECIPES,
+                          chosen.algorithm or plan.ALGORITHMS)
+    folder = Path(chosen.folder)
+    if chosen.dry_run:
+        for run in plan.in_order(rows):
+            print(f'{len(missing_cases(folder, run)):3d} of {len(run.cases)} scores missing: '
+                  f'{run.key}')
+        return
+    if not chosen.report_only:
+        settings = SuiteSettings(folder, profile.episodes, chosen.workers, chosen.hours,
+                                 chosen.device)
+        if not run_suite(rows, settings):
+            print('out of time; the same command goes on')
+    page = Path(chosen.report or folder / 'results.md')
+    write_report(folder, rows, page, describe(profile))
+    print(f'tables: {page}')

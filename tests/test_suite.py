@@ -1,0 +1,128 @@
+"""The suite: which runs there are, what goes on where it was cut off, what the tables say."""
+
+import json
+
+import pytest
+from stable_crl_ros.cli import main
+from stable_crl_ros.crl.presets import make_config
+from stable_crl_ros.experiments.plan import (
+    ABLATIONS,
+    ALGORITHMS,
+    Case,
+    GOALS,
+    in_order,
+    make_plan,
+    PlanError,
+    PROFILES,
+    Row,
+    RunSpec,
+)
+from stable_crl_ros.experiments.suite import missing_cases, SCORES, Tally, write_tallies
+from stable_crl_ros.experiments.tables import format_table, read_lines, write_report
+from stable_crl_ros.sim.tasks import TASKS
+
+LAPTOP = PROFILES['laptop']
+
+
+def run(seed, label='gcbc', cases=(Case('open_drawer'),)):
+    return RunSpec('expert', 1000, f'laptop-{label}', (), seed, 10, cases)
+
+
+def tally(strict, loose=None, case=None, trials=10):
+    return Tally(case or Case('open_drawer'), trials, strict, loose or strict, 0, 0.01)
+
+
+def score(folder, spec, strict):
+    write_tallies(folder / 'runs' / spec.key / SCORES, {Case('open_drawer'): tally(strict)})
+
+
+def test_every_run_of_the_plan_has_a_preset_and_settings_that_exist():
+    runs = in_order(make_plan(LAPTOP))
+    for spec in runs:
+        make_config(spec.preset, dict(spec.overrides))
+    assert {case.task for spec in runs for case in spec.cases} == set(GOALS) == set(TASKS)
+    assert len({spec.key for spec in runs}) == len(runs)
+
+
+def test_runs_that_two_tables_share_are_trained_once_and_scored_for_both():
+    rows = make_plan(LAPTOP, ['algorithms', 'ablations'], ['mixed'])
+    shared = [spec for spec in in_order(rows) if spec.key == rows[0].runs[0].key]
+    assert [row.label for row in rows if rows[0].runs[0] in row.runs] == ['stable_crl', 'as it is']
+    assert len(shared) == 1
+    assert set(shared[0].cases) == {case for row in rows for case in row.runs[0].cases}
+
+
+def test_the_first_seed_of_everything_comes_before_the_second_of_anything():
+    seeds = [spec.seed for spec in in_order(make_plan(LAPTOP))]
+    assert seeds == sorted(seeds)
+    assert set(seeds) == {0, 1, 2}
+
+
+def test_an_ablation_changes_what_its_name_says_and_nothing_else():
+    rows = {row.label: row for row in make_plan(LAPTOP, ['ablations'], ['mixed'])}
+    base = make_config('laptop')[1].to_dict()
+    for label, changes in ABLATIONS.items():
+        changed = make_config('laptop', dict(rows[label].runs[0].overrides))[1].to_dict()
+        assert {name for name in base if base[name] != changed[name]} == set(changes), label
+    half = make_config('laptop', dict(rows['width x 2'].runs[0].overrides))[1]
+    assert half.critic_hidden == tuple(2 * size for size in base['critic_hidden'])
+    assert make_config('laptop', dict(rows['depth 2'].runs[0].overrides))[1].actor_hidden == \
+        tuple(base['actor_hidden'][:2])
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'tables': ['speed']}, "unknown table 'speed'; choose from algorithms"),
+    ({'recipes': ['noise']}, "unknown recipe 'noise'; choose from expert"),
+    ({'algorithms': ['ppo']}, "unknown algorithm 'ppo'; choose from stable_crl"),
+])
+def test_unknown_names_are_refused_with_the_known_ones(changes, message):
+    with pytest.raises(PlanError, match=message):
+        make_plan(LAPTOP, **changes)
+
+
+def test_only_what_is_not_scored_yet_is_missing(tmp_path):
+    spec = run(0, cases=(Case('open_drawer'), Case('open_drawer', sampled=True)))
+    assert missing_cases(tmp_path, spec) == list(spec.cases)
+    score(tmp_path, spec, 5)
+    assert missing_cases(tmp_path, spec) == [Case('open_drawer', sampled=True)]
+
+
+def test_tables_give_the_mean_over_seeds_and_say_how_many_there_are(tmp_path):
+    rows = [Row('algorithms on expert', 'gcbc', (run(0), run(1), run(2))),
+            Row('algorithms on expert', 'hiql', (run(0, 'hiql'),))]
+    for spec, strict in ((run(0), 2), (run(1), 8)):
+        score(tmp_path, spec, strict)
+    write_tallies(tmp_path / 'controls' / 'none' / SCORES, {Case('open_drawer'): tally(0)})
+    text = format_table(read_lines(tmp_path, rows))
+    assert '| strict tolerance, mode actions | seeds | open_drawer |' in text
+    assert '| gcbc | 2 | 50 [' in text
+    assert '| no action | - | 0 [0, 28] |' in text
+    assert 'hiql' not in text
+
+
+def test_a_report_replaces_its_own_part_of_the_page_and_keeps_the_rest(tmp_path):
+    rows = [Row('algorithms on expert', 'gcbc', (run(0),))]
+    score(tmp_path, run(0), 3)
+    page = tmp_path / 'docs' / 'results.md'
+    write_report(tmp_path, rows, page, 'How it was run.')
+    page.write_text(f'# Title\n\n{page.read_text()}\n## Mine\n')
+    score(tmp_path, run(0), 9)
+    write_report(tmp_path, rows, page, 'How it was run.')
+    text = page.read_text()
+    assert text.startswith('# Title\n')
+    assert text.rstrip().endswith('## Mine')
+    assert text.count('How it was run.') == 1
+    assert '90 [' in text
+    assert '30 [' not in text
+    assert (page.parent / 'results' / 'algorithms_on_expert.png').stat().st_size > 1000
+    counts = json.loads(page.with_suffix('.json').read_text())
+    assert counts[0]['tallies'][0]['strict'] == 9
+
+
+def test_the_plan_can_be_read_before_anything_is_run(tmp_path, capsys):
+    assert main(['suite', str(tmp_path), '--dry-run', '--table', 'algorithms', '--recipe',
+                 'expert', '--seeds', '4']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(ALGORITHMS)
+    assert all(line.endswith('seed_4') for line in lines)
+    assert list(tmp_path.iterdir()) == []
