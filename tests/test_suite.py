@@ -24,7 +24,10 @@ from stable_crl_ros.sim.tasks import TASKS
 LAPTOP = PROFILES['laptop']
 
 
-def run(seed, label='gcbc', cases=(Case('open_drawer'),)):
+OPEN = Case('open_drawer')
+
+
+def run(seed, label='gcbc', cases=(OPEN,)):
     return RunSpec('expert', 1000, f'laptop-{label}', (), seed, 10, cases)
 
 

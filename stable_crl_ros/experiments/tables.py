@@ -115,7 +115,7 @@ def describe(profile: Profile) -> str:
         f'step; a run is scored by its last {LAST_CHECKPOINTS} checkpoints, which share the '
         'trials. Percent of trials with every object within its tolerance (strict and loose: '
         f'{meaning}), and the 95 % interval: of several seeds by resampling seeds and trials, of '
-        'one seed (and of controls) Wilson\'s. Nothing is learned from labels.')
+        "one seed (and of controls) Wilson's. Nothing is learned from labels.")
 
 
 def variants(lines: Sequence[Line]) -> list[tuple[str, dict, bool]]:
