@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from stable_crl_ros.actions import BRIDGE_HIGH, BRIDGE_LOW
 from stable_crl_ros.robot.kinematics import forward_kinematics
-from stable_crl_ros.sim.demonstrators import DEMONSTRATORS, make_demonstrator
+from stable_crl_ros.sim.demonstrators import (
+    DEMONSTRATORS,
+    DrawerDemonstrator,
+    make_demonstrator,
+)
 from stable_crl_ros.sim.env import WidowXEnv
 from stable_crl_ros.sim.tasks import task_named, TASKS
 
@@ -28,11 +32,12 @@ def demonstrate(env, name, seed, noise):
     return info, np.array(actions), flags
 
 
-# Measured over 60 episodes at noise 0.25: drawers 100 %, push 95 %, pick 100 %. Twelve fixed
-# episodes, so these bounds hold or the scripts or the physics have changed.
+# Measured over 60 episodes, at noise 0 and at 0.25: all 100 %, but place_in_drawer 98 % at 0.25.
+# Twelve fixed episodes, so these bounds hold or the scripts or the physics have changed.
 @pytest.mark.parametrize(('name', 'noise', 'least'), [
     ('open_drawer', 0.0, 12), ('open_drawer', 0.25, 11), ('close_drawer', 0.25, 11),
-    ('move_drawer', 0.25, 11), ('push_block', 0.25, 9), ('pick_place', 0.25, 9)])
+    ('move_drawer', 0.25, 11), ('push_block', 0.25, 11), ('pick_place', 0.25, 11),
+    ('place_in_drawer', 0.25, 11), ('push_then_open', 0.25, 10)])
 def test_experts_reach_their_goals(env, name, noise, least):
     results = [demonstrate(env, name, seed, noise) for seed in range(12)]
     assert sum(info['success'] for info, _, _ in results) >= least
@@ -67,6 +72,18 @@ def test_an_expert_without_a_past_acts_the_same(env, name):
         fresh = make_demonstrator(env.task, env.goal, np.random.default_rng(9))
         np.testing.assert_array_equal(action, fresh.act(env.world))
         env.step(action)
+
+
+def test_the_drawer_opens_only_after_the_block_was_pushed_away(env):
+    env.task = task_named('push_then_open')
+    env.reset(seed=2)
+    impatient = DrawerDemonstrator(env.goal, np.random.default_rng(0))
+    for _ in range(40):
+        env.step(impatient.act(env.world))
+    assert env.world.latched
+    assert env.world.drawer_opening < env.start.drawer + 0.002
+    info, _, _ = demonstrate(env, 'push_then_open', 2, noise=0.0)
+    assert info['success'] and not env.world.latched
 
 
 def test_noise_is_reproducible_and_scaled(env):

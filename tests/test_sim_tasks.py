@@ -93,3 +93,22 @@ def test_every_object_that_counts_has_its_own_tolerances(world):
         assert task.errors(world, goal) == {'block': pytest.approx(away)}
         assert (task.success(world, goal), task.success(world, goal, loose=True)) == (
             strict, loose)
+
+
+def test_two_objects_count_where_the_order_is_forced_by_the_scene(world):
+    task = TASKS['push_then_open']
+    for start, goal in scenes('push_then_open', 10):
+        world.reset(start)
+        assert world.latched
+        assert min(task.errors(world, goal).values()) > 0.03
+        for half_done in (start.with_drawer(goal.drawer), goal.with_drawer(start.drawer)):
+            world.reset(half_done)
+            assert not task.success(world, goal, loose=True)
+        assert not world.latched
+
+
+def test_goals_inside_the_drawer_leave_the_gripper_room():
+    for start, goal in scenes('place_in_drawer'):
+        assert goal.drawer == start.drawer >= 0.09
+        assert goal.block[0] - 0.03 > 0.36 - goal.drawer and goal.block[0] < 0.33
+        assert -0.09 < goal.block[1] < -0.01

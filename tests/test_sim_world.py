@@ -70,6 +70,14 @@ def test_drawer_stays_where_it_is_left(world, opening):
     assert world.drawer_opening == pytest.approx(opening, abs=5e-4)
 
 
+@pytest.mark.parametrize(('block', 'opening', 'latched'), [
+    ((0.25, 0.0, 0.015), 0.0, True), ((0.25, 0.0, 0.015), 0.05, False),
+    ((0.25, 0.1, 0.015), 0.0, False), ((0.30, -0.05, 0.038), 0.1, False)])
+def test_only_a_block_in_front_of_the_closed_drawer_latches_it(world, block, opening, latched):
+    world.reset(WorldState(block=block, drawer=opening))
+    assert world.latched is latched
+
+
 def test_reset_forgets_everything_before_it(world):
     state = WorldState(drawer=0.07, block=(0.25, 0.12, 0.015), block_yaw=0.1)
     pictures, poses = [], []

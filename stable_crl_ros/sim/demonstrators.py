@@ -7,7 +7,7 @@ from stable_crl_ros.actions import BRIDGE_HIGH, BRIDGE_LOW
 from stable_crl_ros.robot.kinematics import forward_kinematics
 from stable_crl_ros.robot.poses import DOWN, rotation_vector
 from stable_crl_ros.sim.tasks import Task
-from stable_crl_ros.sim.world import World, WorldState
+from stable_crl_ros.sim.world import BLOCK_SIZE, World, WorldState
 
 GAIN = 0.6  # of the remaining way per step; more overshoots, as the arm lags its target
 MAX_STEP = 0.025  # m per control step
@@ -69,11 +69,14 @@ class Demonstrator(ABC):
         """
         Move over a place (2,) at height `high`, and down to `low` once over it.
 
+        From far below that height it rises first: something may be in between.
+
         :returns: move (3,) m; whether the tool is over the place.
         """
         away = float(np.linalg.norm(place - tool[:2]))
-        height = np.clip(low + 4.0 * (away - 0.008), low, high)
-        return GAIN * np.array([*(place - tool[:2]), height - tool[2]]), away < 0.02
+        short = np.clip(low + 4.0 * (away - 0.008), low, high) - tool[2]
+        across = np.clip(1.5 - short / 0.05, 0.0, 1.0)
+        return GAIN * np.array([*(across * (place - tool[:2])), short]), away < 0.02
 
 
 class DrawerDemonstrator(Demonstrator):
@@ -116,9 +119,15 @@ class DrawerDemonstrator(Demonstrator):
 class PushDemonstrator(Demonstrator):
     """Pushes the block with closed fingers, straight towards the goal from behind it."""
 
-    PUSH_Z, ABOVE_Z = 0.03, 0.10  # m, tool height beside the block; clear above it
+    PUSH_Z, ABOVE_Z = 0.03, 0.115  # m, tool height beside the block; clear above the handle
     BEHIND = 0.045  # m from the block's middle, where the fingers go down
     BESIDE_Z = 0.06  # m, below it the finger tips are beside the block
+
+    def done(self, world: World, tool: np.ndarray) -> bool:
+        """Say whether the block is there, and nothing is left to do but to leave."""
+        beside = tool[2] < self.BESIDE_Z
+        way = np.array(self._goal.block[:2]) - world.block_position[:2]
+        return bool(np.linalg.norm(way) < (0.008 if beside else 0.02))
 
     def _plan(self, world: World, tool: np.ndarray) -> tuple[np.ndarray, float, bool]:
         block = world.block_position[:2]
@@ -128,7 +137,7 @@ class PushDemonstrator(Demonstrator):
         across = np.array([-ahead[1], ahead[0]])
         offset = tool[:2] - block
         beside = tool[2] < self.BESIDE_Z
-        if remaining < (0.008 if beside else 0.02):
+        if self.done(world, tool):
             return self._leave(tool, offset, beside)
         lateral = float(offset @ across)
         if beside and offset @ ahead < -0.02 and abs(lateral) < 0.02:
@@ -151,11 +160,12 @@ class PushDemonstrator(Demonstrator):
 
 
 class PlaceDemonstrator(Demonstrator):
-    """Grasps the block from above, carries it over the table and sets it down."""
+    """Grasps the block from above, carries it, and sets it down on the table or in the drawer."""
 
-    GRASP_Z, ABOVE_Z = 0.022, 0.10  # m, tool height around the block; clear above it
-    LIFT = 0.05  # m, carrying height
+    GRASP_Z, ABOVE_Z = 0.007, 0.10  # m, tool above the block's middle; clear above the table
+    LIFT, LIFT_OVER_EDGE = 0.05, 0.10  # m, carrying height on the table; into the drawer
     HELD = 0.62  # gripper opening; below it the fingers touch the block, which holds them at 0.54
+    OVER_EDGE_Z = 0.12  # m, tool height at which the fingers pass over the drawer's sides
 
     def _plan(self, world: World, tool: np.ndarray) -> tuple[np.ndarray, float, bool]:
         block = world.block_position
@@ -169,22 +179,43 @@ class PlaceDemonstrator(Demonstrator):
             return self._leave(tool, around)
         if held:
             return self._carry(tool, way, remaining)
-        move, careful = self._descend(tool, block[:2], self.GRASP_Z, self.ABOVE_Z)
-        grasp = around and tool[2] < self.GRASP_Z + 0.008
+        low = BLOCK_SIZE / 2 + self.GRASP_Z
+        move, careful = self._descend(tool, block[:2], low, self.ABOVE_Z)
+        grasp = around and tool[2] < low + 0.008
         return move, 0.0 if grasp else 1.0, careful
+
+    @property
+    def _into_drawer(self) -> bool:
+        return self._goal.block[2] > BLOCK_SIZE
 
     def _carry(
         self, tool: np.ndarray, way: np.ndarray, remaining: float,
     ) -> tuple[np.ndarray, float, bool]:
-        height = self.GRASP_Z + np.clip(4.0 * (remaining - 0.01), 0.0, self.LIFT)
-        lifted = tool[2] > self.GRASP_Z + 0.015 or remaining < 0.015
-        move = GAIN * np.array([*(way[:2] * lifted), height - tool[2]])
-        return move, 0.0, True
+        most = self.LIFT_OVER_EDGE if self._into_drawer else self.LIFT
+        lift = np.clip(4.0 * (remaining - 0.01), 0.0, most)
+        height = self._goal.block[2] + self.GRASP_Z + lift
+        short = height - tool[2]
+        across = 1.0 if remaining < 0.015 else np.clip(1.5 - short / 0.03, 0.0, 1.0)
+        return GAIN * np.array([*(way[:2] * across), short]), 0.0, True
 
     def _leave(self, tool: np.ndarray, around: bool) -> tuple[np.ndarray, float, bool]:
-        if around or tool[2] < 0.07:
+        clear = self.OVER_EDGE_Z if self._into_drawer else 0.07
+        if around or tool[2] < clear:
             return np.array([0.0, 0.0, MAX_STEP if not around else 0.012]), 1.0, True
         return self._go_home(tool)
+
+
+class PushThenOpenDemonstrator(Demonstrator):
+    """Pushes the block out of the drawer's way, and opens the drawer once it is clear."""
+
+    def __init__(self, goal: WorldState, rng: np.random.Generator, noise: float = 0.0) -> None:
+        super().__init__(goal, rng, noise)
+        self._push = PushDemonstrator(goal, rng)
+        self._drawer = DrawerDemonstrator(goal, rng)
+
+    def _plan(self, world: World, tool: np.ndarray) -> tuple[np.ndarray, float, bool]:
+        pushing = not self._push.done(world, tool) or tool[2] < self._push.BESIDE_Z
+        return (self._push if pushing else self._drawer)._plan(world, tool)
 
 
 DEMONSTRATORS: dict[str, type[Demonstrator]] = {
@@ -193,6 +224,8 @@ DEMONSTRATORS: dict[str, type[Demonstrator]] = {
     'move_drawer': DrawerDemonstrator,
     'push_block': PushDemonstrator,
     'pick_place': PlaceDemonstrator,
+    'place_in_drawer': PlaceDemonstrator,
+    'push_then_open': PushThenOpenDemonstrator,
 }
 
 

@@ -13,6 +13,14 @@ START_SPREAD = (0.03, 0.04, 0.02)  # m, half the range of random start positions
 RETREAT_SPREAD = (0.012, 0.012, 0.008)  # m, half the range in which demonstrations end
 BLOCK_LOW, BLOCK_HIGH = (0.20, 0.095), (0.33, 0.165)  # m, x and y, clear of the drawer
 OPEN_RANGE = (0.05, 0.12)  # m
+WIDE_OPEN = 0.09  # m, from here on the gripper has room inside the drawer
+FRONT_LOW, FRONT_HIGH = (0.235, -0.02), (0.26, 0.03)  # m, x and y, in front of the drawer
+ASIDE_Y = (0.10, 0.13)  # m, where a block out of the drawer's way goes
+INSIDE_Y = (-0.08, -0.02)  # m, room for the open gripper between the drawer's sides
+INSIDE_X = 0.32  # m, furthest place inside the drawer that is not below the cabinet's top
+FRONT_ROOM = 0.037  # m between the drawer's front and a block that the gripper sets down behind it
+CLOSED_X = 0.36  # m, back of the drawer's front when closed
+INSIDE_Z = 0.023 + BLOCK_SIZE / 2  # m, middle of a block on the drawer's floor
 
 
 def arm_around(rng: np.random.Generator, spread: tuple[float, ...]) -> tuple[float, ...]:
@@ -93,3 +101,32 @@ def start_pushable(rng: np.random.Generator) -> WorldState:
     state = _scene(rng, 0.0)
     xy = rng.uniform((0.235, 0.10), (0.265, 0.15))
     return replace(state, block=(*xy, BLOCK_SIZE / 2))
+
+
+def start_wide_open(rng: np.random.Generator) -> WorldState:
+    """Draw a scene with the drawer open wide enough to reach into, the block on the table."""
+    return _scene(rng, rng.uniform(WIDE_OPEN, OPEN_RANGE[1]))
+
+
+def goal_in_drawer(rng: np.random.Generator, start: WorldState) -> WorldState:
+    """Draw a place for the block inside the open drawer."""
+    nearest = CLOSED_X - start.drawer + FRONT_ROOM
+    block = rng.uniform(nearest, INSIDE_X), rng.uniform(*INSIDE_Y), INSIDE_Z
+    return replace(_retreated(rng, start), block=block)
+
+
+def start_blocked(rng: np.random.Generator) -> WorldState:
+    """Draw a scene in which the block stands in front of the closed drawer and latches it."""
+    state = _scene(rng, rng.uniform(0.0, 0.01))
+    return replace(state, block=(*rng.uniform(FRONT_LOW, FRONT_HIGH), BLOCK_SIZE / 2))
+
+
+def goal_aside(rng: np.random.Generator, start: WorldState) -> WorldState:
+    """Move the block sideways, out of the drawer's way."""
+    block = start.block[0] + rng.uniform(-0.02, 0.01), rng.uniform(*ASIDE_Y), start.block[2]
+    return replace(_retreated(rng, start), block=block)
+
+
+def goal_aside_and_open(rng: np.random.Generator, start: WorldState) -> WorldState:
+    """Move the block out of the drawer's way, and open the drawer."""
+    return goal_aside(rng, start).with_drawer(rng.uniform(*OPEN_RANGE))

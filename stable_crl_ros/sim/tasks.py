@@ -91,5 +91,9 @@ TASKS = {task.name: task for task in (
     Task('push_block', 'push the block away to where it is in the goal picture',
          scenes.start_pushable, scenes.goal_pushed, ('block',)),
     Task('pick_place', 'pick the block up and put it where it is in the goal picture',
-         scenes.start_on_table, scenes.goal_placed, ('block',)),
+         scenes.start_on_table, scenes.goal_placed, ('block',), 60),
+    Task('place_in_drawer', 'pick the block up and put it into the open drawer',
+         scenes.start_wide_open, scenes.goal_in_drawer, ('block',), 60),
+    Task('push_then_open', 'push the block out of the way, then open the drawer',
+         scenes.start_blocked, scenes.goal_aside_and_open, ('block', 'drawer'), 80),
 )}

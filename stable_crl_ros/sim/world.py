@@ -23,6 +23,11 @@ CAMERA_NAME = 'over_shoulder'
 CAMERA_SIZE = (240, 320)  # rows, columns
 DRAWER_TRAVEL = 0.14  # m
 BLOCK_SIZE = 0.03  # m
+# A block standing in this zone (x, y; m) latches the closed drawer, as an object in front of it
+# does in the paper's benchmark: whoever wants to open it has to push the block away first.
+LATCH_LOW, LATCH_HIGH = (0.18, -0.17), (0.36, 0.07)
+LATCH_TRAVEL = 0.03  # m, drawers opened less are closed enough to be latched
+LATCH_DAMPING = 1e6  # N s/m: at the arm's 70 N it gives 0.07 mm a second; friction would creep
 BLOCK_AWAY = (0.28, 0.14, BLOCK_SIZE / 2)  # m, where the block waits when a task ignores it
 
 
@@ -86,6 +91,8 @@ class World:
         self._arm_dofs = np.array([joint(name).dofadr[0] for name in JOINT_NAMES])
         self._fingers = [joint(f'{side}_finger').qposadr[0] for side in ('left', 'right')]
         self._drawer = joint('drawer').qposadr[0]
+        self._drawer_dof = joint('drawer').dofadr[0]
+        self._drawer_damping = self._model.dof_damping[self._drawer_dof]
         self._block = joint('block').qposadr[0]
         self._tool = self._model.site('tool').id
         self.reset(WorldState())
@@ -132,6 +139,8 @@ class World:
         """Let `seconds` of simulated time pass, in whole physics steps (4 ms)."""
         steps = round(seconds / self._model.opt.timestep)
         with self.lock:
+            self._model.dof_damping[self._drawer_dof] = (
+                LATCH_DAMPING if self.latched else self._drawer_damping)
             mujoco.mj_step(self._model, self._data, nstep=steps)
             # A step ends with new joint positions but the link poses from before it.
             mujoco.mj_kinematics(self._model, self._data)
@@ -165,6 +174,13 @@ class World:
     def drawer_opening(self) -> float:
         """Metres, 0 closed."""
         return float(self._data.qpos[self._drawer])
+
+    @property
+    def latched(self) -> bool:
+        """Whether the drawer cannot be moved because the block stands in front of it."""
+        x, y, _ = self.block_position
+        return bool(self.drawer_opening < LATCH_TRAVEL and LATCH_LOW[0] < x < LATCH_HIGH[0]
+                    and LATCH_LOW[1] < y < LATCH_HIGH[1])
 
     @property
     def block_position(self) -> np.ndarray:
