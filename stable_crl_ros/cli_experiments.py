@@ -3,10 +3,14 @@
 import argparse
 from pathlib import Path
 
+BAR_DELAY_S = 0.5  # a refusal comes first
+FIGURES = ('interpolation', 'matching', 'values', 'negatives')
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add suite."""
+    """Add suite and analyse."""
     _add_suite(commands)
+    _add_analyse(commands)
 
 
 def _add_suite(commands) -> None:
@@ -71,3 +75,51 @@ def _suite(chosen) -> None:
     page = Path(chosen.report or folder / 'results.md')
     write_report(folder, rows, page, describe(profile))
     print(f'tables: {page}')
+
+
+def _add_analyse(commands) -> None:
+    text = 'show what the networks of checkpoints know'
+    analyse = commands.add_parser('analyse', help=text, description=(
+        f'{text}, each figure a PNG with its numbers as JSON beside it. interpolation: nearest '
+        'frames between the representations of start and goal, against a VAE and pixels. '
+        'matching: does the critic, and the policy, care for the object or for the arm alone. '
+        'values: critic value over time, on success and on failure. negatives: which wrong goals '
+        "the critic's gradient dwells on."))
+    analyse.add_argument('out', metavar='FOLDER', help='of the figures; made when not there')
+    analyse.add_argument('--checkpoint', nargs='+', action='extend', default=[], metavar='FILE',
+                         help='.safetensors files to compare (default: the shipped one)')
+    analyse.add_argument('--task', default='open_drawer', metavar='NAME',
+                         help='of all episodes (default: %(default)s)')
+    analyse.add_argument('--episodes', type=int, default=40, metavar='N',
+                         help='scripted ones, and ones per checkpoint (default: %(default)s)')
+    analyse.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
+    analyse.add_argument('--figures', nargs='+', default=[], choices=FIGURES, metavar='NAME',
+                         help=f'of {", ".join(FIGURES)} (default: all that can be made)')
+    analyse.add_argument('--sampled', action='store_true',
+                         help='play actions drawn from the policies instead of their modes')
+    analyse.add_argument('--dataset', metavar='FOLDER',
+                         help='recorded episodes the VAE learns from (default: as many fresh '
+                              'scripted ones)')
+    analyse.add_argument('--vae-steps', type=int, default=1500, metavar='N',
+                         help='gradient steps of the VAE (default: %(default)s)')
+    analyse.add_argument('--workers', type=int, default=2, metavar='N',
+                         help='processes (default: %(default)s)')
+    analyse.set_defaults(run=_analyse)
+
+
+def _analyse(chosen) -> None:
+    from stable_crl_ros.experiments.analyse import analyse
+    from tqdm import tqdm
+    bar = None
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(total=total, desc=what, delay=BAR_DELAY_S)
+        bar.update(done)
+        if bar.n >= total:
+            bar.close()
+            bar = None
+    print(analyse(
+        chosen.out, chosen.checkpoint, chosen.task, chosen.episodes, chosen.seed, chosen.figures,
+        chosen.workers, chosen.sampled, chosen.dataset, chosen.vae_steps, progress))

@@ -1,0 +1,130 @@
+"""Critic value over time in closed-loop episodes: does it tell success from failure?"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from stable_crl_ros.experiments.episodes import Played
+from stable_crl_ros.experiments.estimates import auc, auc_estimate, mean_band, show
+from stable_crl_ros.experiments.figures import band, COLOURS, drawing, GREY
+from stable_crl_ros.sim.env import CONTROL_PERIOD
+
+FEW = 5  # of either outcome: below it an interval says little
+AROUND = 15  # control steps shown before and after the moment of success
+
+
+def describe_values(played: Sequence[Played], seed: int) -> dict:
+    """Say how well the values of episodes separate success from failure."""
+    values = np.array([item.values for item in played])
+    success = np.array([item.success for item in played])
+    measures = {'final': values[:, -1], 'mean': values.mean(1), 'rise': values[:, -1]
+                - values[:, 0], 'first': values[:, 0]}
+    curves = {name: dict(zip(('mean', 'low', 'high'), (part.tolist() for part in mean_band(
+        values[chosen], seed)), strict=True))
+        for name, chosen in (('success', success), ('failure', ~success)) if chosen.any()}
+    both = success.any() and not success.all()
+    return {'episodes': len(played), 'successes': int(success.sum()),
+            'auc': {name: auc_estimate(measure[success], measure[~success], seed)
+                    for name, measure in measures.items()},
+            'auc_by_step': [auc(values[success, step], values[~success, step])
+                            for step in range(values.shape[1])] if both else None,
+            'curves': curves}
+
+
+def around_success(played: Sequence[Played]) -> np.ndarray:
+    """
+    Align values at the step from which the objects stayed in place to the end.
+
+    :returns: (successes, 2 * AROUND + 1), NaN beyond an episode's start and end.
+    """
+    rows = []
+    for item in played:
+        if not item.success:
+            continue
+        away = np.flatnonzero(~item.succeeded)
+        moment = away[-1] + 1 if len(away) else 0
+        padded = np.pad(item.values, AROUND, constant_values=np.nan)
+        rows.append(padded[moment:moment + 2 * AROUND + 1])
+    return np.array(rows)
+
+
+def separate(played: Mapping[str, Sequence[Played]], out: Path, seed: int,
+             ) -> tuple[dict, list[str]]:
+    """
+    Draw and describe value over time.
+
+    :param played: episodes by label, of checkpoints that score goals.
+    :returns: numbers, and lines of Markdown.
+    """
+    numbers = {'seed': seed, 'checkpoints': {
+        name: describe_values(items, seed) for name, items in played.items()}}
+    _draw(out / 'values.png', played, numbers, seed)
+    return numbers, _table(numbers)
+
+
+def _table(numbers: dict) -> list[str]:
+    lines = ['| checkpoint | episodes | successes | AUC of the final value '
+             '| AUC of the mean value | AUC of the first value |',
+             '| --- | --- | --- | --- | --- | --- |']
+    notes = []
+    for name, one in numbers['checkpoints'].items():
+        cells = [show(one['auc'][key]) for key in ('final', 'mean', 'first')]
+        lines.append(f'| {" | ".join([name, str(one["episodes"]), str(one["successes"]), *cells])}'
+                     ' |')
+        rare = min(one['successes'], one['episodes'] - one['successes'])
+        if rare < FEW:
+            notes.append(f'{name}: only {rare} episodes of one outcome, too few to tell apart; '
+                         'ask for more --episodes, another --task, or --sampled actions.')
+    return lines + ([''] + notes if notes else [])
+
+
+def _draw(path: Path, played: Mapping[str, Sequence[Played]], numbers: dict, seed: int) -> None:
+    with drawing(path, len(played), 3, 0.2 + 2.3 * len(played)) as (figure, axes):
+        for row, (name, items) in zip(axes, played.items(), strict=True):
+            _draw_curves(row[0], name, items, seed)
+            _draw_moment(row[1], items, seed)
+            _draw_auc(row[2], numbers['checkpoints'][name], len(items[0].values))
+
+
+def _draw_curves(axes, name: str, played: Sequence[Played], seed: int) -> None:
+    values = np.array([item.values for item in played])
+    success = np.array([item.success for item in played])
+    seconds = CONTROL_PERIOD * np.arange(values.shape[1])
+    for label, chosen, colour in (('success', success, COLOURS[0]),
+                                  ('failure', ~success, COLOURS[1])):
+        if chosen.any():
+            axes.plot(seconds, values[chosen].T, color=colour, alpha=0.12, linewidth=0.5)
+            band(axes, seconds, mean_band(values[chosen], seed), f'{label} ({chosen.sum()})',
+                 colour)
+    axes.set_title(name)
+    axes.set_xlabel('time (s)')
+    axes.set_ylabel("critic's value of the goal")
+    axes.legend(loc='lower right')
+
+
+def _draw_moment(axes, played: Sequence[Played], seed: int) -> None:
+    rows = around_success(played)
+    axes.axvline(0, color=GREY, linewidth=0.8, linestyle='--')
+    axes.set_title('Around success')
+    axes.set_xlabel('time from the object in place (s)')
+    if not len(rows):
+        axes.text(0.5, 0.5, 'no success', transform=axes.transAxes, ha='center', color=GREY)
+        return
+    whole = rows[:, np.isfinite(rows).mean(0) >= 0.5]
+    offsets = (np.flatnonzero(np.isfinite(rows).mean(0) >= 0.5) - AROUND) * CONTROL_PERIOD
+    curve = [mean_band(column[np.isfinite(column)], seed) for column in whole.T]
+    band(axes, offsets, tuple(np.array(part) for part in zip(*curve, strict=True)), 'success',
+         COLOURS[0])
+
+
+def _draw_auc(axes, one: dict, steps: int) -> None:
+    axes.set_title('Success told from failure')
+    axes.set_xlabel('time (s)')
+    axes.set_ylabel('AUC of the value')
+    axes.set_ylim(0, 1.02)
+    axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle='--')
+    if one['auc_by_step'] is None:
+        axes.text(0.5, 0.6, 'one outcome alone', transform=axes.transAxes, ha='center',
+                  color=GREY)
+        return
+    axes.plot(CONTROL_PERIOD * np.arange(steps), one['auc_by_step'], color=COLOURS[2])
