@@ -67,7 +67,7 @@ def test_later_values_replace_the_preset():
     ({'discount': 'much'}, "discount needs float, got 'much'"),
     ({'batch_size': 1}, 'batch_size is 1'),
     ({'batch_size': 2.5}, 'batch_size needs int'),
-    ({'critic_loss': 'infonce'}, 'must be one of td, mc'),
+    ({'critic_loss': 'infonce'}, 'must be one of td, mc, nce'),
     ({'precision': 'fp16'}, 'must be one of fp32, bf16; half floats underflow'),
     ({'bc_coefficient': 1.5}, 'bc_coefficient is 1.5, must lie in 0 .. 1'),
     ({'augment_probability': -0.1}, 'augment_probability'),
@@ -86,7 +86,7 @@ def test_wrong_settings_are_refused(changes, reason):
 def test_unknown_preset_and_algorithm_list_the_known():
     with pytest.raises(ConfigError, match="unknown preset 'lapdog'; choose one of sim, .*laptop"):
         make_config('lapdog')
-    with pytest.raises(ConfigError, match='known are stable_crl, gcbc'):
+    with pytest.raises(ConfigError, match='known are stable_crl, gcbc, gciql, hiql'):
         make_agent('ppo', GCBCConfig())
 
 

@@ -1,4 +1,4 @@
-"""What both algorithms share: actor, optimisers, random numbers, batches and state."""
+"""What all algorithms share: actor, optimisers, random numbers, batches and state."""
 
 from collections.abc import Mapping
 import math
@@ -107,8 +107,15 @@ class Agent:
         return augment(images, self.config, self.generator)
 
     def pixels(self, images: list[Tensor]) -> Tensor:
-        """Convert images of equal shape, one after the other, to network input in one go."""
-        return to_pixels(torch.cat(images), self.config.pixel_range)
+        """
+        Convert images of equal shape, one after the other, to network input in one go.
+
+        Within `autocast` they come at its precision, which spares every network its own copy.
+        """
+        kind = self.device.type
+        half = torch.is_autocast_enabled(kind)
+        return to_pixels(images, self.config.pixel_range,
+                         torch.get_autocast_dtype(kind) if half else torch.float32)
 
     def autocast(self):
         """Return the context in which networks compute at the configured precision."""

@@ -9,6 +9,8 @@ from stable_crl_ros.images import ImageSpec
 # Sources named beside the values of the configurations:
 #   SC   the authors' simulation code (PyTorch), its defaults.
 #   BD   the authors' configuration for WidowX and BridgeData V2 (JAX).
+#   GR   google-research/contrastive_rl, the plain algorithm.
+#   OGB  OGBench: its reference implementations, with its settings for manipulation from images.
 #   ours a choice of this package.
 CHOICES = {
     'interpolation': ('area', 'linear', 'lanczos'),
@@ -17,7 +19,11 @@ CHOICES = {
     'activation': ('relu', 'swish'),
     'actor_norm': ('none', 'affine'),
     'critic_norm': ('none', 'centred', 'affine'),
-    'critic_loss': ('td', 'mc'),
+    'critic_loss': ('td', 'mc', 'nce'),
+    'value_norm': ('none', 'centred', 'affine'),
+    'policy_loss': ('ddpgbc', 'awr'),
+    'value_goal': ('geometric', 'uniform'),
+    'reached_at': ('current', 'next'),
     'actor_goal': ('geometric', 'uniform'),
     'augmentation': ('none', 'crop', 'jitter'),
     'augment_per': ('batch', 'sample'),
@@ -32,7 +38,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """Images, actor, behavioural cloning and optimiser: what both algorithms need."""
+    """Images, actor, behavioural cloning and optimiser: what every algorithm needs."""
 
     image_size: int = 48  # rows and columns of the network's input (SC)
     interpolation: str = 'area'  # how images are shrunk; 'lanczos' in BD

@@ -51,6 +51,17 @@ def mc_critic_loss(logits: Tensor) -> Tensor:
     return ((positive.sum(1) + others / (size - 1)) / size**2).mean()
 
 
+def nce_critic_loss(logits: Tensor) -> Tensor:
+    """
+    Plain noise-contrastive loss: all B x B pairs weigh the same, so negatives outweigh B - 1 to 1.
+
+    :param logits: as for `mc_critic_loss`.
+    :returns: mean over pairs and critics.
+    """
+    signs = 1.0 - 2.0 * torch.eye(len(logits), device=logits.device)[:, :, None]
+    return F.softplus(signs * logits).mean()
+
+
 def gaussian_log_prob(mean: Tensor, std: float, actions: Tensor) -> Tensor:
     """
     Log density of actions under the policy.

@@ -1,4 +1,4 @@
-"""Named recipes: which algorithm, and what differs from its defaults."""
+"""Named recipes: a place's settings, and what each algorithm changes of its defaults there."""
 
 from collections.abc import Mapping
 
@@ -6,42 +6,86 @@ from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl.agent import Agent
 from stable_crl_ros.crl.config import AgentConfig, ConfigError
 from stable_crl_ros.crl.gcbc import GCBC, GCBCConfig
+from stable_crl_ros.crl.gciql import GCIQL, GCIQLConfig
+from stable_crl_ros.crl.hiql import HIQL, HIQLConfig
 from stable_crl_ros.crl.stable_crl import StableCRL, StableCRLConfig
 
-ALGORITHMS = {'stable_crl': (StableCRL, StableCRLConfig), 'gcbc': (GCBC, GCBCConfig)}
+ALGORITHMS = {'stable_crl': (StableCRL, StableCRLConfig), 'gcbc': (GCBC, GCBCConfig),
+              'gciql': (GCIQL, GCIQLConfig), 'hiql': (HIQL, HIQLConfig)}
 
-# Drawer tasks on two CPU cores in minutes; a fixed camera needs no augmentation.
-LAPTOP_ACTOR = {
-    'channels': (16, 32, 32), 'actor_hidden': (256,) * 4, 'batch_size': 256, 'steps': 4000,
-    'learning_rate': 5e-4, 'discount': 0.95, 'augmentation': 'none',
+# What all algorithms share at a place: images, actor, data, optimiser.
+PLACES = {
+    'sim': {},  # the authors' simulation: the defaults
+    # Drawer tasks on two CPU cores in minutes; a fixed camera needs no augmentation.
+    'laptop': {
+        'channels': (16, 32, 32), 'actor_hidden': (256,) * 4, 'batch_size': 256, 'steps': 4000,
+        'learning_rate': 5e-4, 'discount': 0.95, 'augmentation': 'none',
+    },
+    # The authors' configuration for WidowX and BridgeData V2, on one GPU.
+    'bridge': {
+        'image_size': 128, 'interpolation': 'lanczos', 'pixel_range': 'symmetric',
+        'encoder': 'resnet34', 'activation': 'swish', 'hidden_gain': 1.0,
+        'actor_hidden': (256,) * 3, 'actor_norm': 'none', 'actor_dropout': 0.1,
+        'actor_final_init': 0.0, 'std': 1.0, 'augmentation': 'jitter',
+        'augment_probability': 1.0, 'action_scale': 'statistics', 'actor_goal': 'uniform',
+        'discount': 0.98, 'batch_size': 256, 'steps': 2_000_000, 'warmup_steps': 2000,
+        'actor_decay_steps': 2_000_000,
+    },
 }
 
-# The authors' configuration for WidowX and BridgeData V2, on one GPU.
-BRIDGE_ACTOR = {
-    'image_size': 128, 'interpolation': 'lanczos', 'pixel_range': 'symmetric',
-    'encoder': 'resnet34', 'activation': 'swish', 'hidden_gain': 1.0,
-    'actor_hidden': (256,) * 3, 'actor_norm': 'none', 'actor_dropout': 0.1,
-    'actor_final_init': 0.0, 'std': 1.0, 'augmentation': 'jitter', 'augment_probability': 1.0,
-    'action_scale': 'statistics', 'actor_goal': 'uniform', 'discount': 0.98, 'batch_size': 256,
-    'steps': 2_000_000, 'warmup_steps': 2000, 'actor_decay_steps': 2_000_000,
-}
-
-PRESETS = {
-    'sim': ('stable_crl', {}),
-    'sim-gcbc': ('gcbc', {}),
-    'laptop': ('stable_crl', LAPTOP_ACTOR | {
-        'critic_hidden': (256,) * 4, 'critic_loss': 'mc',
-        # At the authors' 0.05 these small networks let the actor exploit the critic: 37 % of 100
-        # drawers opened to within 10 mm, against 100 % at 0.8 (README).
-        'bc_coefficient': 0.8,
+# By suffix of the preset's name: the algorithm, what it changes everywhere, and where.
+METHODS = {
+    '': ('stable_crl', {}, {
+        'laptop': {
+            'critic_hidden': (256,) * 4, 'critic_loss': 'mc',
+            # At the authors' 0.05 these small networks let the actor exploit the critic: 37 % of
+            # 100 drawers opened to within 10 mm, against 100 % at 0.8 (README).
+            'bc_coefficient': 0.8,
+        },
+        'bridge': {
+            'critic_hidden': (256,) * 3, 'critic_norm': 'affine', 'critic_skip_last_norm': False,
+            'target_update_rate': 0.002, 'bc_coefficient': 0.2, 'augment_critic': True,
+        },
     }),
-    'laptop-gcbc': ('gcbc', LAPTOP_ACTOR),
-    'bridge': ('stable_crl', BRIDGE_ACTOR | {
-        'critic_hidden': (256,) * 3, 'critic_norm': 'affine', 'critic_skip_last_norm': False,
-        'target_update_rate': 0.002, 'bc_coefficient': 0.2, 'augment_critic': True,
+    'gcbc': ('gcbc', {}, {}),
+    # One encoder and an expectile for each kind of value; the loss of the actor, and whence the
+    # goals come, are OGBench's but for `bridge`, whose are BridgeData V2's.
+    'gciql': ('gciql', {}, {
+        'laptop': {'value_hidden': (256,) * 4},
+        'bridge': {
+            'value_hidden': (256,) * 3, 'value_norm': 'none', 'expectile': 0.7, 'critics': 1,
+            'policy_loss': 'awr', 'target_update_rate': 0.002, 'value_goal': 'uniform',
+            # 0.1 of the goals are negatives; 0.1 of the others are reached.
+            'value_goal_random': 0.1, 'value_goal_reached': 0.09, 'reached_at': 'next',
+        },
     }),
-    'bridge-gcbc': ('gcbc', BRIDGE_ACTOR),
+    'hiql': ('hiql', {}, {
+        'laptop': {'value_hidden': (256,) * 4},
+        'bridge': {'value_hidden': (256,) * 3, 'actor_decay_steps': 0},  # one optimiser for all
+    }),
+    # The plain algorithm without what stabilises it (GR): all pairs of the batch weigh alike, no
+    # layer norm, no cold start, no augmentation, small heads.
+    'crl': ('stable_crl', {
+        'critic_loss': 'nce', 'critic_hidden': (256, 256), 'representation_size': 64,
+        'critic_norm': 'none', 'encoder_norm': False, 'actor_norm': 'none',
+        'actor_hidden': (256, 256), 'critic_final_init': 0.0, 'actor_final_init': 0.0,
+        'augmentation': 'none', 'batch_size': 256,
+    }, {'laptop': {'bc_coefficient': 0.8}, 'bridge': {'bc_coefficient': 0.2}}),
 }
+
+
+def _make_presets() -> dict[str, tuple[str, dict]]:
+    presets = {}
+    for suffix, (algorithm, everywhere, by_place) in METHODS.items():
+        for place, shared in PLACES.items():
+            name = f'{place}-{suffix}' if suffix else place
+            presets[name] = algorithm, {**shared, **everywhere, **by_place.get(place, {})}
+    algorithm, laptop = presets['laptop']
+    presets['laptop-td'] = algorithm, {**laptop, 'critic_loss': 'td'}
+    return presets
+
+
+PRESETS = _make_presets()
 
 
 def make_config(preset: str, overrides: Mapping | None = None) -> tuple[str, AgentConfig]:

@@ -14,12 +14,16 @@ from stable_crl_ros.crl.networks import Actor, all_logits, ContrastiveCritic, pa
 import torch
 from torch import nn, Tensor
 
+ALL_PAIRS = {'mc': losses.mc_critic_loss, 'nce': losses.nce_critic_loss}
+
 
 @dataclass(frozen=True)
 class StableCRLConfig(AgentConfig):
     """Settings of Stable Contrastive RL; defaults are the authors' for simulation (SC)."""
 
-    critic_loss: str = 'td'  # 'td' one negative, bootstrapped (SC, BD) | 'mc' all negatives
+    # 'td' one negative, bootstrapped (SC, BD) | all negatives: 'mc' weighing as much as the
+    # positive (SC's other branch), 'nce' weighing 1 each (GR, OGB)
+    critic_loss: str = 'td'
     critics: int = 2  # twin, the smaller logit counts (SC, BD); 1 = single
     critic_hidden: tuple[int, ...] = (1024, 1024, 1024, 1024)  # of phi and psi (SC); 3 x 256 BD
     critic_norm: str = 'centred'  # learnt centre, no scale (SC); 'affine' = nn.LayerNorm (BD)
@@ -102,25 +106,26 @@ class StableCRL(Agent):
             else None
         if self.config.augment_critic:
             images = self.augment(images) or images
-        pixels = self.pixels(images)
         size = len(actions)
-        observations, goals = pixels[:size], pixels[-size:]
 
         # One pass encodes observations and critic goals; the actor reuses what it needs of it.
         with self.autocast():
+            pixels = self.pixels(images)
+            observations, goals = pixels[:size], pixels[-size:]
             observed, reached = self.critic.encoder(pixels[:2 * size]).chunk(2)
             projected = self.critic.project(observed)
-            goal_features = reached.detach() if shared else self._encode(goals)
+            psi = self.critic.represent_goals(reached)
+            actor_psi = psi.detach() if shared else self._represent(goals)
         metrics = self._update_actor(observations, goals, augmented, actions, projected,
-                                     goal_features)
+                                     actor_psi)
         with self.autocast():
             phi = self.critic.represent_actions(projected, actions)
-            psi = self.critic.represent_goals(reached)
         loss = self._td_loss(phi, psi, pixels[size:2 * size], metrics) if td \
-            else losses.mc_critic_loss(all_logits(phi, psi))
+            else ALL_PAIRS[self.config.critic_loss](all_logits(phi, psi))
         metrics['critic/loss'] = loss
         self.apply('critic', loss)
-        self._update_target()
+        if td:
+            self._update_target()
         self.step += 1
         if detailed:
             logits = all_logits(phi, psi)
@@ -130,19 +135,17 @@ class StableCRL(Agent):
         return to_floats(metrics)
 
     @torch.no_grad()
-    def _encode(self, pixels: Tensor) -> Tensor:
-        return self.critic.encoder(pixels)
+    def _represent(self, goals: Tensor) -> Tensor:
+        return self.critic.represent_goals(self.critic.encoder(goals))
 
     def _update_actor(self, observations: Tensor, goals: Tensor, augmented: list[Tensor] | None,
                       actions: Tensor, projected: list[Tensor],
-                      goal_features: Tensor) -> dict[str, Tensor]:
+                      psi: Tensor) -> dict[str, Tensor]:
         config = self.config
         with self.autocast():
             mean = self.actor(observations, goals, self.generator)
             sampled = self.sample(mean)
             phi = self.critic.represent_actions([part.detach() for part in projected], sampled)
-            with torch.no_grad():
-                psi = self.critic.represent_goals(goal_features)
             cloned = mean if augmented is None else self.actor(
                 *self.pixels(augmented).chunk(2), self.generator)
         q = paired_logits(phi, psi).amin(1)
@@ -173,9 +176,8 @@ class StableCRL(Agent):
 
     @torch.no_grad()
     def _update_target(self) -> None:
-        for target, source in zip(self.target_critic.parameters(), self.critic.parameters(),
-                                  strict=True):
-            target.lerp_(source, self.config.target_update_rate)
+        torch._foreach_lerp_(list(self.target_critic.parameters()),
+                             list(self.critic.parameters()), self.config.target_update_rate)
 
     @torch.no_grad()
     def validate(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -11,7 +11,8 @@ CRITIC_GOALS = ('geometric', 'next')
 FUTURES = ('geometric', 'uniform')
 REACHED = ('current', 'next')
 IMAGES = ('observations', 'next_observations', 'actor_goals', 'critic_goals', 'value_goals',
-          'waypoints', 'actor_targets')
+          'waypoints')
+MARKS = ('reached', 'near')
 
 
 class SamplingError(ValueError):
@@ -108,9 +109,8 @@ class BatchSampler:
     Endless batches of transitions, uniform with replacement; the same seed, the same batches.
 
     `images` names what a batch holds beside the actions: 'observations', 'next_observations',
-    'actor_goals', 'critic_goals', 'value_goals', 'waypoints' (the frame `waypoint_steps` later,
-    or the episode's last) and 'actor_targets' (the same on the way to the actor's goal, or that
-    goal where it is nearer). Nothing else is drawn or read.
+    'actor_goals', 'critic_goals', 'value_goals' and 'waypoints' (the frame `waypoint_steps`
+    later, or the episode's last). Nothing else is drawn or read.
 
     :param cache: what to draw from.
     :param batch_size: transitions per batch.
@@ -156,7 +156,9 @@ class BatchSampler:
         same array.
 
         :returns: 'transitions' into the cache's transitions; for every one of `images`, indices
-            of its frames; int64, shape (batch_size,). With 'value_goals' also 'reached', bool.
+            of its frames; int64, shape (batch_size,). With 'value_goals' also 'reached', with
+            'waypoints' and 'actor_goals' also 'near': the actor's goal comes before the
+            waypoint, and is the waypoint to it; bool, shape (batch_size,).
         """
         cache = self.cache
         chosen = self._rng.integers(0, len(cache), self.batch_size)
@@ -169,16 +171,16 @@ class BatchSampler:
             drawn['reached'] = drawn['value_goals'] == at
         if 'waypoints' in self.images:
             drawn['waypoints'] = np.minimum(t + self.waypoint_steps, ends)
-        if 'actor_targets' in self.images:
-            last = ends if self.actor_goal == 'random' else drawn['actor_goals']
-            drawn['actor_targets'] = np.minimum(t + self.waypoint_steps, last)
-        wanted = [name for name in (*self.images, 'reached') if name in drawn]
+            if 'actor_goals' in self.images:
+                near = drawn['actor_goals'] < drawn['waypoints']
+                drawn['near'] = near & (self.actor_goal != 'random')
+        wanted = [name for name in (*self.images, *MARKS) if name in drawn]
         return {'transitions': chosen} | {name: drawn[name] for name in wanted}
 
     def _draw_goals(self, t: np.ndarray, ends: np.ndarray,
                     following: np.ndarray) -> dict[str, np.ndarray]:
         kinds = {}
-        if {'actor_goals', 'actor_targets'} & set(self.images):
+        if 'actor_goals' in self.images:
             kinds['actor_goals'] = self.actor_goal
         if 'critic_goals' in self.images:
             kinds['critic_goals'] = self.critic_goal
@@ -206,8 +208,8 @@ class BatchSampler:
         Draw a batch.
 
         :returns: `images`, each uint8 RGB, shape (B, height, width, 3), contiguous, those of
-            equal indices the same array; 'actions': float32, shape (B, 7), physical; 'reached':
-            bool, shape (B,), with 'value_goals'.
+            equal indices the same array; 'actions': float32, shape (B, 7), physical; 'reached'
+            and 'near' as `sample_indices` gives them.
         """
         indices = self.sample_indices()
         groups = {id(indices[name]): indices[name] for name in self.images}
@@ -217,9 +219,7 @@ class BatchSampler:
         gathered = dict(zip(groups, np.split(images, len(groups)), strict=True))
         batch = {name: gathered[id(indices[name])] for name in self.images}
         batch['actions'] = self.cache.actions[indices['transitions']]
-        if 'reached' in indices:
-            batch['reached'] = indices['reached']
-        return batch
+        return batch | {name: indices[name] for name in MARKS if name in indices}
 
     def state_dict(self) -> dict:
         """Return the state of the random stream as plain values."""

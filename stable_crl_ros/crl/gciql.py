@@ -1,0 +1,148 @@
+"""Goal-conditioned implicit Q-learning: twin Q, expectile V, and an actor that follows them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from stable_crl_ros.crl import values
+from stable_crl_ros.crl.agent import to_floats
+from stable_crl_ros.crl.networks import Actor, Head, make_encoder
+from stable_crl_ros.crl.value_agent import ValueAgent, ValueConfig
+import torch
+from torch import nn, Tensor
+
+
+@dataclass(frozen=True)
+class GCIQLConfig(ValueConfig):
+    """Settings of goal-conditioned implicit Q-learning; see `ValueConfig`."""
+
+    # 'ddpgbc' climbs Q and clones (OGB) | 'awr' clones, weighted by the advantage (BD)
+    policy_loss: str = 'ddpgbc'
+    # Of 'ddpgbc': weight of cloning, unit deviation (OGB: 1 for play from images, 0.3 otherwise).
+    # Of 'awr': inverse temperature (1 in BD).
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work, naming the valid ones."""
+        super().__post_init__()
+        self._check_range('alpha', 0.0, 1e6)
+
+
+class GoalCritic(nn.Module):
+    """
+    Q(s, a, g) and V(s, g) upon one encoder of the stacked images.
+
+    One encoder serves both, as in BridgeData V2's code (OGBench has one each): a single pass.
+
+    :param action_dim: numbers in one action.
+    """
+
+    def __init__(self, config: GCIQLConfig, action_dim: int) -> None:
+        super().__init__()
+        self.encoder = make_encoder(6, config)
+        features = self.encoder.features
+        self.q = nn.ModuleList(make_value_head(features + action_dim, config)
+                               for _ in range(config.critics))
+        self.v = make_value_head(features, config)
+
+    def action_values(self, features: Tensor, actions: Tensor) -> Tensor:
+        """Return every critic's Q of encoded images and actions, shape (B, E)."""
+        return torch.cat([head.finish(head.project(features), actions)
+                          for head in self.q], 1).float()
+
+    def state_values(self, features: Tensor) -> Tensor:
+        """Return V of encoded images, shape (B,)."""
+        return self.v(features).squeeze(1).float()
+
+
+def make_value_head(inputs: int, config: ValueConfig, outputs: int = 1) -> Head:
+    """Make fully connected layers of the values' size and norms."""
+    return Head(inputs, config.value_hidden, outputs, activation=config.activation,
+                norm=config.value_norm, skip_last_norm=False, dropout=0.0,
+                gain=config.hidden_gain, final_init=config.value_final_init)
+
+
+class GCIQL(ValueAgent):
+    """Values of the shortest way to a goal, learnt within the data; see `ValueAgent`."""
+
+    @property
+    def values(self) -> GoalCritic:
+        """The network that the target follows."""
+        return self.networks['critic']
+
+    @classmethod
+    def make_networks(cls, config: GCIQLConfig, action_dim: int) -> dict[str, nn.Module]:
+        """Make actor and critic."""
+        return {'actor': Actor(config, action_dim), 'critic': GoalCritic(config, action_dim)}
+
+    @classmethod
+    def score(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
+              goals: Tensor) -> Tensor:
+        """Return the smallest Q: minus the discounted number of steps to the goal."""
+        critic = networks['critic']
+        return critic.action_values(critic.encoder(observations, goals), actions).amin(1)
+
+    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
+        """Step the actor, then the values, then their target; `detailed` adds nothing here."""
+        images = self.load_images(batch, self.sampling(self.config)['images'])
+        observations, following, value_goals, actor_goals = self.pixels(
+            self.augment(images) or images).chunk(4)
+        actions = self.load(batch['actions'])
+        metrics = self._update_actor(observations, actor_goals, actions)
+        loss, details = self._value_loss(observations, following, value_goals, actions,
+                                         self.load(batch['reached']))
+        self.apply('critic', loss)
+        self._update_target()
+        self.step += 1
+        return to_floats(metrics | details)
+
+    def _update_actor(self, observations: Tensor, goals: Tensor,
+                      actions: Tensor) -> dict[str, Tensor]:
+        config, critic = self.config, self.values
+        with self.autocast():
+            mean = self.actor(observations, goals, self.generator)
+            with torch.no_grad():
+                features = critic.encoder(observations, goals)
+                advantage = critic.action_values(features, actions).amin(1) \
+                    - critic.state_values(features)
+        squared_error = (mean - actions).square().sum(1)
+        if config.policy_loss == 'awr':
+            loss = values.cloning_loss(
+                squared_error, values.advantage_weights(advantage, config.alpha))
+        else:
+            with self.autocast():
+                q = critic.action_values(features, self._within_bounds(mean)).amin(1)
+            loss = values.climbing_loss(q) + config.alpha * values.cloning_loss(squared_error)
+        self.apply('actor', loss)
+        return {'actor/loss': loss, 'actor/advantage': advantage.mean(),
+                'actor/squared_error': squared_error.mean()}
+
+    def _within_bounds(self, actions: Tensor) -> Tensor:
+        # Beyond the data's box Q was never learnt (OGBench); statistics give no such box.
+        return actions.clamp(-1.0, 1.0) if self.config.action_scale == 'bounds' else actions
+
+    def _value_loss(self, observations: Tensor, following: Tensor, goals: Tensor,
+                    actions: Tensor, reached: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        critic, target = self.values, self.target
+        with self.autocast():
+            features = critic.encoder(observations, goals)
+            q = critic.action_values(features, actions)
+            v = critic.state_values(features)
+            with torch.no_grad():
+                next_v = critic.state_values(critic.encoder(following, goals))
+                target_q = target.action_values(target.encoder(observations, goals), actions)
+        wanted = values.value_target(next_v, reached, self.config.discount)
+        q_loss = (q - wanted[:, None]).square().sum(1).mean()
+        v_loss = values.expectile_loss(target_q.amin(1) - v, self.config.expectile)
+        return q_loss + v_loss, {'critic/loss': q_loss, 'critic/q': q.mean(),
+                                 'value/loss': v_loss, 'value/v': v.mean()}
+
+    @torch.no_grad()
+    def validate(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Measure actions and both losses of the values on held-out data."""
+        names = ('observations', 'next_observations', 'value_goals')
+        observations, following, goals = self.pixels(self.load_images(batch, names)).chunk(3)
+        details = self._value_loss(observations, following, goals, self.load(batch['actions']),
+                                   self.load(batch['reached']))[1]
+        return super().validate(batch) | to_floats({
+            'critic_loss': details['critic/loss'], 'value_loss': details['value/loss']})
