@@ -8,7 +8,8 @@ from stable_crl_ros.crl.run_folder import differences, open_run, TrainError
 def save(folder, step, keep_last, described=None):
     agent = small_agent('gcbc')
     folder.save(step, agent.tensors(), metadata(agent.config, 'gcbc'), agent.state_dict(),
-                {'described': described or {'seed': 0}}, keep_last)
+                {'described': described or {'seed': 0}})
+    folder.prune(keep_last)
 
 
 def test_the_newest_checkpoints_stay_beyond_six_digits_too(tmp_path):

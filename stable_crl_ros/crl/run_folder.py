@@ -1,6 +1,6 @@
 """The folder of a training run: one run at a time, whole files only, what resuming needs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 import fcntl
 import json
@@ -8,12 +8,13 @@ import os
 from pathlib import Path
 import shutil
 
-from stable_crl_ros.checkpoint import save_checkpoint
+from stable_crl_ros.checkpoint import CheckpointError, peek_checkpoint, save_checkpoint
 from stable_crl_ros.durable import replace_atomically
 import torch
 
 STATE_FILE = 'trainer_state.pt'
 LATEST = 'latest.safetensors'
+BEST = 'best.safetensors'
 
 
 class TrainError(RuntimeError):
@@ -51,30 +52,67 @@ def open_run(path: Path, resume: bool) -> Iterator['RunFolder']:
 
 
 class RunFolder:
-    """Checkpoints, the latest of them, and the state to resume from."""
+    """
+    Checkpoints, the latest and the best of them, and the state to resume from.
+
+    A kill at any moment leaves whole files only: every one is written aside and renamed.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def checkpoint(self, step: int) -> Path:
+        """Return where the checkpoint of a step is kept."""
+        return self.path / f'step_{step:06d}.safetensors'
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints there are, smallest first."""
+        return sorted(int(found.stem.removeprefix('step_'))
+                      for found in self.path.glob('step_*.safetensors'))
+
     def save(self, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping,
-             agent: Mapping, run: Mapping, keep_last: int) -> None:
+             agent: Mapping, run: Mapping) -> None:
         """
         Write a checkpoint and the state for resuming, each whole or not at all.
 
         :param agent: `Agent.state_dict()`.
         :param run: plain values.
         """
-        path = self.path / f'step_{step:06d}.safetensors'
-        save_checkpoint(path, tensors, metadata)
-        replace_atomically(self.path / LATEST, lambda temporary: _link(path, temporary))
+        save_checkpoint(self.checkpoint(step), tensors, metadata)
+        self._point(LATEST, step)
         # JSON for what is not a tensor: the file then loads without unpickling objects.
         state = {'agent': agent, 'run': json.dumps(run)}
         replace_atomically(self.path / STATE_FILE,
                            lambda temporary: torch.save(state, temporary))
-        saved = sorted(self.path.glob('step_*.safetensors'),
-                       key=lambda found: (len(found.name), found.name))  # as numbers sort
-        for old in saved[:-max(keep_last, 1)]:
-            old.unlink()
+
+    def mark_best(self, step: int) -> None:
+        """Make `best.safetensors` the checkpoint of a step."""
+        self._point(BEST, step)
+
+    def best(self) -> dict | None:
+        """Return the metadata of the best checkpoint; None while there is none to read."""
+        try:
+            return peek_checkpoint(self.path / BEST)
+        except CheckpointError:
+            return None
+
+    def prune(self, keep_last: int, needed: Collection[int] = ()) -> None:
+        """
+        Delete old checkpoints: not the last few, not the best, not those that are needed.
+
+        :param keep_last: at least the last one stays.
+        :param needed: steps.
+        """
+        best = self.best()
+        kept = {*self.steps[-max(keep_last, 1):], *needed, *([best['step']] if best else [])}
+        for step in self.steps:
+            if step not in kept:
+                self.checkpoint(step).unlink()
+
+    def _point(self, name: str, step: int) -> None:
+        source = self.checkpoint(step)
+        replace_atomically(self.path / name, lambda temporary: _link(source, temporary))
 
     def load(self, described: Mapping) -> tuple[dict, dict]:
         """
