@@ -1,6 +1,6 @@
 """Hierarchical implicit Q-learning: one value, a policy to waypoints and one to actions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 import math
 
@@ -46,14 +46,23 @@ class GoalValue(nn.Module):
         self.v = nn.ModuleList(make_value_head(features + size, config)
                                for _ in range(config.critics))
 
-    def represent(self, observed: Tensor, goals: Tensor) -> Tensor:
-        """Return phi of encoded images, of length sqrt(R), shape (B, R)."""
-        return rescale(self.phi.finish(self.phi.project(observed), goals).float())
+    def project(self, observed: Tensor) -> list[Tensor]:
+        """Compute what depends on the encoded observation alone, for phi and every V."""
+        return [head.project(observed) for head in (self.phi, *self.v)]
+
+    def represent(self, projected: Sequence[Tensor], goals: Tensor) -> Tensor:
+        """Return phi of encoded goals, of length sqrt(R), shape (B, R)."""
+        return rescale(self.phi.finish(projected[0], goals).float())
+
+    def evaluate(self, projected: Sequence[Tensor], representation: Tensor) -> Tensor:
+        """Return every V of represented goals, shape (B, E)."""
+        return torch.cat([head.finish(part, representation) for head, part
+                          in zip(self.v, projected[1:], strict=True)], 1).float()
 
     def forward(self, observed: Tensor, goals: Tensor) -> Tensor:
         """Return every V of encoded images, shape (B, E)."""
-        phi = self.represent(observed, goals)
-        return torch.cat([head.finish(head.project(observed), phi) for head in self.v], 1).float()
+        projected = self.project(observed)
+        return self.evaluate(projected, self.represent(projected, goals))
 
 
 def rescale(representations: Tensor) -> Tensor:
@@ -124,10 +133,11 @@ class HIQL(ValueAgent):
 
     @classmethod
     def sampling(cls, config: HIQLConfig) -> dict:
-        """Ask for value goals and waypoints beside the actor's goals."""
-        asked = super().sampling(config)
-        return asked | {'images': (*asked['images'], 'waypoints'),
-                        'waypoint_steps': config.subgoal_steps}
+        """Ask for waypoints too; neighbours are encoded together, see `update`."""
+        return super().sampling(config) | {
+            'images': ('next_observations', 'observations', 'value_goals', 'actor_goals',
+                       'waypoints'),
+            'waypoint_steps': config.subgoal_steps}
 
     @classmethod
     def score(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
@@ -139,42 +149,34 @@ class HIQL(ValueAgent):
 
     def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
         """Step everything down the sum of the three losses; `detailed` adds nothing here."""
-        pixels = self._prepare(batch, augmented=True)
-        actions, near = self.load(batch['actions']), self.load(batch['near'])
+        images = self.load_images(batch, self.sampling(self.config)['images'])
+        pixels, size = self.pixels(self.augment(images) or images), len(images[0])
         with self.autocast():
-            following = self._encode(pixels['next_observations'])
-            names = ('observations', 'value_goals', 'actor_goals', 'waypoints')
-            encoded = dict(zip(names, self.values.encoder(
-                torch.cat([pixels[name] for name in names])).chunk(4), strict=True))
-        observed, waypoints = encoded['observations'], encoded['waypoints']
-        value_loss, metrics = self._value_loss(pixels, observed, encoded['value_goals'],
+            following = self._encode(pixels[:size])
+            observed, value_goals, goals, waypoints = self.values.encoder(pixels[size:]).chunk(4)
+            projected = self.values.project(observed)
+        value_loss, metrics = self._value_loss(pixels[:3 * size], projected, value_goals,
                                                self.load(batch['reached']))
-        low_loss = self._low_loss(observed, following, waypoints, actions, metrics)
-        high_loss = self._high_loss(observed, encoded['actor_goals'], waypoints, near, metrics)
-        self.apply('actor', value_loss + low_loss + high_loss)
+        actor_loss, details = self._actor_loss(
+            observed, projected, following, goals, waypoints, self.load(batch['actions']),
+            self.load(batch['near']))
+        self.apply('actor', value_loss + actor_loss)
         self._update_target()
         self.step += 1
-        return to_floats(metrics | {'value/loss': value_loss, 'actor/loss': low_loss,
-                                    'high/loss': high_loss})
-
-    def _prepare(self, batch: Mapping[str, np.ndarray], augmented: bool) -> dict[str, Tensor]:
-        names = self.sampling(self.config)['images']
-        images = self.load_images(batch, names)
-        images = (self.augment(images) if augmented else None) or images
-        return dict(zip(names, self.pixels(images).chunk(len(names)), strict=True))
+        return to_floats(metrics | details)
 
     @torch.no_grad()
     def _encode(self, pixels: Tensor) -> Tensor:
         return self.values.encoder(pixels)
 
-    def _value_loss(self, pixels: Mapping[str, Tensor], observed: Tensor, goals: Tensor,
+    def _value_loss(self, pixels: Tensor, projected: Sequence[Tensor], goals: Tensor,
                     reached: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take pixels of next observations, observations and value goals, for the target."""
         config, target = self.config, self.target
         with self.autocast():
-            v = self.values(observed, goals)
+            v = self.values.evaluate(projected, self.values.represent(projected, goals))
             with torch.no_grad():
-                now, following, wanted = target.encoder(torch.cat([pixels[name] for name in (
-                    'observations', 'next_observations', 'value_goals')])).chunk(3)
+                following, now, wanted = target.encoder(pixels).chunk(3)
                 target_v, next_v = target(now, wanted), target(following, wanted)
         # The target alone says on which side of the expectile a sample lies (OGBench).
         advantage = values.value_target(next_v.amin(1), reached, config.discount) \
@@ -182,45 +184,43 @@ class HIQL(ValueAgent):
         error = values.value_target(next_v, reached, config.discount) - v
         loss = config.critics * values.expectile_loss(error, config.expectile,
                                                       advantage[:, None])
-        return loss, {'value/v': v.mean()}
+        return loss, {'value/loss': loss, 'value/v': v.mean()}
 
-    def _low_loss(self, observed: Tensor, following: Tensor, waypoints: Tensor,
-                  actions: Tensor, metrics: dict[str, Tensor]) -> Tensor:
-        """Clone actions that come nearer to the waypoint; trains phi too (OGBench, images)."""
+    def _actor_loss(self, observed: Tensor, projected: Sequence[Tensor], following: Tensor,
+                    goals: Tensor, waypoints: Tensor, actions: Tensor,
+                    near: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clone actions towards waypoints, and waypoints towards goals, that come nearer."""
+        value, config = self.values, self.config
         with self.autocast():
-            advantage = self._advantage(following, observed, waypoints)
-            mean = self.actor.approach(observed, self.values.represent(observed, waypoints),
-                                       self.generator)
-        squared_error = (mean - actions).square().sum(1)
-        metrics |= {'actor/advantage': advantage.mean(),
-                    'actor/squared_error': squared_error.mean()}
-        return values.cloning_loss(
-            squared_error, values.advantage_weights(advantage, self.config.low_alpha))
-
-    def _high_loss(self, observed: Tensor, goals: Tensor, waypoints: Tensor, near: Tensor,
-                   metrics: dict[str, Tensor]) -> Tensor:
-        """Clone the representation of waypoints that come nearer to the goal."""
-        with self.autocast():
-            mean = self.actor.choose_waypoint(observed, goals, self.generator)
+            to_waypoint = value.represent(projected, waypoints)  # trained here too (OGBench)
+            mean = self.actor.approach(observed, to_waypoint, self.generator)
+            chosen = self.actor.choose_waypoint(observed, goals, self.generator)
             with torch.no_grad():
+                to_goal = value.represent(projected, goals)
+                # A goal that comes before the waypoint is the waypoint to itself.
+                to_target = torch.where(near[:, None], to_goal, to_waypoint)
                 target = torch.where(near[:, None], goals, waypoints)
-                wanted = self.values.represent(observed, target)
-            advantage = self._advantage(target, observed, goals)
-        squared_error = (mean - wanted).square().sum(1)
-        metrics |= {'high/advantage': advantage.mean(),
-                    'high/squared_error': squared_error.mean()}
-        return values.cloning_loss(
-            squared_error, values.advantage_weights(advantage, self.config.high_alpha))
-
-    @torch.no_grad()
-    def _advantage(self, later: Tensor, observed: Tensor, goals: Tensor) -> Tensor:
-        """Return how much nearer to the goal `later` is, shape (B,)."""
-        return self.values(later, goals).mean(1) - self.values(observed, goals).mean(1)
+                low_advantage = (value(following, waypoints)
+                                 - value.evaluate(projected, to_waypoint)).mean(1)
+                high_advantage = (value(target, goals)
+                                  - value.evaluate(projected, to_goal)).mean(1)
+        low_error = (mean - actions).square().sum(1)
+        high_error = (chosen - to_target).square().sum(1)
+        low = values.cloning_loss(
+            low_error, values.advantage_weights(low_advantage, config.low_alpha))
+        high = values.cloning_loss(
+            high_error, values.advantage_weights(high_advantage, config.high_alpha))
+        return low + high, {
+            'actor/loss': low, 'actor/squared_error': low_error.mean(),
+            'actor/advantage': low_advantage.mean(), 'high/loss': high,
+            'high/squared_error': high_error.mean(), 'high/advantage': high_advantage.mean()}
 
     @torch.no_grad()
     def validate(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Measure the deployed actions and the value's loss on held-out data."""
-        pixels = self._prepare(batch, augmented=False)
-        observed, goals = map(self._encode, (pixels['observations'], pixels['value_goals']))
-        loss = self._value_loss(pixels, observed, goals, self.load(batch['reached']))[0]
+        names = self.sampling(self.config)['images'][:3]
+        pixels = self.pixels(self.load_images(batch, names))
+        observed, goals = self._encode(pixels).chunk(3)[1:]
+        loss = self._value_loss(pixels, self.values.project(observed), goals,
+                                self.load(batch['reached']))[0]
         return super().validate(batch) | {'value_loss': float(loss)}
