@@ -23,28 +23,67 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _add_train(commands) -> None:
     text = 'train a policy from recorded datasets'
     train = commands.add_parser('train', help=text, description=(
-        f'{text}. Ctrl-C saves before it ends; --resume goes on from there.'))
+        f'{text}. Ctrl-C saves before it ends; --resume goes on from there, or from the last '
+        'checkpoint after a crash, exactly as if nothing had happened.'), epilog=(
+        'The folder of a run holds step_N.safetensors, latest.safetensors, best.safetensors (the '
+        'rule is in its metadata: `stable-crl checkpoint FILE`), metrics.csv, evaluations.csv, '
+        'tensorboard and trainer_state.pt, which resuming needs.'))
     train.add_argument('datasets', nargs='+', metavar='DATASET', help='folders of episodes')
     train.add_argument('--out', required=True, metavar='FOLDER',
                        help='of the run: checkpoints, metrics.csv, tensorboard')
-    train.add_argument('--preset', default='laptop', metavar='NAME',
-                       help='laptop, sim, bridge, or one of them with -gcbc for behavioural '
-                            'cloning (default: %(default)s)')
-    train.add_argument('--set', nargs='+', action='extend', default=[], metavar='NAME=VALUE',
-                       help="change the preset's settings, such as discount=0.9")
     train.add_argument('--steps', type=int, metavar='N',
                        help="gradient steps in all (default: the preset's)")
-    train.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
     train.add_argument('--resume', action='store_true', help='go on with the run in --out')
     train.add_argument('--device', default='auto', help='cpu, cuda, or auto (default: auto)')
     train.add_argument('--threads', type=int, metavar='N', help='CPU threads (default: all)')
-    train.add_argument('--camera', metavar='NAME', help='needed when there are several')
-    train.add_argument('--held-out', type=int, nargs='+', metavar='N',
-                       help='episodes kept for validation (default: 5 %% of them, at random)')
-    train.add_argument('--save-every', type=int, default=1000, metavar='STEPS',
-                       help='a checkpoint every so many steps (default: %(default)s)')
-    train.add_argument('--quiet', action='store_true', help='show no progress bar')
+    train.add_argument('--quiet', action='store_true',
+                       help='show nothing but warnings, and the checkpoint at the end')
+    _add_learning(train.add_argument_group('what is learned'))
+    _add_schedule(train.add_argument_group('what is written, in gradient steps'))
+    _add_periodic(train.add_argument_group(
+        'evaluation in the simulator while training goes on; needs both of the first two'))
     train.set_defaults(run=_train)
+
+
+def _add_learning(group) -> None:
+    group.add_argument('--preset', default='laptop', metavar='NAME',
+                       help='laptop, sim or bridge for Stable Contrastive RL; with -gcbc, '
+                            '-gciql, -hiql or -crl for another algorithm (default: %(default)s)')
+    group.add_argument('--set', nargs='+', action='extend', default=[], metavar='NAME=VALUE',
+                       help="change the preset's settings, such as discount=0.9 or precision=bf16")
+    group.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
+    group.add_argument('--camera', metavar='NAME', help='needed when there are several')
+    group.add_argument('--transitions', type=int, metavar='N',
+                       help='use the first episodes only, as many as fit into so many '
+                            '(default: all)')
+    held_out = group.add_mutually_exclusive_group()
+    held_out.add_argument('--held-out', type=int, nargs='+', metavar='N',
+                          help='episodes kept for validation')
+    held_out.add_argument('--validation-fraction', type=float, default=0.05, metavar='SHARE',
+                          help='of the episodes kept for validation, drawn at random (default: '
+                               '%(default)s)')
+
+
+def _add_schedule(group) -> None:
+    group.add_argument('--log-every', type=int, default=100, metavar='STEPS',
+                       help='a row of metrics every so many steps (default: %(default)s)')
+    group.add_argument('--save-every', type=int, default=1000, metavar='STEPS',
+                       help='a checkpoint every so many steps (default: %(default)s)')
+    group.add_argument('--keep-last', type=int, default=3, metavar='N',
+                       help='checkpoints kept besides the best one (default: %(default)s)')
+
+
+def _add_periodic(group) -> None:
+    group.add_argument('--evaluate-every', type=int, metavar='STEPS',
+                       help='score a checkpoint every so many steps; one after the other, the '
+                            'last one always')
+    group.add_argument('--evaluate-task', nargs='+', action='extend', metavar='NAME',
+                       help='such as open_drawer close_drawer')
+    group.add_argument('--evaluate-episodes', type=int, default=50, metavar='N',
+                       help='trials per task, the same every time and others than `stable-crl '
+                            'evaluate` runs (default: %(default)s)')
+    group.add_argument('--evaluate-workers', type=int, default=1, metavar='N',
+                       help='processes (default: %(default)s)')
 
 
 def _train(chosen) -> None:
@@ -54,12 +93,26 @@ def _train(chosen) -> None:
     nameless = [word for word in chosen.set if '=' not in word]
     if nameless:
         raise ConfigError(f'--set {nameless[0]!r} is not of the form NAME=VALUE')
-    checkpoint = train(
+    latest = train(
         chosen.datasets, chosen.out, chosen.preset, settings, steps=chosen.steps,
         seed=chosen.seed, resume=chosen.resume, device=chosen.device, threads=chosen.threads,
-        camera=chosen.camera, validation_episodes=chosen.held_out, save_every=chosen.save_every,
-        progress=not chosen.quiet)
-    print(f'trained: {checkpoint}')
+        camera=chosen.camera, validation_episodes=chosen.held_out,
+        validation_fraction=chosen.validation_fraction, log_every=chosen.log_every,
+        save_every=chosen.save_every, keep_last=chosen.keep_last, progress=not chosen.quiet,
+        transitions=chosen.transitions, evaluate_every=chosen.evaluate_every,
+        evaluator=_make_evaluator(chosen))
+    print(f'trained: {latest}')
+    best = latest.with_name('best.safetensors')
+    if best.exists():
+        print(f'best: {best}')
+
+
+def _make_evaluator(chosen):
+    if not chosen.evaluate_task:
+        return None
+    from stable_crl_ros.closed_loop import ClosedLoop
+    return ClosedLoop(tuple(dict.fromkeys(chosen.evaluate_task)), chosen.evaluate_episodes,
+                      chosen.evaluate_workers)
 
 
 def _checkpoint(chosen) -> None:

@@ -64,7 +64,8 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
                     'evaluate_every': evaluate_every}, low=1)
     _check_numbers({'seed': seed}, low=0)
     if (evaluate_every is None) != (evaluator is None):
-        raise TrainError('periodic evaluation needs both evaluate_every and evaluator')
+        raise TrainError('evaluating while training needs both: how often (evaluate_every) and '
+                         'on what (evaluator; --evaluate-task on the command line)')
     if threads:
         torch.set_num_threads(threads)
     algorithm, config = make_config(preset, overrides)
