@@ -21,8 +21,8 @@ class GCBC(Agent):
         """Take one gradient step; `detailed` adds nothing here."""
         images = self.load_images(batch, ('observations', 'actor_goals'))
         actions = self.load(batch['actions'])
-        observations, goals = self.pixels(self.augment(images) or images).chunk(2)
         with self.autocast():
+            observations, goals = self.pixels(self.augment(images) or images).chunk(2)
             mean = self.actor(observations, goals, self.generator)
         loss = -gaussian_log_prob(mean, self.config.std, actions).mean()
         self.apply('actor', loss)

@@ -1,47 +1,36 @@
 """Encoder, contrastive critic and Gaussian actor of Stable Contrastive RL."""
 
 from collections.abc import Sequence
-import math
 
 from stable_crl_ros.crl.config import AgentConfig
+from stable_crl_ros.crl.norms import CentredLayerNorm, layer_norm
 from stable_crl_ros.crl.resnet import ResNet34, stacked_conv
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F  # noqa: N812 the name every PyTorch user knows
 
 CONV_LAYERS = ((8, 4, 2), (4, 2, 1), (3, 1, 1))  # kernel, stride, padding
-ACTIVATIONS = {'relu': F.relu, 'swish': F.silu}
+# ReLU overwrites its input: no layer before it needs its own output for its gradient.
+ACTIVATIONS = {'relu': F.relu_, 'swish': F.silu}
 
 
-def to_pixels(images: Tensor, pixel_range: str) -> Tensor:
+def to_pixels(images: Tensor | Sequence[Tensor], pixel_range: str,
+              dtype: torch.dtype = torch.float32) -> Tensor:
     """
     Turn images into the network's input.
 
-    :param images: shape (B, H, W, 3), uint8 or float, 0..255.
+    :param images: shape (B, H, W, 3), uint8 or float, 0..255; several of equal H and W are put
+        one after the other.
     :param pixel_range: 'unit' (0..1) or 'symmetric' (-1..1).
-    :returns: float32 (B, 3, H, W), channels last in memory: the fast layout for convolutions.
+    :returns: (B, 3, H, W) of `dtype`, channels last in memory: the fast layout for convolutions.
     """
-    pixels = images.permute(0, 3, 1, 2).to(torch.float32, copy=True)
+    parts = [images] if isinstance(images, Tensor) else images
+    pixels = torch.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=dtype,
+                         device=parts[0].device)
+    for part, place in zip(parts, pixels.split([len(part) for part in parts]), strict=True):
+        place.copy_(part)
+    pixels = pixels.permute(0, 3, 1, 2)
     return pixels.div_(255.0) if pixel_range == 'unit' else pixels.div_(127.5).sub_(1.0)
-
-
-class CentredLayerNorm(nn.Module):
-    """
-    Layer norm of the critic's heads: a learnt centre, no learnt scale, unbiased deviation.
-
-    :param features: size of the last axis.
-    """
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.centre = nn.Parameter(torch.zeros(features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise over the last axis."""
-        x = x.float()
-        x = x - x.mean(-1, keepdim=True)
-        std = torch.linalg.vector_norm(x, dim=-1, keepdim=True) / math.sqrt(x.shape[-1] - 1)
-        return x / (std + 1e-6) + self.centre
 
 
 class Head(nn.Module):
@@ -91,16 +80,20 @@ class Head(nn.Module):
         :param generator: draws the dropout; no dropout when None.
         :returns: shape (B, outputs).
         """
-        x = projected
         if rest is not None:
-            x = x + F.linear(rest, self.layers[0].weight[:, -rest.shape[1]:])
+            x = projected + F.linear(rest, self.layers[0].weight[:, -rest.shape[1]:])
+        else:  # the caller's, and the activation may overwrite it
+            x = projected.clone() if isinstance(self.norms[0], nn.Identity) else projected
         for index, norm in enumerate(self.norms):
             if index:
                 x = self.layers[index](x)
             if self.dropout and generator is not None:
                 keep = torch.rand(x.shape, generator=generator) >= self.dropout
                 x = x * keep.to(x.device) / (1.0 - self.dropout)
-            x = self.activation(norm(x) if index < self.normalised else x)
+            if index < self.normalised:
+                x = layer_norm(x, norm.weight, norm.bias, norm.eps) \
+                    if isinstance(norm, nn.LayerNorm) else norm(x)
+            x = self.activation(x)
         return self.output(x)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -138,8 +131,8 @@ class ConvEncoder(nn.Module):
             x = stacked_conv(conv, images) if x is None else conv(x)
             x = x.permute(0, 2, 3, 1)  # (B, H, W, C), contiguous
             if isinstance(norm, nn.LayerNorm):
-                x = F.layer_norm(x, x.shape[1:], norm.weight.permute(1, 2, 0),
-                                 norm.bias.permute(1, 2, 0), norm.eps)
+                x = layer_norm(x, norm.weight.permute(1, 2, 0), norm.bias.permute(1, 2, 0),
+                               norm.eps)
             x = self.activation(x).permute(0, 3, 1, 2)
         return x.flatten(1)
 

@@ -18,7 +18,7 @@ def stacked_conv(conv: nn.Conv2d, images: Sequence[Tensor]) -> Tensor:
     weights = conv.weight.split([image.shape[1] for image in images], dim=1)
     result = F.conv2d(images[0], weights[0], conv.bias, conv.stride, conv.padding)
     for image, weight in zip(images[1:], weights[1:], strict=True):
-        result = result + F.conv2d(image, weight, None, conv.stride, conv.padding)
+        result += F.conv2d(image, weight, None, conv.stride, conv.padding)
     return result
 
 
