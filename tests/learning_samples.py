@@ -7,19 +7,24 @@ from stable_crl_ros.crl.presets import make_agent, make_config
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeWriter
 from stable_crl_ros.data.schema import Action, EpisodeMeta, Observation
+import torch
 
 SIZE = 16
 SMALL = {'image_size': SIZE, 'channels': (4, 8, 8), 'actor_hidden': (32, 32, 32),
          'batch_size': 8, 'steps': 10, 'learning_rate': 1e-3}
 SMALL_CRITIC = {'bc_coefficient': 0.05, 'critic_hidden': (32, 32, 32)}
+OVERRIDES = {**SMALL, **SMALL_CRITIC, 'augmentation': 'crop', 'actor_dropout': 0.1}
 # Well conditioned: a cold start has gradients near 1e-12, where rounding decides.
 WARM = {'critic_final_init': 0.0, 'actor_final_init': 0.0}
 
 
+SMALL_VALUES = {'value_hidden': (32, 32, 32)}
+OWN_SETTINGS = {'stable_crl': SMALL_CRITIC, 'gciql': SMALL_VALUES, 'hiql': SMALL_VALUES}
+
+
 def small_config(algorithm='stable_crl', **changes):
-    preset = 'laptop' if algorithm == 'stable_crl' else 'laptop-gcbc'
-    critic = SMALL_CRITIC if algorithm == 'stable_crl' else {}
-    return make_config(preset, {**SMALL, **critic, **changes})[1]
+    preset = 'laptop' if algorithm == 'stable_crl' else f'laptop-{algorithm}'
+    return make_config(preset, {**SMALL, **OWN_SETTINGS.get(algorithm, {}), **changes})[1]
 
 
 def small_agent(algorithm='stable_crl', seed=0, **changes):
@@ -32,8 +37,10 @@ def random_batch(size=8, image_size=SIZE, seed=0):
     def images():
         return rng.integers(0, 256, (size, image_size, image_size, 3), dtype=np.uint8)
     goals = images()
-    return {'observations': images(), 'next_observations': images(), 'actor_goals': goals,
-            'critic_goals': goals, 'actions': rng.uniform(-1, 1, (size, 7)).astype(np.float32)}
+    batch = {'observations': images(), 'next_observations': images(), 'actor_goals': goals,
+             'critic_goals': goals, 'actions': rng.uniform(-1, 1, (size, 7)).astype(np.float32)}
+    return batch | {'value_goals': images(), 'waypoints': images(),
+                    'reached': rng.random(size) < 0.4, 'near': rng.random(size) < 0.4}
 
 
 def draw_dot(position, size=SIZE):
@@ -77,3 +84,42 @@ def write_checkpoint(path, algorithm='stable_crl', agent=None, **changes):
 def lively(seed, algorithm='stable_crl'):
     # A cold initialisation answers every image with the same action.
     return small_agent(algorithm, seed, actor_final_init=0.3)
+
+
+PLACES = 6  # of the dot in `corridor`
+
+
+def corridor(size=32, seed=0, waypoint_steps=2):
+    """
+    Make transitions of a dot that wanders: dx of +1 or -1 moves it to the next place, or not at
+    the ends. Cloning learns nothing of the way to a goal here; values do.
+
+    :returns: a batch with everything any learner asks for, and the places of what is seen.
+    """
+    rng = np.random.default_rng(seed)
+
+    def see(places):
+        return np.stack([draw_dot((0.5, place / (PLACES - 1))) for place in places])
+    walk = rng.integers(0, PLACES, (size, 1)), rng.choice([-1, 1], (size, waypoint_steps))
+    places = [walk[0][:, 0]]
+    for step in range(waypoint_steps):
+        places.append(np.clip(places[-1] + walk[1][:, step], 0, PLACES - 1))
+    start, following, waypoint = places[0], places[1], places[-1]
+    goals, value_goals = rng.integers(0, PLACES, (2, size))
+    value_goals = np.where(rng.random(size) < 0.2, start, value_goals)
+    actions = np.zeros((size, 7), np.float32)
+    actions[:, 0] = walk[1][:, 0]
+    return {'observations': see(start), 'next_observations': see(following),
+            'actor_goals': see(goals), 'value_goals': see(value_goals),
+            'waypoints': see(waypoint), 'actions': actions, 'reached': value_goals == start,
+            'near': np.zeros(size, bool)}, start, goals
+
+
+def right_directions(agent, size=200, seed=12345):
+    """Return the fraction of actions that lead towards a goal elsewhere."""
+    batch, start, goals = corridor(size, seed)
+    with torch.no_grad():
+        means = agent.act(agent.networks, *agent.pixels(agent.load_images(
+            batch, ('observations', 'actor_goals'))).chunk(2))[:, 0].numpy()
+    away = start != goals
+    return float((np.sign(means) == np.sign(goals - start))[away].mean())

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from learning_samples import SIZE, SMALL, SMALL_CRITIC, write_dots
+from learning_samples import OVERRIDES, SIZE, SMALL, write_dots
 import numpy as np
 import pytest
 from stable_crl_ros.actions import ActionScale, BRIDGE_MEAN
@@ -23,8 +23,6 @@ from stable_crl_ros.data.cache import build_cache, CacheError
 from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.policy import Policy
 import torch
-
-OVERRIDES = {**SMALL, **SMALL_CRITIC, 'augmentation': 'crop', 'actor_dropout': 0.1}
 
 
 @pytest.fixture(scope='module')

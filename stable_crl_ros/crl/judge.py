@@ -77,8 +77,11 @@ class Judge:
             self._compare_held_out(step, metrics)
         if self._evaluation and self._schedule.evaluates(step):
             self._evaluation.submit(step, self._folder.checkpoint(step))
-        self._folder.prune(self._schedule.keep_last,
-                           self._evaluation.steps if self._evaluation else ())
+        self._prune()
+
+    def _prune(self) -> None:
+        needed = self._evaluation.steps if self._evaluation else ()
+        self._folder.prune(self._schedule.keep_last, needed)
 
     def _compare_held_out(self, step: int, metrics: Mapping[str, float]) -> None:
         best = self._folder.best()
@@ -111,6 +114,7 @@ class Judge:
                       f'{", ".join(map(str, sorted(self._evaluation.steps)))}')
         for step, scores in self._evaluation.finish(interrupted):
             self._record(step, scores)
+            self._prune()
 
     def close(self) -> None:
         """Abandon what is still being evaluated."""
