@@ -87,7 +87,8 @@ def _add_analyse(commands) -> None:
         "the critic's gradient dwells on."))
     analyse.add_argument('out', metavar='FOLDER', help='of the figures; made when not there')
     analyse.add_argument('--checkpoint', nargs='+', action='extend', default=[], metavar='FILE',
-                         help='.safetensors files to compare (default: the shipped one)')
+                         help='.safetensors files to compare, or LABEL=FILE (default: the '
+                              'shipped one)')
     analyse.add_argument('--task', default='open_drawer', metavar='NAME',
                          help='of all episodes (default: %(default)s)')
     analyse.add_argument('--episodes', type=int, default=40, metavar='N',

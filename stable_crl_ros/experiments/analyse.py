@@ -133,7 +133,7 @@ def analyse(out: str | Path, checkpoints: Sequence[str] = (), task: str = 'open_
     Make figures of what checkpoints know, each a PNG with its numbers as JSON beside it.
 
     :param out: folder; made when it is not there.
-    :param checkpoints: paths; the shipped one when empty.
+    :param checkpoints: FILE or LABEL=FILE each; the shipped one when empty.
     :param figures: names of `FIGURES`; all that the checkpoints allow when empty.
     :returns: the numbers in short, as Markdown; `out` also holds all of them in analysis.json.
     :raises AnalyseError: for unknown figures, a count below 1, or when no checkpoint has what a

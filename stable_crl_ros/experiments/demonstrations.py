@@ -13,6 +13,7 @@ from stable_crl_ros.sim.world import World, WorldState
 
 # Streams that neither collection nor evaluation draws from (see sim.collect, evaluation).
 ANALYSIS_STREAM = 2_000_000
+OBJECTS = ('drawer', 'block')
 Pictures = dict[ImageSpec, np.ndarray]
 
 
@@ -25,6 +26,7 @@ class Demonstration:
     :param goal_images: per image spec, uint8 (H, W, 3).
     :param objects: m, (T + 1, D): what counts for the task, see `object_state`.
     :param goal_objects: m, (D,).
+    :param bystanders: m, (T + 1, D'): what does not count, as `objects`; D' may be 0.
     :param tool: m, (T + 1, 3), tool point.
     :param actions: (T, 7), as applied, physical.
     :param arm_only: per image spec, (T + 1, H, W, 3): the same arm poses, but everything else
@@ -38,6 +40,7 @@ class Demonstration:
     goal_images: Pictures
     objects: np.ndarray
     goal_objects: np.ndarray
+    bystanders: np.ndarray
     tool: np.ndarray
     actions: np.ndarray
     arm_only: Pictures = field(default_factory=dict)
@@ -51,7 +54,7 @@ def object_state(state: WorldState, names: Sequence[str]) -> np.ndarray:
     :param names: of 'drawer' (its opening, 1 number) and 'block' (its middle, 3 numbers).
     """
     values = {'drawer': [state.drawer], 'block': state.block}
-    return np.concatenate([values[name] for name in names])
+    return np.concatenate([[], *(values[name] for name in names)])
 
 
 def demonstrate_share(task: str, seed: int, indices: Sequence[int], specs: Sequence[ImageSpec],
@@ -87,7 +90,9 @@ def _demonstrate(env: WidowXEnv, seed: int, index: int, specs: Sequence[ImageSpe
         index, bool(info['success']), _resize(pictures, specs),
         {spec: spec.resize(observation['goal_image']) for spec in specs},
         np.array([object_state(state, names) for state in states]),
-        object_state(env.goal, names), np.array(tool), np.array(actions))
+        object_state(env.goal, names),
+        np.array([object_state(state, [name for name in OBJECTS if name not in names])
+                  for state in states]), np.array(tool), np.array(actions))
     if arm_only:
         _replay_arm(env.world, states, names, specs, made)
     return made

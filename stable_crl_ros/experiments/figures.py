@@ -29,18 +29,16 @@ STYLE = {
 
 
 @contextmanager
-def drawing(path: Path, rows: int = 1, columns: int = 1, height: float = 2.6,
-            **grid: object) -> Iterator[tuple[Figure, np.ndarray]]:
+def drawing(path: Path, height: float) -> Iterator[Figure]:
     """
-    Give a figure and its axes (rows, columns), and save it to `path` as a PNG in the end.
+    Give an empty figure, and save it to `path` as a PNG in the end.
 
     :param height: inches.
-    :param grid: further arguments of `matplotlib.pyplot.subplots`.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height))
         FigureCanvasAgg(figure)  # needs no screen, whatever backend is chosen
-        yield figure, figure.subplots(rows, columns, squeeze=False, **grid)
+        yield figure
         replace_atomically(path, lambda temporary: figure.savefig(temporary, format='png'))
 
 
@@ -52,12 +50,28 @@ def band(axes: Axes, x: np.ndarray, curve: tuple[np.ndarray, np.ndarray, np.ndar
     axes.plot(x, mean, color=colour, label=label, **line)
 
 
-def show_picture(axes: Axes, image: np.ndarray, title: str = '') -> None:
-    """Show uint8 RGB without ticks."""
+def show_picture(axes: Axes, image: np.ndarray, title: str = '',
+                 below: str = '') -> None:
+    """Show uint8 RGB without ticks, with a word above and one below."""
     axes.imshow(image, interpolation='nearest')
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
     if title:
-        axes.set_title(title, loc='center', fontweight='normal', fontsize=7.5)
+        axes.set_title(title, loc='center', fontweight='normal', fontsize=7.5, pad=3)
+    if below:
+        axes.set_xlabel(below, fontsize=6.5, color=GREY, labelpad=1.5)
+
+
+def panels(figure: Figure, count: int, across: int = 3, **grid: object) -> list[Axes]:
+    """
+    Lay out so many panels, `across` in a row at most.
+
+    :param grid: further arguments of `Figure.subplots`.
+    """
+    across = min(count, across)
+    axes = figure.subplots(-(-count // across), across, squeeze=False, **grid).ravel()
+    for spare in axes[count:]:
+        spare.remove()
+    return list(axes[:count])

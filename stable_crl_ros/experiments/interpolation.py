@@ -4,15 +4,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
 import numpy as np
 from stable_crl_ros.experiments.demonstrations import Demonstration
 from stable_crl_ros.experiments.estimates import mean_band, mean_estimate, show, spearman
 from stable_crl_ros.experiments.figures import band, COLOURS, drawing, GREY, show_picture
 from stable_crl_ros.experiments.learned import Learned
 from stable_crl_ros.experiments.vae import train_vae, VAE_SPEC
+from stable_crl_ros.images import ImageSpec
 
 FRACTIONS = np.linspace(0.0, 1.0, 11)  # of the way from the start's representation to the goal's
-SHOWN = (0, 2, 4, 6, 8, 10)  # of FRACTIONS, in the picture
+SHOWN = (1, 3, 5, 7, 9)  # of FRACTIONS, in the picture
 LEAST_CHANGE = 0.02  # m between start and goal; below it there is no way to be followed
 Represent = Callable[[np.ndarray], np.ndarray]
 
@@ -45,12 +48,12 @@ def way_pairs(demonstrations: Sequence[Demonstration]) -> list[int]:
 
 def walk(starts: np.ndarray, goals: np.ndarray, gallery: np.ndarray, owner: np.ndarray,
          pairs: Sequence[int], states: np.ndarray, start_states: np.ndarray,
-         goal_states: np.ndarray) -> Walk:
+         goal_states: np.ndarray, with_own: bool = False) -> Walk:
     """
     Retrieve the nearest frames (Euclidean) along straight lines between representations.
 
-    A pair's own episode is no part of its gallery: finding a neighbouring frame of the same
-    recording would need no knowledge of the scene.
+    Without `with_own` a pair's own episode is no part of its gallery: what is alike in all
+    frames of one recording, such as where a bystander stands, is then no help.
 
     :param starts: representations of the starts, (P, R); `goals` too.
     :param gallery: representations of all frames, (F, R).
@@ -63,7 +66,8 @@ def walk(starts: np.ndarray, goals: np.ndarray, gallery: np.ndarray, owner: np.n
     for p, (start, goal) in enumerate(zip(starts, goals, strict=True)):
         line = start + FRACTIONS[:, None] * (goal - start)  # (K, R)
         distances = squares - 2 * line @ gallery.T  # squared, less what all frames share
-        distances[:, owner == pairs[p]] = np.inf
+        if not with_own:
+            distances[:, owner == pairs[p]] = np.inf
         frames[p] = distances.argmin(1)
     way = (goal_states - start_states)[:, None]  # (P, 1, D)
     moved = states[frames] - start_states[:, None]  # (P, K, D)
@@ -72,12 +76,14 @@ def walk(starts: np.ndarray, goals: np.ndarray, gallery: np.ndarray, owner: np.n
                 np.linalg.norm(moved - FRACTIONS[:, None] * way, axis=-1))
 
 
-def compare_walks(representations: dict[str, tuple[Represent, object]],
-                  demonstrations: Sequence[Demonstration]) -> dict[str, Walk]:
+def compare_walks(representations: dict[str, tuple[Represent, ImageSpec]],
+                  demonstrations: Sequence[Demonstration],
+                  ) -> tuple[dict[str, Walk], dict[str, Walk]]:
     """
     Walk with every representation over the same pairs and gallery.
 
     :param representations: name -> what turns pictures into (B, R), and their image spec.
+    :returns: walks by name, among other episodes' frames and among all frames.
     """
     pairs = way_pairs(demonstrations)
     owner = np.repeat(np.arange(len(demonstrations)),
@@ -85,14 +91,15 @@ def compare_walks(representations: dict[str, tuple[Represent, object]],
     states = np.concatenate([item.objects for item in demonstrations])
     start_states = np.array([demonstrations[i].objects[0] for i in pairs])
     goal_states = np.array([demonstrations[i].goal_objects for i in pairs])
-    walks = {}
+    others, every = {}, {}
     for name, (represent, spec) in representations.items():
         gallery = represent(np.concatenate([item.images[spec] for item in demonstrations]))
         first = np.array([np.flatnonzero(owner == i)[0] for i in pairs])
         goals = represent(np.stack([demonstrations[i].goal_images[spec] for i in pairs]))
-        walks[name] = walk(gallery[first], goals, gallery, owner, pairs, states, start_states,
-                           goal_states)
-    return walks
+        others[name], every[name] = (
+            walk(gallery[first], goals, gallery, owner, pairs, states, start_states, goal_states,
+                 with_own) for with_own in (False, True))
+    return others, every
 
 
 def flatten_pixels(images: np.ndarray) -> np.ndarray:
@@ -117,14 +124,15 @@ def interpolate(learned: Sequence[Learned], demonstrations: Sequence[Demonstrati
     spec = learned[0].image_spec
     representations = {one.label: (one.represent, one.image_spec) for one in learned}
     representations |= {'VAE': (vae.represent, VAE_SPEC), 'pixels': (flatten_pixels, spec)}
-    walks = compare_walks(representations, demonstrations)
+    walks, every = compare_walks(representations, demonstrations)
     held_out = np.concatenate([item.images[VAE_SPEC] for item in demonstrations])
     numbers = {
         'pairs': len(way_pairs(demonstrations)), 'frames': len(held_out), 'seed': seed,
         'least_change_m': LEAST_CHANGE, 'fractions': FRACTIONS.tolist(),
         'vae': {'latent': latent, 'steps': vae_steps, 'frames': len(training),
                 'held_out_pixel_error': vae.reconstruction_error(held_out)},
-        'representations': {name: _describe(one, seed) for name, one in walks.items()}}
+        'representations': {name: _describe(one, seed) for name, one in walks.items()},
+        'with_own_episode': {name: _describe(one, seed) for name, one in every.items()}}
     _draw(out / 'interpolation.png', walks, demonstrations, spec, seed)
     return numbers, _table(numbers)
 
@@ -137,42 +145,54 @@ def _describe(one: Walk, seed: int) -> dict:
 
 
 def _table(numbers: dict) -> list[str]:
-    lines = ['| representation | pairs | Spearman of true progress | off the straight line (mm) |',
-             '| --- | --- | --- | --- |']
+    lines = ['| representation | pairs | Spearman of true progress | off the straight line (mm) '
+             '| the same with its own episode |  |',
+             '| --- | --- | --- | --- | --- | --- |']
     for name, one in numbers['representations'].items():
-        deviation = show(one['deviation_m'], lambda value: f'{1000 * value:.1f}')
-        lines.append(f'| {name} | {numbers["pairs"]} | {show(one["spearman"])} | {deviation} |')
+        own = numbers['with_own_episode'][name]
+        cells = [cell for part in (one, own) for cell in (
+            show(part['spearman']),
+            show(part['deviation_m'], lambda value: f'{1000 * value:.1f}'))]
+        lines.append(f'| {" | ".join([name, str(numbers["pairs"]), *cells])} |')
     return lines
 
 
 def _draw(path: Path, walks: dict[str, Walk], demonstrations: Sequence[Demonstration],
-          spec: object, seed: int) -> None:
+          spec: ImageSpec, seed: int) -> None:
+    with drawing(path, max(2.6, 0.35 + 0.82 * len(walks))) as figure:
+        pictures, curves = figure.subfigures(1, 2, width_ratios=(2.5, 1))
+        _draw_frames(pictures, walks, demonstrations, spec)
+        _draw_progress(curves.subplots(), walks, seed)
+
+
+def _draw_frames(figure: SubFigure, walks: dict[str, Walk],
+                 demonstrations: Sequence[Demonstration], spec: ImageSpec) -> None:
+    """Show one pair: the one whose way is the median, neither the easiest nor the hardest."""
     frames = np.concatenate([item.images[spec] for item in demonstrations])
     pairs = way_pairs(demonstrations)
-    # The pair whose way is the median one: neither the easiest nor the hardest.
     ways = [np.linalg.norm(demonstrations[i].goal_objects - demonstrations[i].objects[0])
             for i in pairs]
     chosen = int(np.argsort(ways)[len(ways) // 2])
     example = demonstrations[pairs[chosen]]
-    rows, columns = len(walks), len(SHOWN) + 2
-    with drawing(path, rows, columns + 3, 0.55 + 0.78 * rows) as (figure, axes):
-        grid = axes[0, 0].get_gridspec()
-        for row, (name, one) in enumerate(walks.items()):
-            titles = ['start', *(f'{FRACTIONS[k]:.0%}' for k in SHOWN), 'goal']
-            pictures = [example.images[spec][0],
-                        *(frames[one.frames[chosen, k]] for k in SHOWN), example.goal_images[spec]]
-            for column, picture in enumerate(pictures):
-                show_picture(axes[row, column], picture, '' if row else titles[column])
-            axes[row, 0].set_ylabel(name)
-        for axis in axes[:, columns:].ravel():
-            axis.remove()
-        _draw_progress(figure.add_subplot(grid[:, columns:]), walks, seed)
+    axes = figure.subplots(len(walks), len(SHOWN) + 2, squeeze=False,
+                           gridspec_kw={'wspace': 0.04, 'hspace': 0.02})
+    for row, (name, one) in zip(axes, walks.items(), strict=True):
+        first = row[0] is axes[0, 0]
+        show_picture(row[0], example.images[spec][0], 'start' if first else '', 'true way 0')
+        show_picture(row[-1], example.goal_images[spec], 'goal' if first else '', '1')
+        for axis, k in zip(row[1:-1], SHOWN, strict=True):
+            show_picture(axis, frames[one.frames[chosen, k]],
+                         f'{FRACTIONS[k]:.1f}' if first else '',
+                         f'{one.progress[chosen, k] + 0.0:.2f}')
+        row[0].set_ylabel(name)
 
 
-def _draw_progress(axes, walks: dict[str, Walk], seed: int) -> None:
+def _draw_progress(axes: Axes, walks: dict[str, Walk], seed: int) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle='--', label='straight line')
     for (name, one), colour in zip(walks.items(), COLOURS, strict=False):
         band(axes, FRACTIONS, mean_band(one.progress, seed), name, colour)
-    axes.set_xlabel('fraction of the way in representation')
-    axes.set_ylabel('true way of the object, 0 start, 1 goal')
-    axes.legend(loc='upper left')
+    axes.set_xlabel('way in the representation')
+    axes.set_ylabel('true way of the object')
+    axes.set_xticks([0, 0.5, 1], ['start', '½', 'goal'])
+    axes.set_yticks([0, 0.5, 1], ['start', '½', 'goal'])
+    axes.legend(loc='upper left', bbox_to_anchor=(-0.02, 1.06), handlelength=1.4)

@@ -1,9 +1,11 @@
 """What a checkpoint knows, in batches: scores, representations and logits of pictures."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from stable_crl_ros import SHIPPED_CHECKPOINT
 from stable_crl_ros.actions import ACTION_DIM, ActionScale
 from stable_crl_ros.checkpoint import check_fit, CheckpointError, load_checkpoint
 from stable_crl_ros.crl.agent import Agent
@@ -103,7 +105,7 @@ class Learned:
         return self.networks['critic'](seen, action, wanted)
 
 
-def load_learned(path: str, label: str | None = None) -> Learned:
+def load_learned(path: str) -> Learned:
     """
     Read a checkpoint for analysis, on the CPU.
 
@@ -123,23 +125,36 @@ def load_learned(path: str, label: str | None = None) -> Learned:
         reason = ' '.join(str(error).split())[:200]
         raise CheckpointError(f'{path}: cannot be analysed ({reason}); train it again') from error
     algorithm = checkpoint.metadata['algorithm']
-    return Learned(label or algorithm, str(path), checkpoint.sha256, algorithm, agent, config,
+    return Learned(algorithm, path, checkpoint.sha256, algorithm, agent, config,
                    networks, checkpoint.image_spec, checkpoint.action_scale)
 
 
-def load_all(paths: list[str]) -> list[Learned]:
+def load_all(names: Sequence[str]) -> list[Learned]:
     """
-    Read checkpoints and label each by its algorithm, and by its folder where that is not enough.
+    Read checkpoints and give each a label of its own.
 
-    :raises CheckpointError: as `load_learned`, and for one that is named twice.
+    :param names: each FILE or LABEL=FILE; without a label the algorithm is one, with the folder
+        where several share it.
+    :raises CheckpointError: as `load_learned`, and for two that are or are called the same.
     """
-    loaded = [load_learned(path) for path in paths]
-    algorithms = [one.algorithm for one in loaded]
+    given = [_split(name) for name in names]
+    loaded = [load_learned(path) for _, path in given]
     if len({one.sha256 for one in loaded}) < len(loaded):
-        raise CheckpointError(f'the same checkpoint is given twice among {paths}; name each once')
-    labels = [name if algorithms.count(name) == 1 else f'{name} {"/".join(Path(path).parts[-2:])}'
-              for name, path in zip(algorithms, paths, strict=True)]
+        raise CheckpointError(f'the same checkpoint is given twice among {list(names)}; name '
+                              'each once')
+    algorithms = [one.algorithm for one in loaded]
+    labels = [label or (name if algorithms.count(name) == 1 else f'{name} {_folder(path)}')
+              for (label, path), name in zip(given, algorithms, strict=True)]
     if len(set(labels)) < len(labels):
-        labels = [f'{name} {path}' for name, path in zip(algorithms, paths, strict=True)]
-    return [Learned(**{**vars(one), 'label': label})
-            for one, label in zip(loaded, labels, strict=True)]
+        raise CheckpointError(f'several checkpoints would be called {labels}; tell them apart as '
+                              'LABEL=FILE')
+    return [replace(one, label=label) for one, label in zip(loaded, labels, strict=True)]
+
+
+def _split(name: str) -> tuple[str, str]:
+    label, equals, path = name.partition('=')
+    return (label, path) if equals and not Path(name).exists() else ('', name)
+
+
+def _folder(path: str) -> str:
+    return 'shipped' if Path(path) == SHIPPED_CHECKPOINT else Path(path).resolve().parent.name

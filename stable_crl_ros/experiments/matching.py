@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 import numpy as np
 from stable_crl_ros.experiments.demonstrations import Demonstration
 from stable_crl_ros.experiments.episodes import Played
@@ -13,7 +14,7 @@ from stable_crl_ros.experiments.estimates import (
     ratio_estimate,
     show,
 )
-from stable_crl_ros.experiments.figures import band, COLOURS, drawing, FAINT, GREY
+from stable_crl_ros.experiments.figures import band, COLOURS, drawing, FAINT, GREY, panels
 from stable_crl_ros.experiments.learned import Learned
 from stable_crl_ros.sim.env import CONTROL_PERIOD
 
@@ -121,20 +122,24 @@ def _table(numbers: dict) -> list[str]:
 
 
 def _draw(path: Path, curves: Mapping[str, tuple], numbers: dict, seed: int) -> None:
-    panels = len(curves) + 1
-    with drawing(path, 1, panels, 2.7) as (figure, axes):
-        for axis, (name, (moved, arm_only)) in zip(axes[0], curves.items(), strict=False):
-            seconds = CONTROL_PERIOD * np.arange(moved.shape[1])
-            band(axis, seconds, mean_band(moved, seed), 'object follows', COLOURS[0])
-            band(axis, seconds, mean_band(arm_only, seed), 'arm alone', COLOURS[1])
-            axis.set_title(f'Value, {name}')
+    count = len(curves) + 1
+    with drawing(path, 2.5 * -(-count // 3)) as figure:
+        *values, ends = panels(figure, count)
+        for axis, (name, both) in zip(values, curves.items(), strict=True):
+            seconds = CONTROL_PERIOD * np.arange(both[0].shape[1])
+            for one, label, colour in zip(both, ('object follows', 'arm alone'), COLOURS,
+                                          strict=False):
+                band(axis, seconds, mean_band(one - one[:, :1], seed), label, colour)
+            axis.axhline(0, color=GREY, linewidth=0.6, linestyle='--')
+            axis.set_title(name)
             axis.set_xlabel('time in the trajectory (s)')
-            axis.legend(loc='best')
-        axes[0, 0].set_ylabel("critic's value of the goal")
-        _draw_outcomes(axes[0, -1], numbers['policies'])
+        if values:
+            values[0].set_ylabel("rise of the critic's value")
+            values[0].legend(loc='best')
+        _draw_outcomes(ends, numbers['policies'])
 
 
-def _draw_outcomes(axes, policies: dict) -> None:
+def _draw_outcomes(axes: Axes, policies: dict) -> None:
     left = np.zeros(len(policies))
     for outcome, colour in zip(OUTCOMES, OUTCOME_COLOURS, strict=True):
         shares = np.array([100 * one['counts'][outcome] / one['episodes']
@@ -143,9 +148,10 @@ def _draw_outcomes(axes, policies: dict) -> None:
                   label=outcome)
         left += shares
     axes.set_yticks(range(len(policies)), list(policies))
-    axes.set_ylim(len(policies) - 0.4, -1.6)
+    axes.set_ylim(max(len(policies), 3) - 0.4, -0.6)
     axes.tick_params(axis='y', length=0, colors=GREY)
     axes.set_xlim(0, 100)
     axes.set_xlabel('episodes (%)')
     axes.set_title('In place at the end')
-    axes.legend(loc='upper left', ncols=2, columnspacing=1.0, handlelength=1.0)
+    axes.legend(loc='upper center', bbox_to_anchor=(0.4, -0.22), ncols=2, columnspacing=1.0,
+                handlelength=1.0)

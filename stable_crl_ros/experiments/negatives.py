@@ -21,9 +21,11 @@ from stable_crl_ros.experiments.learned import Learned
 BATCH = 256
 BATCHES = 8
 BOOTSTRAPPED = 8  # wrong goals per anchor with the TD critic: each costs a pass of the actor
-OBJECT_EDGES = (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.13)  # m
+EDGES = {  # m, of the bins of distance between the wrong goal and the right one
+    'object': (0.0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.13),
+    'arm': (0.0, 0.01, 0.02, 0.04, 0.06, 0.09, 0.13, 0.25),
+    'bystander': (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.15)}
 FEWEST = 3  # episodes in a bin that is drawn
-ARM_EDGES = (0.0, 0.01, 0.02, 0.04, 0.06, 0.09, 0.13, 0.25)  # m
 
 
 @dataclass
@@ -36,8 +38,8 @@ class Negatives:
     :param importance: weight of the bootstrapped term, (N, G); None for the Monte-Carlo critic.
     :param net: the gradient of the whole negative term, (N, G): `weights` again for the
         Monte-Carlo critic, less what is bootstrapped for the other.
-    :param objects: m between the wrong and the right goal's objects, (N, G); `arms` of the tool
-        points.
+    :param distances: m between the wrong and the right goal, each (N, G): of the 'object' that
+        counts, of the 'arm' (its tool point) and, where there is one, of the 'bystander'.
     :param same: whether the wrong goal comes from the anchor's own trajectory, (N, G).
     :param episode: the anchor's, (N,).
     """
@@ -45,8 +47,7 @@ class Negatives:
     weights: np.ndarray
     importance: np.ndarray | None
     net: np.ndarray
-    objects: np.ndarray
-    arms: np.ndarray
+    distances: dict[str, np.ndarray]
     same: np.ndarray
     episode: np.ndarray
 
@@ -56,8 +57,7 @@ class Frames:
     """All transitions of some demonstrations and the frames they lead to, one after the other."""
 
     images: np.ndarray
-    objects: np.ndarray
-    tool: np.ndarray
+    places: dict[str, np.ndarray]  # m, of each frame, as in `Negatives.distances`
     actions: np.ndarray
     frames: np.ndarray  # of each transition, (M,)
     ends: np.ndarray  # last frame of each transition's episode, (M,)
@@ -68,10 +68,12 @@ class Frames:
         """Lay demonstrations out."""
         lengths = np.array([len(item.objects) for item in demonstrations])
         starts = np.cumsum(lengths) - lengths
+        places = {name: np.concatenate([getattr(item, kind) for item in demonstrations])
+                  for name, kind in (('object', 'objects'), ('arm', 'tool'),
+                                     ('bystander', 'bystanders'))}
         return cls(
             np.concatenate([item.images[spec] for item in demonstrations]),
-            np.concatenate([item.objects for item in demonstrations]),
-            np.concatenate([item.tool for item in demonstrations]),
+            {name: place for name, place in places.items() if place.shape[1]},
             np.concatenate([item.actions for item in demonstrations]),
             np.concatenate([start + np.arange(length - 1)
                             for start, length in zip(starts, lengths, strict=True)]),
@@ -90,8 +92,12 @@ def weigh_negatives(one: Learned, frames: Frames, seed: int) -> Negatives:
         td = one.config.critic_loss == 'td'
         goals = now + 1 if td else sample_future(now, ends, one.config.discount, rng)
         parts.append(_weigh(one, frames, chosen, now, goals, td))
-    return Negatives(*(None if values[0] is None else np.concatenate(values)
-                       for values in zip(*parts, strict=True)))
+    weights, importance, net, distances, same, episode = zip(*parts, strict=True)
+    return Negatives(
+        np.concatenate(weights), np.concatenate(importance) if importance[0] is not None else None,
+        np.concatenate(net), {name: np.concatenate([one[name] for one in distances])
+                              for name in frames.places},
+        np.concatenate(same), np.concatenate(episode))
 
 
 def _weigh(one: Learned, frames: Frames, chosen: np.ndarray, now: np.ndarray, goals: np.ndarray,
@@ -109,11 +115,11 @@ def _weigh(one: Learned, frames: Frames, chosen: np.ndarray, now: np.ndarray, go
             one.policy_logits(frames.images[now + 1], frames.images[goals[column]]),
             one.config.importance_limit).numpy() for column in wrong.T], 1)
         net = (weights - one.config.discount * importance[..., None] * (1.0 - weights)).mean(-1)
-    distances = [np.linalg.norm(place[goals[wrong]] - place[goals][:, None], axis=-1)
-                 for place in (frames.objects, frames.tool)]
+    distances = {name: np.linalg.norm(place[goals[wrong]] - place[goals][:, None], axis=-1)
+                 for name, place in frames.places.items()}
     episode = frames.episode[chosen]
-    return (weights.mean(-1), importance, net, *distances, episode[wrong] == episode[:, None],
-            episode)
+    same = episode[wrong] == episode[:, None]
+    return weights.mean(-1), importance, net, distances, same, episode
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -152,15 +158,17 @@ def describe_negatives(found: Negatives, seed: int) -> dict:
     measures = {'sigmoid': found.weights, 'net_gradient': found.net}
     if found.importance is not None:
         measures['importance'] = found.importance
-    return {'anchors': len(found.weights), 'negatives': int(found.weights.size), **{
-        name: {'same_trajectory': clustered_mean(weights, found.same, found.episode, seed),
-               'other_trajectory': clustered_mean(weights, ~found.same, found.episode, seed),
-               'by_object': binned(weights, every, found.objects, OBJECT_EDGES, found.episode,
-                                   seed),
-               'by_arm': binned(weights, every, found.arms, ARM_EDGES, found.episode, seed),
-               'spearman_object': _correlation(weights, found.objects, found.episode, seed),
-               'spearman_arm': _correlation(weights, found.arms, found.episode, seed)}
-        for name, weights in measures.items()}}
+    described = {'anchors': len(found.weights), 'negatives': int(found.weights.size)}
+    for name, weights in measures.items():
+        described[name] = {
+            'same_trajectory': clustered_mean(weights, found.same, found.episode, seed),
+            'other_trajectory': clustered_mean(weights, ~found.same, found.episode, seed)}
+        for place, distances in found.distances.items():
+            described[name] |= {
+                f'by_{place}': binned(weights, every, distances, EDGES[place], found.episode,
+                                      seed),
+                f'spearman_{place}': _correlation(weights, distances, found.episode, seed)}
+    return described
 
 
 def _correlation(weights: np.ndarray, distances: np.ndarray, episode: np.ndarray,
@@ -192,34 +200,49 @@ def weigh(learned: Sequence[Learned], demonstrations: Sequence[Demonstration], o
 
 def _table(numbers: dict) -> list[str]:
     lines = ['| checkpoint | critic | negatives | weight, same trajectory | weight, another '
-             '| rank correlation with object distance | with arm distance |',
-             '| --- | --- | --- | --- | --- | --- | --- |']
+             '| rank correlation with object distance | with arm distance '
+             '| with bystander distance |', '| --- | --- | --- | --- | --- | --- | --- | --- |']
     for name, one in numbers['checkpoints'].items():
         cells = [show(one['sigmoid'][key], '{:.3f}'.format)
                  for key in ('same_trajectory', 'other_trajectory')]
-        cells += [show(one['sigmoid'][key]) for key in ('spearman_object', 'spearman_arm')]
+        cells += [show(one['sigmoid'][f'spearman_{place}'])
+                  if f'spearman_{place}' in one['sigmoid'] else 'none' for place in EDGES]
         lines.append(f'| {" | ".join([name, one["critic_loss"], str(one["negatives"]), *cells])} '
                      '|')
     return lines
 
 
 def _draw(path: Path, found: dict[str, Negatives], seed: int) -> None:
-    with drawing(path, 1, 2, 2.8, sharey=True) as (figure, axes):
-        for (name, one), colour, marker in zip(found.items(), COLOURS, MARKERS, strict=False):
-            for axis, distances, edges in zip(axes[0], (one.objects, one.arms),
-                                              (OBJECT_EDGES, ARM_EDGES), strict=True):
-                for chosen, kind, line in ((~one.same, 'another trajectory', '-'),
-                                           (one.same, 'same trajectory', ':')):
-                    bins = binned(one.weights, chosen, distances, edges, one.episode, seed)
-                    _line(axis, bins, label=f'{name}, {kind}', color=colour, marker=marker,
-                          linestyle=line, markerfacecolor='white' if line == ':' else colour)
-        for axis, what in zip(axes[0], ('object', 'tool point'), strict=True):
-            axis.set_xlabel(f'distance of the {what} in the wrong goal from the right goal (cm)')
-            axis.set_ylim(bottom=0)
-        axes[0, 0].set_title('By the object')
-        axes[0, 1].set_title('By the arm')
-        axes[0, 0].set_ylabel('gradient weight of the negative, σ(f)')
-        axes[0, 1].legend(loc='upper right')
+    bootstrapped = {name: one for name, one in found.items() if one.importance is not None}
+    rows = [(found, 'weights', 'gradient weight σ(f)')]
+    if bootstrapped:
+        rows.append((bootstrapped, 'importance', 'importance weight'))
+    with drawing(path, 0.3 + 2.4 * len(rows)) as figure:
+        places = next(iter(found.values())).distances
+        axes = figure.subplots(len(rows), len(places), squeeze=False, sharey='row')
+        for row, (shown, measure, label) in zip(axes, rows, strict=True):
+            for axis, place in zip(row, places, strict=True):
+                _draw_weights(axis, shown, measure, place, seed)
+            row[0].set_ylabel(label)
+        for axis, place in zip(axes[0], places, strict=True):
+            axis.set_title(f'By the {place}')
+        for axis in axes[-1]:
+            axis.set_xlabel('from the right goal (cm)')
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center',
+                      ncols=2 if len(found) == 1 else 3)
+
+
+def _draw_weights(axes: Axes, found: dict[str, Negatives], measure: str, place: str,
+                  seed: int) -> None:
+    axes.set_ylim(bottom=0)
+    styles = zip(COLOURS, MARKERS, strict=True)
+    for (name, one), (colour, marker) in zip(found.items(), styles, strict=False):
+        for chosen, kind, line, face in ((one.same, 'same trajectory', ':', 'white'),
+                                         (~one.same, 'another trajectory', '-', colour)):
+            bins = binned(getattr(one, measure), chosen, one.distances[place], EDGES[place],
+                          one.episode, seed)
+            _line(axes, bins, label=f'{name}, {kind}', color=colour, marker=marker,
+                  linestyle=line, markerfacecolor=face)
 
 
 def _line(axes: Axes, bins: list[dict], **style: object) -> None:

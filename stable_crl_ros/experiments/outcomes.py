@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 import numpy as np
 from stable_crl_ros.experiments.episodes import Played
 from stable_crl_ros.experiments.estimates import auc, auc_estimate, mean_band, show
 from stable_crl_ros.experiments.figures import band, COLOURS, drawing, GREY
+from stable_crl_ros.intervals import BOUNDS
 from stable_crl_ros.sim.env import CONTROL_PERIOD
 
 FEW = 5  # of either outcome: below it an interval says little
+DRAWS = 200  # of the bootstrap of a whole curve
 AROUND = 15  # control steps shown before and after the moment of success
 
 
@@ -26,9 +29,21 @@ def describe_values(played: Sequence[Played], seed: int) -> dict:
     return {'episodes': len(played), 'successes': int(success.sum()),
             'auc': {name: auc_estimate(measure[success], measure[~success], seed)
                     for name, measure in measures.items()},
-            'auc_by_step': [auc(values[success, step], values[~success, step])
-                            for step in range(values.shape[1])] if both else None,
+            'auc_by_step': _auc_by_step(values[success], values[~success], seed) if both
+            else None,
             'curves': curves}
+
+
+def _auc_by_step(successes: np.ndarray, failures: np.ndarray, seed: int) -> dict:
+    """Give the AUC at every step, values (N, T + 1); whole episodes are resampled."""
+    rng = np.random.default_rng(seed)
+
+    def curve(up: np.ndarray, down: np.ndarray) -> list[float]:
+        return [auc(a, b) for a, b in zip(up.T, down.T, strict=True)]
+    drawn = [curve(rng.choice(successes, len(successes)), rng.choice(failures, len(failures)))
+             for _ in range(DRAWS)]
+    low, high = np.percentile(drawn, BOUNDS, axis=0)
+    return {'value': curve(successes, failures), 'low': low.tolist(), 'high': high.tolist()}
 
 
 def around_success(played: Sequence[Played]) -> np.ndarray:
@@ -79,33 +94,37 @@ def _table(numbers: dict) -> list[str]:
 
 
 def _draw(path: Path, played: Mapping[str, Sequence[Played]], numbers: dict, seed: int) -> None:
-    with drawing(path, len(played), 3, 0.2 + 2.3 * len(played)) as (figure, axes):
-        for row, (name, items) in zip(axes, played.items(), strict=True):
+    with drawing(path, 0.1 + 2.2 * len(played)) as figure:
+        rows = figure.subplots(len(played), 3, squeeze=False)
+        for row, (name, items) in zip(rows, played.items(), strict=True):
             _draw_curves(row[0], name, items, seed)
             _draw_moment(row[1], items, seed)
             _draw_auc(row[2], numbers['checkpoints'][name], len(items[0].values))
 
 
-def _draw_curves(axes, name: str, played: Sequence[Played], seed: int) -> None:
+def _draw_curves(axes: Axes, name: str, played: Sequence[Played], seed: int) -> None:
     values = np.array([item.values for item in played])
     success = np.array([item.success for item in played])
     seconds = CONTROL_PERIOD * np.arange(values.shape[1])
     for label, chosen, colour in (('success', success, COLOURS[0]),
                                   ('failure', ~success, COLOURS[1])):
         if chosen.any():
-            axes.plot(seconds, values[chosen].T, color=colour, alpha=0.12, linewidth=0.5)
             band(axes, seconds, mean_band(values[chosen], seed), f'{label} ({chosen.sum()})',
                  colour)
+    limits = axes.get_ylim()  # of the bands: single episodes may leave the picture
+    for chosen, colour in ((success, COLOURS[0]), (~success, COLOURS[1])):
+        axes.plot(seconds, values[chosen].T, color=colour, alpha=0.12, linewidth=0.5, zorder=0)
+    axes.set_ylim(limits)
     axes.set_title(name)
     axes.set_xlabel('time (s)')
     axes.set_ylabel("critic's value of the goal")
     axes.legend(loc='lower right')
 
 
-def _draw_moment(axes, played: Sequence[Played], seed: int) -> None:
+def _draw_moment(axes: Axes, played: Sequence[Played], seed: int) -> None:
     rows = around_success(played)
     axes.axvline(0, color=GREY, linewidth=0.8, linestyle='--')
-    axes.set_title('Around success')
+    axes.set_title('Around the success')
     axes.set_xlabel('time from the object in place (s)')
     if not len(rows):
         axes.text(0.5, 0.5, 'no success', transform=axes.transAxes, ha='center', color=GREY)
@@ -117,14 +136,17 @@ def _draw_moment(axes, played: Sequence[Played], seed: int) -> None:
          COLOURS[0])
 
 
-def _draw_auc(axes, one: dict, steps: int) -> None:
+def _draw_auc(axes: Axes, one: dict, steps: int) -> None:
     axes.set_title('Success told from failure')
     axes.set_xlabel('time (s)')
     axes.set_ylabel('AUC of the value')
     axes.set_ylim(0, 1.02)
+    axes.set_xlim(0, CONTROL_PERIOD * (steps - 1))
     axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle='--')
     if one['auc_by_step'] is None:
         axes.text(0.5, 0.6, 'one outcome alone', transform=axes.transAxes, ha='center',
                   color=GREY)
         return
-    axes.plot(CONTROL_PERIOD * np.arange(steps), one['auc_by_step'], color=COLOURS[2])
+    band(axes, CONTROL_PERIOD * np.arange(steps),
+         tuple(np.array(one['auc_by_step'][key]) for key in ('value', 'low', 'high')), '',
+         COLOURS[2])
