@@ -5,10 +5,12 @@ import json
 from data_samples import record
 import numpy as np
 import pytest
+from stable_crl_ros.crl.presets import find_algorithm, make_config
 from stable_crl_ros.data.cache import build_cache
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.sampling import (
     BatchSampler,
+    GoalMixture,
     sample_future,
     sample_random,
     sample_uniform_future,
@@ -108,9 +110,14 @@ def cache(tmp_path_factory):
     return build_cache(dataset, ImageSpec(12, 16))
 
 
+EVERYTHING = ('observations', 'next_observations', 'actor_goals', 'critic_goals', 'value_goals',
+              'waypoints')
+
+
 @pytest.mark.parametrize('actor_goal', ['geometric', 'uniform'])
 def test_no_batch_reaches_across_an_episode(cache, actor_goal):
-    sampler = BatchSampler(cache, 512, discount=0.99, actor_goal=actor_goal)
+    sampler = BatchSampler(cache, 512, discount=0.99, actor_goal=actor_goal, images=EVERYTHING,
+                           value_goal=GoalMixture(random=0.0), waypoint_steps=4)
     episode_of_frame = np.repeat(np.arange(5), [2, 3, 6, 31, 13])
     seen = set()
     for _ in range(40):
@@ -119,6 +126,9 @@ def test_no_batch_reaches_across_an_episode(cache, actor_goal):
         for name in ('actor_goals', 'critic_goals'):
             assert (episode_of_frame[indices[name]] == episode).all()
             assert (indices[name] > indices['observations']).all()
+        for name in ('value_goals', 'waypoints'):
+            assert (episode_of_frame[indices[name]] == episode).all()
+            assert (indices[name] >= indices['observations']).all()
         assert (episode_of_frame[indices['observations'] + 1] == episode).all()
         seen |= set(indices['transitions'].tolist())
     assert seen == set(range(50))  # every transition is drawn, the last of an episode too
@@ -160,18 +170,132 @@ def test_a_batch_holds_what_its_indices_say(cache, actor_goal, critic_goal):
         np.testing.assert_array_equal(indices['critic_goals'], indices['observations'] + 1)
 
 
+# A right sampler exceeds 4.5 deviations of the statistic with a probability below 1e-3 (chi-square
+# of 28 degrees of freedom and more), and a fixed seed does so always or never; shares that are
+# wrong by a few hundredths exceed 10, as the test after it shows.
+MIXTURES = [
+    GoalMixture(), GoalMixture(0.1, 0.1, 'uniform', 'next'), GoalMixture(0.0, 0.5),
+    GoalMixture(1.0, 0.0), GoalMixture(0.0, 0.0, 'uniform')]
+
+
+def expected_value_goals(cache, frame, last, mixture, discount):
+    """Write the distribution of one frame's goals out, frame by frame of the whole cache."""
+    probabilities = np.zeros(55)
+    probabilities[frame if mixture.at == 'current' else frame + 1] += mixture.reached
+    for outcome in cache.frames + 1:
+        probabilities[outcome] += mixture.random / len(cache.frames)
+    future = exact(discount if mixture.future == 'geometric' else 1.0, last - frame)
+    probabilities[frame + 1:last + 1] += (1 - mixture.reached - mixture.random) * future
+    return probabilities
+
+
+def draw_value_goals(cache, mixture, frame, seed=7, discount=0.9):
+    """Draw value goals of one frame."""
+    sampler = BatchSampler(cache, 50 * DRAWS, seed, discount, value_goal=mixture,
+                           images=('observations', 'value_goals'))
+    indices = sampler.sample_indices()
+    chosen = indices['observations'] == frame
+    return indices['value_goals'][chosen], indices['reached'][chosen]
+
+
+@pytest.mark.parametrize('mixture', MIXTURES, ids=str)
+def test_value_goals_follow_the_mixture(cache, mixture):
+    frame = cache.frames[10]  # of the episode of 30, which ends at frame 41
+    last = cache.ends[10]
+    goals, reached = draw_value_goals(cache, mixture, frame)
+    counts = np.bincount(goals, minlength=55)
+    expected = expected_value_goals(cache, frame, last, mixture, 0.9)
+    assert counts[expected == 0].sum() == 0
+    if (expected > 0).sum() > 1:
+        assert chi_square(counts, expected) < 4.5
+    at = frame if mixture.at == 'current' else frame + 1
+    np.testing.assert_array_equal(reached, goals == at)
+
+
+@pytest.mark.parametrize('wrong', [
+    GoalMixture(0.22, 0.3), GoalMixture(0.2, 0.34), GoalMixture(0.2, 0.3, 'uniform'),
+    GoalMixture(at='next')], ids=str)
+def test_the_same_check_tells_a_slightly_wrong_mixture(cache, wrong):
+    frame = cache.frames[10]
+    goals, _ = draw_value_goals(cache, wrong, frame)
+    expected = expected_value_goals(cache, frame, cache.ends[10], GoalMixture(), 0.9)
+    assert chi_square(np.bincount(goals, minlength=55), expected) > 10
+
+
+def test_waypoints_lie_the_given_steps_ahead_or_at_the_end(cache):
+    for actor_goal in ('uniform', 'random'):
+        sampler = BatchSampler(cache, 4096, 8, actor_goal=actor_goal, waypoint_steps=4,
+                               images=('observations', 'actor_goals', 'waypoints'))
+        indices = sampler.sample_indices()
+        t, ends = indices['observations'], cache.ends[indices['transitions']]
+        for i in range(4096):
+            assert indices['waypoints'][i] == min(t[i] + 4, ends[i])
+            near = indices['actor_goals'][i] < indices['waypoints'][i]
+            assert indices['near'][i] == (near and actor_goal == 'uniform')
+        assert indices['near'].any() == (actor_goal == 'uniform')
+
+
+class CountingCache:
+    """Counts the frames that are read; everything else is the cache's."""
+
+    def __init__(self, cache):
+        self.cache, self.read = cache, []
+
+    def __getattr__(self, name):
+        return getattr(self.cache, name)
+
+    def __len__(self):
+        return len(self.cache)
+
+    def images(self, frames):
+        self.read.append(len(frames))
+        return self.cache.images(frames)
+
+
+@pytest.mark.parametrize(('preset', 'sets'), [
+    ('laptop-gcbc', 2), ('laptop', 2), ('laptop-td', 3), ('bridge', 3), ('laptop-crl', 2),
+    ('bridge-crl', 3), ('laptop-gciql', 4), ('laptop-hiql', 5)])
+def test_a_learner_reads_only_the_images_it_asks_for(cache, preset, sets):
+    algorithm, config = make_config(preset)
+    asked = find_algorithm(algorithm)[0].sampling(config)
+    counting = CountingCache(cache)
+    batch = BatchSampler(counting, 64, 0, config.discount, **asked).sample()
+    assert counting.read == [sets * 64]
+    assert {name for name in batch if batch[name].ndim == 4} == set(asked['images'])
+
+
+def test_a_batch_of_everything_holds_what_its_indices_say(cache):
+    options = {'seed': 5, 'images': EVERYTHING, 'critic_goal': 'next', 'waypoint_steps': 3}
+    batch = BatchSampler(cache, 32, **options).sample()
+    indices = BatchSampler(cache, 32, **options).sample_indices()
+    for name in EVERYTHING:
+        np.testing.assert_array_equal(batch[name], cache.observations[indices[name]])
+    for name in ('reached', 'near'):
+        assert batch[name].dtype == bool and batch[name].shape == (32,)
+        np.testing.assert_array_equal(batch[name], indices[name])
+
+
+def test_goals_of_the_same_frames_are_the_same_array(cache):
+    batch = BatchSampler(cache, 8).sample()
+    assert batch['actor_goals'] is batch['critic_goals']
+    batch = BatchSampler(cache, 8, actor_goal='uniform', critic_goal='next').sample()
+    assert batch['next_observations'] is batch['critic_goals']
+    assert batch['actor_goals'] is not batch['critic_goals']
+
+
 def assert_same_batch(one, other):
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_resumes_exactly_from_a_state_that_went_through_json(cache):
-    sampler = BatchSampler(cache, 16, seed=6)
+    everything = {'images': EVERYTHING, 'actor_goal': 'uniform', 'waypoint_steps': 3}
+    sampler = BatchSampler(cache, 16, seed=6, **everything)
     for _ in range(3):
         sampler.sample()
     state = json.loads(json.dumps(sampler.state_dict()))
     following = [sampler.sample() for _ in range(3)]
-    resumed = BatchSampler(cache, 16, seed=0)
+    resumed = BatchSampler(cache, 16, seed=0, **everything)
     resumed.load_state_dict(state)
     for batch in following:
         assert_same_batch(resumed.sample(), batch)
@@ -188,7 +312,19 @@ def test_another_seed_draws_other_batches(cache):
     ({'actor_goal': 'next'}, r"choose one of \['geometric', 'uniform', 'random'\]"),
     ({'critic_goal': 'best'}, r"choose one of \['geometric', 'next'\]"),
     ({'batch_size': 0}, 'cannot draw 0'),
+    ({'images': ('observations', 'depth')}, "unknown images 'depth'; choose one of"),
+    ({'waypoint_steps': 0}, 'waypoint_steps must be >= 1, got 0'),
 ])
 def test_rejects_options_out_of_range(cache, options, message):
     with pytest.raises(SamplingError, match=message):
         BatchSampler(cache, **options)
+
+
+@pytest.mark.parametrize(('values', 'message'), [
+    ({'reached': 0.8, 'random': 0.3}, 'add up to 1 at most; got 0.8 reached and 0.3 random'),
+    ({'random': -0.1}, 'must be >= 0'), ({'reached': float('nan')}, 'got nan'),
+    ({'future': 'next'}, r"unknown future 'next'; choose one of \['geometric', 'uniform'\]"),
+    ({'at': 'goal'}, r"unknown at 'goal'; choose one of \['current', 'next'\]")])
+def test_rejects_a_mixture_that_is_none(values, message):
+    with pytest.raises(SamplingError, match=message):
+        GoalMixture(**values)

@@ -1,0 +1,167 @@
+"""HIQL: its three losses, one encoding per image, and waypoints that lead to the goal."""
+
+import copy
+
+from learning_samples import corridor, random_batch, right_directions, small_agent, small_config
+import numpy as np
+import pytest
+from stable_crl_ros.crl.config import ConfigError
+import torch
+import torch.nn.functional as F  # noqa: N812 the name every PyTorch user knows
+
+
+def image(agent, batch, index, name):
+    return agent.pixels(agent.load_images(batch, (name,)))[index:index + 1]
+
+
+def phi_of(value, state, goal):
+    """Represent a goal from whole images: length sqrt(R)."""
+    x = value.phi(torch.cat([value.encoder(state), value.encoder(goal)], 1))
+    return x / x.norm() * x.shape[1] ** 0.5
+
+
+def values_of(value, state, goal):
+    x = torch.cat([value.encoder(state), phi_of(value, state, goal)], 1)
+    return [head(x).item() for head in value.v]
+
+
+def mean_value(value, state, goal):
+    return sum(values_of(value, state, goal)) / len(value.v)
+
+
+def losses_by_hand(agent, batch, expectile, discount, low_alpha, high_alpha):
+    """Compute the three losses of an update sample by sample, from whole networks."""
+    value, target, actor = agent.actor.value, agent.target, agent.actor
+    size = len(batch['actions'])
+    totals = {'value/loss': 0.0, 'actor/loss': 0.0, 'high/loss': 0.0}
+    for i in range(size):
+        s, following, g, wanted, waypoint = (image(agent, batch, i, name) for name in (
+            'observations', 'next_observations', 'value_goals', 'actor_goals', 'waypoints'))
+        bootstrapped = [0.0 if batch['reached'][i] else -1.0 + discount * v
+                        for v in values_of(target, following, g)]
+        advantage = min(bootstrapped) - mean_value(target, s, g)
+        for v, wished in zip(values_of(value, s, g), bootstrapped, strict=True):
+            weight = expectile if advantage >= 0 else 1 - expectile
+            totals['value/loss'] += weight * (wished - v) ** 2 / size
+        observed = value.encoder(s)
+        weight = min(np.exp(low_alpha * (mean_value(value, following, waypoint)
+                                         - mean_value(value, s, waypoint))), 100.0)
+        mean = actor.head(torch.cat([observed, phi_of(value, s, waypoint)], 1))
+        error = (mean[0] - torch.tensor(batch['actions'][i])).square().sum().item()
+        totals['actor/loss'] += weight * 0.5 * error / size
+        later = wanted if batch['near'][i] else waypoint
+        weight = min(np.exp(high_alpha * (mean_value(value, later, wanted)
+                                          - mean_value(value, s, wanted))), 100.0)
+        chosen = actor.high(torch.cat([observed, value.encoder(wanted)], 1))
+        error = (chosen - phi_of(value, s, later)).square().sum().item()
+        totals['high/loss'] += weight * 0.5 * error / size
+    return totals
+
+
+def test_losses_of_an_update_equal_a_loop_over_the_samples():
+    agent = small_agent('hiql', expectile=0.8, discount=0.9, low_alpha=2.0, high_alpha=1.0,
+                        actor_final_init=0.0)
+    for parameter in agent.target.parameters():  # no copy of the value any more
+        parameter.data.mul_(1.1)
+    batch = random_batch()
+    with torch.no_grad():
+        expected = losses_by_hand(copy.deepcopy(agent), batch, 0.8, 0.9, 2.0, 1.0)
+    found = agent.update(batch)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-6)
+
+
+def test_the_online_encoder_sees_every_image_once():
+    agent = small_agent('hiql')
+    seen = {'online': 0, 'target': 0}
+    for name, value in (('online', agent.values), ('target', agent.target)):
+        value.encoder.register_forward_hook(
+            lambda module, images, out, name=name: seen.update({name: seen[name] + len(out)}))
+    agent.update(random_batch(8))
+    assert seen == {'online': 5 * 8, 'target': 3 * 8}
+
+
+def test_targets_are_not_trained_through():
+    agent = small_agent('hiql', actor_final_init=0.0)
+    batch = random_batch()
+    value = agent.values
+    with torch.no_grad():
+        features = [value.encoder(agent.pixels(agent.load_images(batch, (name,)))) for name in (
+            'observations', 'next_observations', 'actor_goals', 'waypoints')]
+    observed, following, goals, waypoints = [x.requires_grad_(True) for x in features]
+    loss = agent._actor_loss(observed, value.project(observed.detach()), following, goals,
+                             waypoints, agent.load(batch['actions']),
+                             torch.zeros(8, dtype=torch.bool))[0]
+    gradients = torch.autograd.grad(loss, [observed, following, goals, waypoints],
+                                    allow_unused=True)
+    # Advantages pass no gradient; the waypoint gets that of the actions, not of the target.
+    assert gradients[1] is None
+    assert all(gradients[i].abs().sum() > 0 for i in (0, 2, 3))
+    weights = list(agent.values.v.parameters())
+    assert torch.autograd.grad(loss_of(agent, batch), weights, allow_unused=True) \
+        == (None,) * len(weights)
+
+
+def loss_of(agent, batch):
+    names = ('observations', 'next_observations', 'actor_goals', 'waypoints')
+    observed, following, goals, waypoints = agent.values.encoder(
+        agent.pixels(agent.load_images(batch, names))).chunk(4)
+    return agent._actor_loss(observed, agent.values.project(observed), following, goals,
+                             waypoints, agent.load(batch['actions']),
+                             agent.load(batch['near']))[0]
+
+
+def test_representations_have_the_length_of_their_dimension():
+    agent = small_agent('hiql', representation_size=10)
+    pixels = agent.pixels(agent.load_images(random_batch(), ('observations', 'actor_goals')))
+    observed, goals = agent.values.encoder(pixels).chunk(2)
+    phi = agent.values.represent(agent.values.project(observed), goals)
+    np.testing.assert_allclose(phi.detach().norm(dim=1).numpy(), 10**0.5, rtol=1e-5)
+
+
+def test_the_deployed_policy_goes_through_the_waypoint():
+    agent = small_agent('hiql', actor_final_init=0.3)
+    actor, batch = agent.actor, random_batch(1)
+    s, g = image(agent, batch, 0, 'observations'), image(agent, batch, 0, 'actor_goals')
+    with torch.no_grad():
+        observed = actor.value.encoder(s)
+        chosen = actor.high(torch.cat([observed, actor.value.encoder(g)], 1))
+        waypoint = F.normalize(chosen, dim=1) * agent.config.representation_size**0.5
+        expected = actor.head(torch.cat([observed, waypoint], 1))
+        found = agent.act(agent.networks, s, g)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert found.shape == (1, 7)
+
+
+def test_values_and_waypoints_point_the_way_where_cloning_cannot():
+    agent = small_agent('hiql', discount=0.9, target_update_rate=0.05)
+    for step in range(250):
+        agent.update(corridor(64, step)[0])
+    assert right_directions(agent) > 0.85
+
+
+def test_the_batch_asked_for_has_waypoints_as_far_as_configured():
+    asked = small_agent('hiql', subgoal_steps=4).sampling(small_config('hiql', subgoal_steps=4))
+    assert asked['waypoint_steps'] == 4
+    assert set(asked['images']) == {'observations', 'next_observations', 'value_goals',
+                                    'actor_goals', 'waypoints'}
+
+
+def test_validation_measures_the_deployed_actions_and_the_value():
+    agent = small_agent('hiql', actor_final_init=0.3)
+    batch = random_batch()
+    found = agent.validate(batch)
+    pixels = agent.pixels(agent.load_images(batch, ('observations', 'actor_goals'))).chunk(2)
+    with torch.no_grad():
+        error = agent.act(agent.networks, *pixels) - torch.tensor(batch['actions'])
+    assert found['squared_error'] == pytest.approx(error.square().sum(1).mean().item(), rel=1e-5)
+    assert set(found) == {'squared_error', 'log_prob', 'value_loss'}
+
+
+@pytest.mark.parametrize(('changes', 'reason'), [
+    ({'subgoal_steps': 0}, 'subgoal_steps is 0'), ({'low_alpha': -1.0}, 'low_alpha is -1'),
+    ({'high_alpha': float('nan')}, 'high_alpha is nan'),
+    ({'representation_size': 0}, 'representation_size is 0')])
+def test_wrong_settings_are_refused(changes, reason):
+    with pytest.raises(ConfigError, match=reason):
+        small_config('hiql', **changes)
