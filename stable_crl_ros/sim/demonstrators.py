@@ -6,6 +6,7 @@ import numpy as np
 from stable_crl_ros.actions import BRIDGE_HIGH, BRIDGE_LOW
 from stable_crl_ros.robot.kinematics import forward_kinematics
 from stable_crl_ros.robot.poses import DOWN, rotation_vector
+from stable_crl_ros.sim.scenes import INSIDE_Z, over_drawer
 from stable_crl_ros.sim.tasks import Task
 from stable_crl_ros.sim.world import BLOCK_SIZE, World, WorldState
 
@@ -47,6 +48,10 @@ class Demonstrator(ABC):
         action += self._noise * self._rng.normal(size=7) * (
             *[spread] * 3, *[TURN_NOISE] * 3, 0.1)
         return np.clip(action, BRIDGE_LOW, BRIDGE_HIGH)
+
+    def distance_home(self, world: World) -> float:
+        """Metres between the tool point and that of the goal's arm pose."""
+        return float(np.linalg.norm(world.ee_pose[:3, 3] - self._retreat))
 
     @abstractmethod
     def _plan(self, world: World, tool: np.ndarray) -> tuple[np.ndarray, float, bool]:
@@ -163,9 +168,9 @@ class PlaceDemonstrator(Demonstrator):
     """Grasps the block from above, carries it, and sets it down on the table or in the drawer."""
 
     GRASP_Z, ABOVE_Z = 0.007, 0.10  # m, tool above the block's middle; clear above the table
-    LIFT, LIFT_OVER_EDGE = 0.05, 0.10  # m, carrying height on the table; into the drawer
+    LIFT, LIFT_OVER_EDGE = 0.05, 0.10  # m, carrying height on the table; over the drawer's sides
     HELD = 0.62  # gripper opening; below it the fingers touch the block, which holds them at 0.54
-    OVER_EDGE_Z = 0.12  # m, tool height at which the fingers pass over the drawer's sides
+    OVER_EDGE_Z = 0.14  # m, tool height at which the fingers pass over the drawer's sides
 
     def _plan(self, world: World, tool: np.ndarray) -> tuple[np.ndarray, float, bool]:
         block = world.block_position
@@ -174,33 +179,31 @@ class PlaceDemonstrator(Demonstrator):
         offset = block - tool
         around = bool(np.linalg.norm(offset[:2]) < 0.018 and abs(offset[2]) < 0.025)
         held = around and world.arm_state().gripper < self.HELD
-        placed = remaining < 0.015 and abs(way[2]) < 0.008
-        if placed:
-            return self._leave(tool, around)
+        inside = over_drawer(block, world.drawer_opening)
+        over_edge = inside or self._goal.block[2] > BLOCK_SIZE
+        if remaining < 0.015 and abs(way[2]) < 0.008:
+            return self._leave(tool, around, over_edge)
         if held:
-            return self._carry(tool, way, remaining)
-        low = BLOCK_SIZE / 2 + self.GRASP_Z
-        move, careful = self._descend(tool, block[:2], low, self.ABOVE_Z)
+            return self._carry(tool, way, remaining, over_edge)
+        low = min(block[2], INSIDE_Z) + self.GRASP_Z
+        high = self.OVER_EDGE_Z if inside else self.ABOVE_Z
+        move, careful = self._descend(tool, block[:2], low, high)
         grasp = around and tool[2] < low + 0.008
         return move, 0.0 if grasp else 1.0, careful
 
-    @property
-    def _into_drawer(self) -> bool:
-        return self._goal.block[2] > BLOCK_SIZE
-
     def _carry(
-        self, tool: np.ndarray, way: np.ndarray, remaining: float,
+        self, tool: np.ndarray, way: np.ndarray, remaining: float, over_edge: bool,
     ) -> tuple[np.ndarray, float, bool]:
-        most = self.LIFT_OVER_EDGE if self._into_drawer else self.LIFT
+        most = self.LIFT_OVER_EDGE if over_edge else self.LIFT
         lift = np.clip(4.0 * (remaining - 0.01), 0.0, most)
-        height = self._goal.block[2] + self.GRASP_Z + lift
-        short = height - tool[2]
+        short = self._goal.block[2] + self.GRASP_Z + lift - tool[2]
         across = 1.0 if remaining < 0.015 else np.clip(1.5 - short / 0.03, 0.0, 1.0)
         return GAIN * np.array([*(way[:2] * across), short]), 0.0, True
 
-    def _leave(self, tool: np.ndarray, around: bool) -> tuple[np.ndarray, float, bool]:
-        clear = self.OVER_EDGE_Z if self._into_drawer else 0.07
-        if around or tool[2] < clear:
+    def _leave(
+        self, tool: np.ndarray, around: bool, over_edge: bool,
+    ) -> tuple[np.ndarray, float, bool]:
+        if around or tool[2] < (self.OVER_EDGE_Z - 0.02 if over_edge else 0.07):
             return np.array([0.0, 0.0, MAX_STEP if not around else 0.012]), 1.0, True
         return self._go_home(tool)
 

@@ -23,9 +23,9 @@ CAMERA_NAME = 'over_shoulder'
 CAMERA_SIZE = (240, 320)  # rows, columns
 DRAWER_TRAVEL = 0.14  # m
 BLOCK_SIZE = 0.03  # m
-# A block standing in this zone (x, y; m) latches the closed drawer, as an object in front of it
+# A block standing in this zone (x, y, z; m) latches the closed drawer, as an object in front of it
 # does in the paper's benchmark: whoever wants to open it has to push the block away first.
-LATCH_LOW, LATCH_HIGH = (0.18, -0.17), (0.36, 0.07)
+LATCH_LOW, LATCH_HIGH = (0.18, -0.17, 0.0), (0.36, 0.07, BLOCK_SIZE)
 LATCH_TRAVEL = 0.03  # m, drawers opened less are closed enough to be latched
 LATCH_DAMPING = 1e6  # N s/m: at the arm's 70 N it gives 0.07 mm a second; friction would creep
 BLOCK_AWAY = (0.28, 0.14, BLOCK_SIZE / 2)  # m, where the block waits when a task ignores it
@@ -178,9 +178,10 @@ class World:
     @property
     def latched(self) -> bool:
         """Whether the drawer cannot be moved because the block stands in front of it."""
-        x, y, _ = self.block_position
-        return bool(self.drawer_opening < LATCH_TRAVEL and LATCH_LOW[0] < x < LATCH_HIGH[0]
-                    and LATCH_LOW[1] < y < LATCH_HIGH[1])
+        if self.drawer_opening >= LATCH_TRAVEL:
+            return False
+        place = zip(LATCH_LOW, self.block_position, LATCH_HIGH, strict=True)
+        return all(low < value < high for low, value, high in place)
 
     @property
     def block_position(self) -> np.ndarray:
