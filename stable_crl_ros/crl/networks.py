@@ -83,7 +83,8 @@ class Head(nn.Module):
         if rest is not None:
             x = projected + F.linear(rest, self.layers[0].weight[:, -rest.shape[1]:])
         else:  # the caller's, and the activation may overwrite it
-            x = projected.clone() if isinstance(self.norms[0], nn.Identity) else projected
+            plain = not self.normalised or isinstance(self.norms[0], nn.Identity)
+            x = projected.clone() if plain else projected
         for index, norm in enumerate(self.norms):
             if index:
                 x = self.layers[index](x)
@@ -133,8 +134,10 @@ class ConvEncoder(nn.Module):
             if isinstance(norm, nn.LayerNorm):
                 x = layer_norm(x, norm.weight.permute(1, 2, 0), norm.bias.permute(1, 2, 0),
                                norm.eps)
-            x = self.activation(x).permute(0, 3, 1, 2)
-        return x.flatten(1)
+            if conv is not self.convs[-1]:
+                x = self.activation(x).permute(0, 3, 1, 2)
+        # Flat before the activation, whose gradient is slow where two layouts meet.
+        return self.activation(x.permute(0, 3, 1, 2).flatten(1))
 
 
 def make_encoder(inputs: int, config: AgentConfig) -> nn.Module:
