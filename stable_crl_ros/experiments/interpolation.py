@@ -111,7 +111,7 @@ def interpolate(learned: Sequence[Learned], demonstrations: Sequence[Demonstrati
                 training: np.ndarray, out: Path, seed: int, vae_steps: int,
                 progress: Callable[[int], None]) -> tuple[dict, list[str]]:
     """
-    Compare contrastive representations with a VAE's and with pixels; draw and describe.
+    Compare contrastive representations with pixels and with a VAE's of the same size.
 
     :param learned: with a contrastive critic each.
     :param demonstrations: held out from `training`.
@@ -119,18 +119,21 @@ def interpolate(learned: Sequence[Learned], demonstrations: Sequence[Demonstrati
     :param progress: called with the VAE's training steps.
     :returns: numbers, and lines of Markdown.
     """
-    latent = learned[0].config.representation_size
-    vae = train_vae(training, latent, vae_steps, seed, progress)
+    sizes = sorted({one.config.representation_size for one in learned})
+    vaes = {f'VAE {size}' if len(sizes) > 1 else 'VAE':
+            train_vae(training, size, vae_steps, seed, progress) for size in sizes}
     spec = learned[0].image_spec
     representations = {one.label: (one.represent, one.image_spec) for one in learned}
-    representations |= {'VAE': (vae.represent, VAE_SPEC), 'pixels': (flatten_pixels, spec)}
+    representations |= {name: (vae.represent, VAE_SPEC) for name, vae in vaes.items()}
+    representations['pixels'] = flatten_pixels, spec
     walks, every = compare_walks(representations, demonstrations)
     held_out = np.concatenate([item.images[VAE_SPEC] for item in demonstrations])
     numbers = {
         'pairs': len(way_pairs(demonstrations)), 'frames': len(held_out), 'seed': seed,
         'least_change_m': LEAST_CHANGE, 'fractions': FRACTIONS.tolist(),
-        'vae': {'latent': latent, 'steps': vae_steps, 'frames': len(training),
-                'held_out_pixel_error': vae.reconstruction_error(held_out)},
+        'vae': {name: {'latent': vae.size, 'steps': vae_steps, 'frames': len(training),
+                       'held_out_pixel_error': vae.reconstruction_error(held_out)}
+                for name, vae in vaes.items()},
         'representations': {name: _describe(one, seed) for name, one in walks.items()},
         'with_own_episode': {name: _describe(one, seed) for name, one in every.items()}}
     _draw(out / 'interpolation.png', walks, demonstrations, spec, seed)

@@ -26,6 +26,7 @@ class VAE(nn.Module):
 
     def __init__(self, latent: int) -> None:
         super().__init__()
+        self.size = latent
         a, b, c = CHANNELS
         self.encoder = nn.Sequential(
             nn.Conv2d(3, a, 4, 2, 1), nn.ReLU(), nn.Conv2d(a, b, 4, 2, 1), nn.ReLU(),
