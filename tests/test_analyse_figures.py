@@ -87,6 +87,11 @@ def test_value_that_rises_without_the_object_is_the_arms_share():
     assert seen['told_apart']['value'] == 1.0
 
 
+def test_a_value_that_does_not_rise_has_no_share_of_the_arm():
+    moved = np.array([[0.0, 1.0], [0.0, -1.0]])
+    assert matching.describe_curves(moved, moved, 0)['share_of_arm']['value'] is None
+
+
 def test_endings_are_counted_by_what_is_in_place():
     near, far = 0.5 * matching.ARM_TOLERANCE, 2 * matching.ARM_TOLERANCE
     episodes = [played([0, 0], [0, 1], near), played([0, 0], [0, 1], far),

@@ -73,7 +73,8 @@ class Analysis:
             return interpolate(able, held_out, self._training_frames(), self.out, self.seed,
                                self._vae_steps, self._report('VAE', self._vae_steps))
         if figure == 'negatives':
-            return weigh(able, self.demonstrations(), self.out, self.seed)
+            return weigh(able, self.demonstrations(), task_named(self.task).objects, self.out,
+                         self.seed)
         played = {one.label: self._play(one) for one in able}
         if figure == 'values':
             return separate(played, self.out, self.seed)

@@ -198,4 +198,4 @@ def _draw_progress(axes: Axes, walks: dict[str, Walk], seed: int) -> None:
     axes.set_ylabel('true way of the object')
     axes.set_xticks([0, 0.5, 1], ['start', '½', 'goal'])
     axes.set_yticks([0, 0.5, 1], ['start', '½', 'goal'])
-    axes.legend(loc='upper left', bbox_to_anchor=(-0.02, 1.06), handlelength=1.4)
+    axes.figure.legend(loc='outside upper center', ncols=2, handlelength=1.2, columnspacing=1.0)

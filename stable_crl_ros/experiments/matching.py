@@ -49,15 +49,19 @@ def describe_curves(moved: np.ndarray, arm_only: np.ndarray, seed: int) -> dict:
 
     :param moved: values along successful trajectories, (N, T + 1).
     :param arm_only: values along the same arm motion with the objects left, (N, T + 1).
+    :returns: among others `share_of_arm`, None where the value of a success does not rise.
     """
     rise, arm_rise = moved[:, -1] - moved[:, 0], arm_only[:, -1] - arm_only[:, 0]
     curves = {name: dict(zip(('mean', 'low', 'high'), (part.tolist() for part in
                                                        mean_band(values, seed)), strict=True))
               for name, values in (('successful', moved), ('arm_only', arm_only))}
-    return {'trajectories': len(moved), 'rise': mean_estimate(rise, seed),
+    rises = mean_estimate(rise, seed)
+    share = ratio_estimate(arm_rise, rise, seed)
+    if rises['low'] <= 0:  # nothing to have a share of
+        share = {**share, 'value': None, 'low': None, 'high': None}
+    return {'trajectories': len(moved), 'rise': rises,
             'arm_only_rise': mean_estimate(arm_rise, seed),
-            'final_gap': mean_estimate(rise - arm_rise, seed),
-            'share_of_arm': ratio_estimate(arm_rise, rise, seed),
+            'final_gap': mean_estimate(rise - arm_rise, seed), 'share_of_arm': share,
             'told_apart': rate_estimate(int((moved[:, -1] > arm_only[:, -1]).sum()), len(moved)),
             'curves': curves}
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 import numpy as np
 from stable_crl_ros.crl.losses import importance_weights
 from stable_crl_ros.data.sampling import sample_future
-from stable_crl_ros.experiments.demonstrations import Demonstration
+from stable_crl_ros.experiments.demonstrations import Demonstration, OBJECTS
 from stable_crl_ros.experiments.estimates import (
     mean_estimate,
     ratio_estimate,
@@ -179,12 +179,13 @@ def _correlation(weights: np.ndarray, distances: np.ndarray, episode: np.ndarray
                          seed)
 
 
-def weigh(learned: Sequence[Learned], demonstrations: Sequence[Demonstration], out: Path,
-          seed: int) -> tuple[dict, list[str]]:
+def weigh(learned: Sequence[Learned], demonstrations: Sequence[Demonstration],
+          objects: Sequence[str], out: Path, seed: int) -> tuple[dict, list[str]]:
     """
     Draw and describe the weights of negatives.
 
     :param learned: with a contrastive critic each.
+    :param objects: names of what counts in the task.
     :returns: numbers, and lines of Markdown.
     """
     found = {one.label: weigh_negatives(one, Frames.of(demonstrations, one.image_spec), seed)
@@ -194,7 +195,10 @@ def weigh(learned: Sequence[Learned], demonstrations: Sequence[Demonstration], o
                    one.label: {'critic_loss': one.config.critic_loss,
                                **describe_negatives(found[one.label], seed)}
                    for one in learned}}
-    _draw(out / 'negatives.png', found, seed)
+    others = [name for name in OBJECTS if name not in objects]
+    titles = {'object': f'By the {" and ".join(objects)}', 'arm': 'By the arm',
+              'bystander': f'By the {" and ".join(others)}, a bystander'}
+    _draw(out / 'negatives.png', found, titles, seed)
     return numbers, _table(numbers)
 
 
@@ -212,7 +216,7 @@ def _table(numbers: dict) -> list[str]:
     return lines
 
 
-def _draw(path: Path, found: dict[str, Negatives], seed: int) -> None:
+def _draw(path: Path, found: dict[str, Negatives], titles: dict[str, str], seed: int) -> None:
     bootstrapped = {name: one for name, one in found.items() if one.importance is not None}
     rows = [(found, 'weights', 'gradient weight σ(f)')]
     if bootstrapped:
@@ -224,8 +228,9 @@ def _draw(path: Path, found: dict[str, Negatives], seed: int) -> None:
             for axis, place in zip(row, places, strict=True):
                 _draw_weights(axis, shown, measure, place, seed)
             row[0].set_ylabel(label)
+            row[0].set_ylim(0, 1 if measure == 'weights' else None)  # shared along the row
         for axis, place in zip(axes[0], places, strict=True):
-            axis.set_title(f'By the {place}')
+            axis.set_title(titles[place])
         for axis in axes[-1]:
             axis.set_xlabel('from the right goal (cm)')
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center',
@@ -234,7 +239,6 @@ def _draw(path: Path, found: dict[str, Negatives], seed: int) -> None:
 
 def _draw_weights(axes: Axes, found: dict[str, Negatives], measure: str, place: str,
                   seed: int) -> None:
-    axes.set_ylim(bottom=0)
     styles = zip(COLOURS, MARKERS, strict=True)
     for (name, one), (colour, marker) in zip(found.items(), styles, strict=False):
         for chosen, kind, line, face in ((one.same, 'same trajectory', ':', 'white'),

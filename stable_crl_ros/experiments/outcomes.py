@@ -81,16 +81,17 @@ def _table(numbers: dict) -> list[str]:
     lines = ['| checkpoint | episodes | successes | AUC of the final value '
              '| AUC of the mean value | AUC of the first value |',
              '| --- | --- | --- | --- | --- | --- |']
-    notes = []
+    rare = []
     for name, one in numbers['checkpoints'].items():
         cells = [show(one['auc'][key]) for key in ('final', 'mean', 'first')]
         lines.append(f'| {" | ".join([name, str(one["episodes"]), str(one["successes"]), *cells])}'
                      ' |')
-        rare = min(one['successes'], one['episodes'] - one['successes'])
-        if rare < FEW:
-            notes.append(f'{name}: only {rare} episodes of one outcome, too few to tell apart; '
-                         'ask for more --episodes, another --task, or --sampled actions.')
-    return lines + ([''] + notes if notes else [])
+        if min(one['successes'], one['episodes'] - one['successes']) < FEW:
+            rare.append(name)
+    if rare:
+        lines += ['', f'{", ".join(rare)}: fewer than {FEW} episodes of one outcome, too few to '
+                  'tell apart; ask for more --episodes, another --task, or --sampled actions.']
+    return lines
 
 
 def _draw(path: Path, played: Mapping[str, Sequence[Played]], numbers: dict, seed: int) -> None:
@@ -127,7 +128,9 @@ def _draw_moment(axes: Axes, played: Sequence[Played], seed: int) -> None:
     axes.set_title('Around the success')
     axes.set_xlabel('time from the object in place (s)')
     if not len(rows):
-        axes.text(0.5, 0.5, 'no success', transform=axes.transAxes, ha='center', color=GREY)
+        axes.text(0.5, 0.6, 'no success', transform=axes.transAxes, ha='center', color=GREY)
+        axes.set_xlim(-AROUND * CONTROL_PERIOD, AROUND * CONTROL_PERIOD)
+        axes.set_yticks([])
         return
     whole = rows[:, np.isfinite(rows).mean(0) >= 0.5]
     offsets = (np.flatnonzero(np.isfinite(rows).mean(0) >= 0.5) - AROUND) * CONTROL_PERIOD
