@@ -4,6 +4,7 @@ from functools import partial
 import json
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ import pytest
 from stable_crl_ros.actions import ActionScale, BRIDGE_MEAN
 from stable_crl_ros.checkpoint import load_checkpoint, verify_checkpoint
 from stable_crl_ros.crl.config import ConfigError
-from stable_crl_ros.crl.run_folder import STATE_FILE, TrainError
+from stable_crl_ros.crl.presets import make_config
+from stable_crl_ros.crl.run_folder import open_run, STATE_FILE, TrainError
 from stable_crl_ros.crl.run_log import read_metrics
-from stable_crl_ros.crl.train import train
+from stable_crl_ros.crl.train import Run, train
 from stable_crl_ros.crl.training_data import make_scale
-from stable_crl_ros.data.cache import build_cache, CacheError
+from stable_crl_ros.data.cache import build_cache, CacheError, TrainingCache
 from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.policy import Policy
 import torch
@@ -115,7 +117,7 @@ def test_resumed_run_equals_one_that_was_never_stopped(short, tmp_path, preset, 
 
 SCRIPT = """
 import json, sys
-from stable_crl_ros.crl.train import train
+from stable_crl_ros.crl.train import Run, train
 train(**json.loads(sys.argv[1]))
 """
 
@@ -235,6 +237,49 @@ def test_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(short, tmp_pa
     assert np.isfinite(batch['actions']).all()
 
 
+def test_last_good_checkpoint_stays_when_learning_breaks_down(short, tmp_path):
+    run = tmp_path / 'run'
+    # A rate that overflows some steps after the first checkpoint.
+    overrides = {**OVERRIDES, 'learning_rate': 1e30, 'warmup_steps': 4, 'critic_loss': 'td'}
+    with pytest.raises(TrainError, match=r'step \d+: .* not finite'):
+        short(overrides=overrides, steps=50, save_every=1)
+    saved = sorted(run.glob('step_*'))
+    assert saved and all(torch.isfinite(tensor).all() for path in (*saved, run / 'latest.safetensors')
+                         for tensor in load_checkpoint(path).tensors.values())
+    assert Policy.load(run / 'latest.safetensors').metadata['step'] == int(saved[-1].stem[5:])
+    assert list(run.glob('not_finite_*.npz'))
+    state = torch.load(run / STATE_FILE, weights_only=True)
+    assert f'step_{state["agent"]["step"]:06d}' == saved[-1].stem
+
+
+def anonymous_megabytes():
+    status = Path('/proc/self/status').read_text()
+    return int(re.search(r'RssAnon:\s+(\d+) kB', status)[1]) / 1024
+
+
+def test_data_larger_than_memory_are_read_from_their_file(tmp_path):
+    frames, steps = 1_000_000, 999_999  # 0.77 GB of 16 x 16 pictures, holes in a sparse file
+    arrays = {'observations': ('u1', (frames, SIZE, SIZE, 3)), 'states': ('f4', (frames, 14)),
+              'actions': ('f4', (steps, 7))}
+    for name, (kind, shape) in arrays.items():
+        np.lib.format.open_memmap(tmp_path / f'{name}.npy', 'w+', kind, shape)
+    (tmp_path / 'cache.json').write_text(json.dumps({
+        'version': 1, 'fingerprint': 'huge', 'image_spec': ImageSpec(SIZE, SIZE).to_dict(),
+        'camera': 'camera', 'episodes': [{'dataset': 0, 'id': 0, 'steps': steps, 'task': 'dot',
+                                          'success': None}]}))
+    cache = TrainingCache.open(tmp_path)
+    algorithm, config = make_config('laptop', {**OVERRIDES, 'batch_size': 512})
+    with open_run(tmp_path / 'run', resume=False) as folder:
+        run = Run(folder, {'algorithm': algorithm, 'seed': 0, 'action_scale':
+                           ActionScale.from_bounds().to_dict()}, config, cache, None, 'cpu')
+        before = anonymous_megabytes()
+        for _ in range(20):
+            run.agent.update(run.sampler.sample())
+        grown = anonymous_megabytes() - before
+    assert cache.observations.nbytes > 7e8
+    assert grown < 300
+
+
 def test_torn_last_row_of_the_log_is_left_out(short, tmp_path):
     short(steps=4)
     log = tmp_path / 'run' / 'metrics.csv'
@@ -272,7 +317,6 @@ def test_folder_that_cannot_be_written_is_refused(short, tmp_path):
 
 
 def test_action_scale_follows_the_configuration(dots):
-    from stable_crl_ros.crl.presets import make_config
     actions = build_cache(dots, ImageSpec(SIZE, SIZE)).actions
 
     def scale(kind):
