@@ -127,14 +127,14 @@ class PlayingActor:
     def __init__(self, rng: np.random.Generator, noises: tuple[float, ...]) -> None:
         self._rng, self._noises = rng, noises
         self._actor: Demonstrator | None = None
-        self._goal: WorldState | None = None
+        self.goal: WorldState | None = None  # the scene to bring about now
         self._steps = 0
 
     def act(self, world: World) -> np.ndarray:
         """Return the next action (7,): m, rad, gripper 0..1."""
         if self._actor is None or self._done(world):
             noise = float(self._rng.choice(self._noises))
-            self._actor, self._goal = draw_skill(world, self._rng, noise)
+            self._actor, self.goal = draw_skill(world, self._rng, noise)
             self._steps = 0
         self._steps += 1
         return self._actor.act(world)
@@ -142,6 +142,6 @@ class PlayingActor:
     def _done(self, world: World) -> bool:
         if self._steps >= self.PATIENCE or self._rng.random() < self.DROP:
             return True
-        return (block_error(world, self._goal) < self.BLOCK
-                and drawer_error(world, self._goal) < self.DRAWER
+        return (block_error(world, self.goal) < self.BLOCK
+                and drawer_error(world, self.goal) < self.DRAWER
                 and self._actor.distance_home(world) < self.ARM)

@@ -8,6 +8,7 @@ from stable_crl_ros.actions import BRIDGE_HIGH, BRIDGE_LOW
 from stable_crl_ros.robot.arm import ServoInterpolator
 from stable_crl_ros.robot.poses import DOWN, rpy_from
 from stable_crl_ros.robot.safety import apply_action, ArmLimits, Step, StepFlag, Target
+from stable_crl_ros.sim.appearance import Appearance, check_split, sample_appearance
 from stable_crl_ros.sim.tasks import task_named
 from stable_crl_ros.sim.world import CAMERA_SIZE, World, WorldState
 
@@ -16,7 +17,7 @@ SERVO_PERIOD = 0.02  # s
 # Pictures are this old when the action computed from them begins, in servo periods: the running
 # stack takes 15 to 45 ms from capture to motion, and the drawer travels 8 mm in that time.
 LATENCY_TICKS = (0, 1, 2, 3)
-RESET_OPTIONS = ('start', 'goal')
+RESET_OPTIONS = ('start', 'goal', 'appearance')
 
 
 class EnvError(ValueError):
@@ -39,6 +40,8 @@ class WidowXEnv(gymnasium.Env):
     :param seed: of the first `reset()` that gives none.
     :param limits: of the arm; the defaults are those of the arm node.
     :param size: rows, columns of the pictures.
+    :param appearance: split from which each episode draws how the scene looks, one of
+        `appearance.SPLITS`; start and goal are those of the nominal scene.
     """
 
     metadata = {'render_modes': ['rgb_array'], 'render_fps': round(1 / CONTROL_PERIOD)}
@@ -46,12 +49,15 @@ class WidowXEnv(gymnasium.Env):
     def __init__(
         self, task: str = 'open_drawer', seed: int | None = None,
         limits: ArmLimits | None = None, size: tuple[int, int] = CAMERA_SIZE,
-        render_mode: str | None = 'rgb_array',
+        render_mode: str | None = 'rgb_array', appearance: str = 'nominal',
     ) -> None:
+        check_split(appearance)
         self.task = task_named(task)
+        self._split = appearance
         self.render_mode = render_mode
         self.world = World(size)
         self.goal = self.start = WorldState()
+        self.appearance = self._shown = Appearance()
         self._limits = limits or ArmLimits()
         self._first_seed = seed
         self._goal_image = np.zeros((*size, 3), np.uint8)
@@ -74,7 +80,8 @@ class WidowXEnv(gymnasium.Env):
         Begin an episode.
 
         :param seed: of the start and goal drawn.
-        :param options: 'start' and 'goal', each a `WorldState`, instead of those drawn.
+        :param options: 'start' and 'goal', each a `WorldState`, and 'appearance', an
+            `Appearance`, instead of those drawn.
         :raises EnvError: for any other option.
         """
         options = options or {}
@@ -87,6 +94,11 @@ class WidowXEnv(gymnasium.Env):
         self.start = options.get('start', drawn)
         drawn = self.task.sample_goal(self.np_random, self.start)
         self.goal = options.get('goal', drawn)
+        drawn = sample_appearance(self.np_random, self._split)
+        self.appearance = options.get('appearance', drawn)
+        if self.appearance != self._shown:
+            self.world.set_appearance(self.appearance)
+            self._shown = self.appearance
         self.world.reset(self.goal)
         self._goal_image = self.world.render()
         self._goal_tool = self.world.ee_pose[:3, 3]

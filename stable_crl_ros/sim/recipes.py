@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import zlib
 
@@ -12,6 +12,7 @@ from stable_crl_ros.data.episode import Episode
 from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.parallel import spread
 from stable_crl_ros.sim import scenes
+from stable_crl_ros.sim.appearance import sample_appearance
 from stable_crl_ros.sim.behaviours import PlayingActor, WaveringActor
 from stable_crl_ros.sim.demonstrators import make_demonstrator
 from stable_crl_ros.sim.env import WidowXEnv
@@ -64,11 +65,19 @@ def draw_expert(rng: np.random.Generator) -> Script:
     return _demonstration(rng, str(rng.choice(list(MIX), p=list(MIX.values()))))
 
 
+def draw_varied(rng: np.random.Generator) -> Script:
+    """Draw a demonstration in a scene that looks different every time."""
+    script = draw_expert(rng)
+    look = sample_appearance(rng, 'seen')
+    return replace(script, appearance=look,
+                   attributes={**script.attributes, 'appearance': look.to_dict()})
+
+
 def draw_mixed(rng: np.random.Generator) -> Script:
     """Draw an episode that is begun with a task and mostly does not finish it."""
     script = draw_expert(rng)
     task, goal = TASKS[script.task], script.goal
-    keen = float(rng.uniform(0.0, 0.9))
+    keen = float(rng.uniform(0.0, 0.8))
     actor = WaveringActor(lambda noise: make_demonstrator(task, goal, rng, noise), goal, rng,
                           keen, MIXED_NOISE)
     return Script(script.task, script.start, goal, actor, script.steps, script.seed,
@@ -118,6 +127,7 @@ RECIPES = {recipe.name: recipe for recipe in (
     Recipe('mixed', 'skills begun, aborted and confused, and aimless motion', draw_mixed),
     Recipe('stitch', 'demonstrations of single stages; no episode has both', draw_stitch),
     Recipe('play', 'long sequences of self-chosen goals without resets', draw_play),
+    Recipe('varied', 'noisy demonstrations under many appearances', draw_varied),
 )}
 
 

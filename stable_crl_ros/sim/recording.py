@@ -11,6 +11,7 @@ from stable_crl_ros.data.episode import EpisodeWriter
 from stable_crl_ros.data.schema import Action, EpisodeMeta, Mode, Observation
 from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.robot.poses import pose_to_xyz_quaternion
+from stable_crl_ros.sim.appearance import Appearance
 from stable_crl_ros.sim.env import CONTROL_PERIOD, WidowXEnv
 from stable_crl_ros.sim.tasks import task_named
 from stable_crl_ros.sim.world import CAMERA_NAME, World, WorldState
@@ -35,6 +36,7 @@ class Script:
     :param steps: control steps.
     :param seed: of the ages of the pictures.
     :param attributes: plain values stored with the episode, for people.
+    :param appearance: how the scene looks.
     """
 
     task: str
@@ -44,6 +46,7 @@ class Script:
     steps: int
     seed: int
     attributes: dict = field(default_factory=dict)
+    appearance: Appearance = field(default_factory=Appearance)
 
 
 def record_episode(
@@ -58,7 +61,8 @@ def record_episode(
     """
     env.task = task_named(script.task)
     observation, info = env.reset(seed=script.seed, options={
-        'start': script.start, 'goal': script.goal or script.start})
+        'start': script.start, 'goal': script.goal or script.start,
+        'appearance': script.appearance})
     take = _Recorder(env, image_spec)
     meta = _describe(env, script, image_spec, observation['goal_image'])
     with EpisodeWriter(dataset, meta, episode_id, sync_every=0) as writer:

@@ -14,6 +14,8 @@ from stable_crl_ros.robot.kinematics import (
     opening_from_finger,
     START,
 )
+from stable_crl_ros.robot.poses import rotation_from_vector
+from stable_crl_ros.sim.appearance import Appearance
 from stable_crl_ros.sim.rendering import Camera, mujoco, WorldError
 
 __all__ = ['CAMERA_NAME', 'CAMERA_SIZE', 'World', 'WorldError', 'WorldState']
@@ -28,6 +30,8 @@ BLOCK_SIZE = 0.03  # m
 LATCH_LOW, LATCH_HIGH = (0.18, -0.17, 0.0), (0.36, 0.07, BLOCK_SIZE)
 LATCH_TRAVEL = 0.03  # m, drawers opened less are closed enough to be latched
 LATCH_DAMPING = 1e6  # N s/m: at the arm's 70 N it gives 0.07 mm a second; friction would creep
+SCENE_CENTRE = (0.30, 0.02, 0.05)  # m, about which another appearance moves the camera
+DRAWER_GEOMS = ('drawer_front', 'drawer_left', 'drawer_right', 'drawer_back')
 BLOCK_AWAY = (0.28, 0.14, BLOCK_SIZE / 2)  # m, where the block waits when a task ignores it
 
 
@@ -95,6 +99,8 @@ class World:
         self._drawer_damping = self._model.dof_damping[self._drawer_dof]
         self._block = joint('block').qposadr[0]
         self._tool = self._model.site('tool').id
+        view = self._model.camera(CAMERA_NAME)
+        self._view = view.pos.copy(), view.quat.copy()
         self.reset(WorldState())
 
     def __enter__(self) -> 'World':
@@ -120,6 +126,24 @@ class World:
             qpos[self._block + 3:self._block + 7] = math.cos(half), 0.0, 0.0, math.sin(half)
             self.set_arm_targets(np.array(state.joints), state.gripper)
             mujoco.mj_forward(self._model, self._data)
+
+    def set_appearance(self, appearance: Appearance) -> None:
+        """Repaint the scene and move the camera; nothing else changes, and `reset` keeps it."""
+        (position, quaternion), centre = self._view, np.array(SCENE_CENTRE)
+        turned = np.zeros(9)
+        mujoco.mju_quat2Mat(turned, quaternion)
+        axes = turned.reshape(3, 3)
+        turn = (rotation_from_vector(np.array([0.0, 0.0, appearance.camera_yaw]))
+                @ rotation_from_vector(-appearance.camera_pitch * axes[:, 0]))
+        with self.lock:
+            view = self._model.camera(CAMERA_NAME)
+            view.pos[:] = centre + turn @ (position - centre) + appearance.camera_shift
+            mujoco.mju_mat2Quat(view.quat, (turn @ axes).ravel())
+            for name in DRAWER_GEOMS:
+                self._model.geom(name).rgba[:3] = appearance.drawer
+            self._model.geom('block').rgba[:3] = appearance.block
+            self._model.geom('table').rgba[:3] = appearance.table
+            mujoco.mj_camlight(self._model, self._data)
 
     def set_arm_targets(self, joints: np.ndarray, gripper: float) -> None:
         """
