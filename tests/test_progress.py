@@ -1,5 +1,6 @@
 """What a person sees of training: a bar on a terminal, lines elsewhere, or nothing."""
 
+import contextlib
 import io
 import os
 import re
@@ -14,10 +15,19 @@ METRICS = {'actor/loss': 0.25, 'critic/rank_phi': 3.0, 'validation/squared_error
 
 @pytest.fixture
 def terminal():
-    """Open a pseudo terminal: the writing end, and a function that reads what was written."""
+    """Open a pseudo terminal: the writing end, and a function that ends it and reads all."""
     controller, screen = os.openpty()
-    with os.fdopen(screen, 'w') as stream:
-        yield stream, lambda: os.read(controller, 1_000_000).decode()
+    stream = os.fdopen(screen, 'w')
+
+    def read():
+        stream.close()
+        said = b''
+        with contextlib.suppress(OSError):  # how a terminal says that its other end is closed
+            while True:
+                said += os.read(controller, 65536)
+        return said.decode()
+    yield stream, read
+    stream.close()
     os.close(controller)
 
 

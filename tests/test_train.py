@@ -244,8 +244,8 @@ def test_last_good_checkpoint_stays_when_learning_breaks_down(short, tmp_path):
     with pytest.raises(TrainError, match=r'step \d+: .* not finite'):
         short(overrides=overrides, steps=50, save_every=1)
     saved = sorted(run.glob('step_*'))
-    assert saved and all(torch.isfinite(tensor).all() for path in (*saved, run / 'latest.safetensors')
-                         for tensor in load_checkpoint(path).tensors.values())
+    tensors = [tensor for path in saved for tensor in load_checkpoint(path).tensors.values()]
+    assert tensors and all(torch.isfinite(tensor).all() for tensor in tensors)
     assert Policy.load(run / 'latest.safetensors').metadata['step'] == int(saved[-1].stem[5:])
     assert list(run.glob('not_finite_*.npz'))
     state = torch.load(run / STATE_FILE, weights_only=True)
