@@ -1,8 +1,9 @@
 """The watch over the critic: what it calls a collapse, and how often it speaks."""
 
-from learning_samples import small_agent, write_dots
+from learning_samples import OVERRIDES, small_agent, write_dots
 import numpy as np
 import pytest
+from stable_crl_ros.checkpoint import load_checkpoint
 from stable_crl_ros.crl.health import (
     CHANCE_LOSS,
     critic_metrics,
@@ -12,6 +13,8 @@ from stable_crl_ros.crl.health import (
 )
 from stable_crl_ros.crl.losses import contrastive_metrics
 from stable_crl_ros.crl.networks import all_logits
+from stable_crl_ros.crl.run_log import read_metrics
+from stable_crl_ros.crl.train import train
 from stable_crl_ros.data.cache import build_cache
 from stable_crl_ros.data.sampling import BatchSampler
 from stable_crl_ros.images import ImageSpec
@@ -141,11 +144,26 @@ def train_watched(path, steps, **changes):
     return watch, [message for message in said if message]
 
 
-@pytest.mark.parametrize('critic_loss', ['mc', 'td'])
-def test_too_high_a_learning_rate_is_noticed(tmp_path, critic_loss):
-    watch, said = train_watched(tmp_path / 'd', 340, critic_loss=critic_loss, learning_rate=0.1)
+def test_too_high_a_learning_rate_is_noticed(tmp_path):
+    watch, said = train_watched(tmp_path / 'd', 340, critic_loss='td', learning_rate=0.1)
     assert watch.collapsed
     assert len(said) == 1 and 'all logits are equal' in said[0]
+
+
+def test_collapse_is_shown_logged_and_kept_in_the_checkpoint(tmp_path, capsys):
+    write_dots(tmp_path / 'd')
+    latest = train([tmp_path / 'd'], tmp_path / 'run', steps=380, threads=1, device='cpu',
+                   log_every=20, progress=False,
+                   overrides={**OVERRIDES, 'critic_loss': 'mc', 'learning_rate': 0.1})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('warning: step 320: the critic has not begun to learn: ')
+    rows = read_metrics(tmp_path / 'run' / 'metrics.csv')
+    assert [row['step'] for row in rows if float(row['health/collapsed'])] == [
+        '320', '340', '360', '380']
+    assert float(rows[-1]['health/loss_over_chance']) == pytest.approx(1.0, abs=0.01)
+    assert float(rows[-1]['critic/rank_psi']) < 1.05
+    health = load_checkpoint(latest).metadata['health']
+    assert health['collapsed'] and [event['step'] for event in health['events']] == [320]
 
 
 @pytest.mark.parametrize('critic_loss', ['mc', 'td'])
