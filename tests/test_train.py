@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from learning_samples import OVERRIDES, SIZE, SMALL, write_dots
+from learning_samples import OVERRIDES, SIZE, SMALL, SMALL_VALUES, write_dots
 import numpy as np
 import pytest
 from stable_crl_ros.actions import ActionScale, BRIDGE_MEAN
@@ -102,9 +102,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(short, tmp_pa
 
 
 @pytest.mark.parametrize('preset, changes', [('laptop', {}), ('laptop', {'critic_loss': 'td'}),
-                                             ('laptop-gcbc', {})])
+                                             ('laptop-gcbc', {}), ('laptop-gciql', SMALL_VALUES),
+                                             ('laptop-hiql', SMALL_VALUES)])
 def test_resumed_run_equals_one_that_was_never_stopped(short, tmp_path, preset, changes):
-    base = SMALL if preset == 'laptop-gcbc' else OVERRIDES
+    base = OVERRIDES if preset == 'laptop' else SMALL
     settings = {'preset': preset, 'overrides': {**base, **changes}, 'validation_episodes': [2]}
     whole = short(out_dir=tmp_path / 'whole', steps=8, **settings)
     short(steps=4, **settings)
@@ -224,6 +225,16 @@ def test_unreadable_state_is_refused(short, tmp_path, damage):
     path = tmp_path / 'run' / STATE_FILE
     path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
     with pytest.raises(TrainError, match='cannot be read'):
+        short(resume=True)
+
+
+def test_state_of_another_version_is_refused(short, tmp_path):
+    short()
+    path = tmp_path / 'run' / STATE_FILE
+    state = torch.load(path, weights_only=True)
+    state['agent']['networks']['actor'].popitem()
+    torch.save(state, path)
+    with pytest.raises(TrainError, match='of another version of this software'):
         short(resume=True)
 
 

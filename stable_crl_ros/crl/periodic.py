@@ -78,7 +78,11 @@ class PeriodicEvaluation:
         results, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_serve, args=(self._evaluator, path, theirs),
                                   name=f'evaluation of step {step}')
-        process.start()
+        try:
+            process.start()
+        except OSError as error:
+            self._say(f'step {step} is not evaluated: no process could be started ({error})', True)
+            return
         theirs.close()
         self._running = Job(step, process, results)
 

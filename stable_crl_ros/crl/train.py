@@ -200,10 +200,14 @@ class Run:
     def load(self) -> None:
         """Continue where `save` was last called."""
         agent, run = self.folder.load(self.described)
-        self.agent.load_state_dict(agent)
-        self.sampler.load_state_dict(run['sampler'])
-        self.watch.load_state_dict(run['watch'])
-        self.seconds, self.metrics = run['seconds'], run['metrics']
+        try:
+            self.agent.load_state_dict(agent)
+            self.sampler.load_state_dict(run['sampler'])
+            self.watch.load_state_dict(run['watch'])
+            self.seconds, self.metrics = run['seconds'], run['metrics']
+        except (KeyError, RuntimeError) as error:
+            raise TrainError(f'{self.folder.path}: its state is of another version of this '
+                             f'software ({error}); train into another folder') from error
 
 
 def choose_device(device: str) -> str:
