@@ -2,7 +2,7 @@
 
 import json
 
-from learning_samples import lively, small_agent, write_checkpoint
+from learning_samples import lively, small_agent, write_checkpoint, write_dots
 import pytest
 from stable_crl_ros.checkpoint import CheckpointError
 from stable_crl_ros.cli import main
@@ -49,6 +49,15 @@ def test_the_same_seed_gives_the_same_numbers_with_any_number_of_workers(tmp_pat
                 workers=workers, seed=4)
     first, second = ((tmp_path / name / 'negatives.json').read_text() for name in 'ab')
     assert first == second
+
+
+def test_the_vae_learns_from_a_recorded_dataset_where_one_is_given(tmp_path, checkpoints):
+    dots = write_dots(tmp_path / 'dots', episodes=2, steps=12)
+    analyse(tmp_path / 'out', [checkpoints['mc']], episodes=2, figures=['interpolation'],
+            workers=1, vae_steps=1, dataset=str(dots.path))
+    numbers = json.loads((tmp_path / 'out' / 'interpolation.json').read_text())
+    assert numbers['vae']['VAE']['frames'] == 2 * 13
+    assert numbers['vae']['VAE']['latent'] == 16
 
 
 def test_a_figure_nobody_can_make_is_refused_with_the_reason(tmp_path, checkpoints):

@@ -42,8 +42,8 @@ class Analysis:
     :param seed: of everything random.
     :param workers: processes that simulate.
     :param sampled: play actions drawn from the policies instead of their modes.
-    :param dataset: recorded episodes the VAE learns from; as many fresh ones as `episodes` when
-        None.
+    :param dataset: recorded episodes the VAE learns from, such as those the checkpoints learned
+        from; as many fresh ones as `episodes` when None.
     :param progress: called with what is being done, what part is done, and of how much.
     """
 
@@ -107,7 +107,7 @@ class Analysis:
             return np.concatenate([item.images[VAE_SPEC] for item in
                                    self._demonstrate(others, (VAE_SPEC,), False, 'more of them')])
         from stable_crl_ros.data.cache import build_cache
-        return build_cache(self._dataset, VAE_SPEC, out_dir=self.out / '.cache').observations
+        return build_cache(self._dataset, VAE_SPEC).observations
 
     def _report(self, what: str, total: int) -> Callable[[int], None]:
         return lambda count: self._progress(what, count, total)

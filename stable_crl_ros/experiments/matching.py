@@ -56,9 +56,8 @@ def describe_curves(moved: np.ndarray, arm_only: np.ndarray, seed: int) -> dict:
                                                        mean_band(values, seed)), strict=True))
               for name, values in (('successful', moved), ('arm_only', arm_only))}
     rises = mean_estimate(rise, seed)
-    share = ratio_estimate(arm_rise, rise, seed)
-    if rises['low'] <= 0:  # nothing to have a share of
-        share = {**share, 'value': None, 'low': None, 'high': None}
+    share = ratio_estimate(arm_rise, rise, seed) if rises['low'] > 0 else \
+        {'value': None, 'low': None, 'high': None, 'count': len(moved)}
     return {'trajectories': len(moved), 'rise': rises,
             'arm_only_rise': mean_estimate(arm_rise, seed),
             'final_gap': mean_estimate(rise - arm_rise, seed), 'share_of_arm': share,
@@ -152,7 +151,8 @@ def _draw_outcomes(axes: Axes, policies: dict) -> None:
                   label=outcome)
         left += shares
     axes.set_yticks(range(len(policies)), list(policies))
-    axes.set_ylim(max(len(policies), 3) - 0.4, -0.6)
+    middle, half = (len(policies) - 1) / 2, max(len(policies), 3) / 2
+    axes.set_ylim(middle + half, middle - half)
     axes.tick_params(axis='y', length=0, colors=GREY)
     axes.set_xlim(0, 100)
     axes.set_xlabel('episodes (%)')
