@@ -158,8 +158,7 @@ class Trials:
         """Run every trial in this process."""
         from stable_crl_ros.sim.env import WidowXEnv
         start_actor = make_actor(self.policy, self.device, 1, self.sampled, self.seeds[0])
-        options = {} if self.appearance == 'nominal' else {'appearance': self.appearance}
-        with closing(WidowXEnv(task=self.task, **options)) as env:
+        with closing(WidowXEnv(task=self.task, appearance=self.appearance)) as env:
             return [run_trial(env, start_actor, self.task, seed, self.steps)
                     for seed in self.seeds]
 
@@ -182,10 +181,12 @@ def evaluate(policy: str | Sequence[str], task: str, episodes: int = 100, seed: 
     :param progress: called with the number of trials just finished.
     :raises EvaluationError: for an unknown task or appearance, a count below 1 or a seed below 0.
     """
+    from stable_crl_ros.sim.appearance import SPLITS
     from stable_crl_ros.sim.tasks import TASKS
     policies = [policy] if isinstance(policy, str) else list(policy)
-    if task not in TASKS:
-        raise EvaluationError(f'unknown task {task!r}; choose one of {sorted(TASKS)}')
+    for kind, name, known in (('task', task, TASKS), ('appearance', appearance, SPLITS)):
+        if name not in known:
+            raise EvaluationError(f'unknown {kind} {name!r}; choose one of {sorted(known)}')
     if episodes < 1 or workers < 1 or seed < 0 or not policies:
         raise EvaluationError(f'evaluating needs episodes >= 1, workers >= 1, seed >= 0 and a '
                               f'policy; got {episodes}, {workers}, {seed} and {policies}')

@@ -76,6 +76,11 @@ def test_an_unknown_task_is_refused_with_the_known_ones():
         evaluate('none', 'fold_cloth')
 
 
+def test_an_unknown_appearance_is_refused_with_the_known_ones():
+    with pytest.raises(EvaluationError, match="'nominal', 'seen', 'unseen'"):
+        evaluate('none', 'open_drawer', appearance='dark')
+
+
 @pytest.mark.parametrize('wrong', [{'episodes': 0}, {'workers': 0}, {'seed': -1}])
 def test_counts_and_seeds_that_make_no_sense_are_refused(wrong):
     with pytest.raises(EvaluationError, match=next(iter(wrong))):
