@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import ctypes.util
 import fcntl
+from functools import partial
 import os
 from pathlib import Path
 import shutil
@@ -226,3 +227,21 @@ def no_process_left_behind():
                     os.kill(pid, signal.SIGKILL)
             pytest.fail(f'processes left behind: {left}')
         time.sleep(0.05)
+
+
+@pytest.fixture(scope='module')
+def dots(tmp_path_factory):
+    """Record a small dataset to train on; returns its path."""
+    from learning_samples import write_dots
+    path = tmp_path_factory.mktemp('data') / 'dots'
+    write_dots(path)
+    return path
+
+
+@pytest.fixture
+def short(dots, tmp_path):
+    """Give a function that trains briefly on the dots, in `tmp_path / 'run'`."""
+    from learning_samples import OVERRIDES
+    from stable_crl_ros.crl.train import train
+    return partial(train, dataset_paths=[dots], out_dir=tmp_path / 'run', overrides=OVERRIDES,
+                   steps=6, threads=1, device='cpu', log_every=2, save_every=2, progress=False)

@@ -1,10 +1,6 @@
 """Training: what a run writes, exact resume after a kill, and what stops it."""
 
-from functools import partial
 import json
-import os
-from pathlib import Path
-import re
 import signal
 import subprocess
 import sys
@@ -13,32 +9,15 @@ import time
 from learning_samples import OVERRIDES, SIZE, SMALL, SMALL_VALUES, write_dots
 import numpy as np
 import pytest
-from stable_crl_ros.actions import ActionScale, BRIDGE_MEAN
 from stable_crl_ros.checkpoint import load_checkpoint, verify_checkpoint
 from stable_crl_ros.crl.config import ConfigError
-from stable_crl_ros.crl.presets import make_config
-from stable_crl_ros.crl.run_folder import open_run, STATE_FILE, TrainError
+from stable_crl_ros.crl.run_folder import STATE_FILE, TrainError
 from stable_crl_ros.crl.run_log import read_metrics
-from stable_crl_ros.crl.train import Run, train
-from stable_crl_ros.crl.training_data import make_scale
-from stable_crl_ros.data.cache import build_cache, CacheError, TrainingCache
+from stable_crl_ros.crl.train import train
+from stable_crl_ros.data.cache import build_cache, CacheError
 from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.policy import Policy
 import torch
-
-
-@pytest.fixture(scope='module')
-def dots(tmp_path_factory):
-    path = tmp_path_factory.mktemp('data') / 'dots'
-    write_dots(path)
-    return path
-
-
-@pytest.fixture
-def short(dots, tmp_path):
-    """Give a function that trains briefly on the dots, in `tmp_path / 'run'`."""
-    return partial(train, dataset_paths=[dots], out_dir=tmp_path / 'run', overrides=OVERRIDES,
-                   steps=6, threads=1, device='cpu', log_every=2, save_every=2, progress=False)
 
 
 def weights(path):
@@ -78,21 +57,6 @@ def test_checkpoint_says_what_it_was_trained_on_and_acts(short, dots):
     assert np.isfinite(policy.step(np.zeros((SIZE, SIZE, 3), np.uint8))[1])
 
 
-def test_validation_holds_out_the_named_episodes(short, tmp_path):
-    latest = short(validation_episodes=[1, 3])
-    assert load_checkpoint(latest).metadata['transitions'] == 4 * 12
-    rows = read_metrics(tmp_path / 'run' / 'metrics.csv')
-    assert float(rows[-1]['validation/squared_error']) > 0
-    assert 'validation/categorical_accuracy' in rows[-1]
-
-
-def test_validation_can_be_a_fraction_or_nothing(short, tmp_path):
-    assert load_checkpoint(short(validation_fraction=0.5)).metadata['transitions'] == 3 * 12
-    other = short(out_dir=tmp_path / 'all', validation_fraction=0.0)
-    assert load_checkpoint(other).metadata['transitions'] == 6 * 12
-    assert 'validation/squared_error' not in read_metrics(tmp_path / 'all' / 'metrics.csv')[0]
-
-
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(short, tmp_path):
     paths = [short(out_dir=tmp_path / str(run), seed=seed)
              for run, seed in enumerate((0, 0, 1))]
@@ -118,7 +82,7 @@ def test_resumed_run_equals_one_that_was_never_stopped(short, tmp_path, preset, 
 
 SCRIPT = """
 import json, sys
-from stable_crl_ros.crl.train import Run, train
+from stable_crl_ros.crl.train import train
 train(**json.loads(sys.argv[1]))
 """
 
@@ -137,25 +101,6 @@ def wait_for(condition, process, timeout_s=60.0):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
         time.sleep(0.005)
-
-
-def test_killed_run_resumes_bit_for_bit(short, dots, tmp_path):
-    out_dir = tmp_path / 'run'
-    process = start_training(dots, out_dir, 100_000)
-    try:
-        wait_for(lambda: (out_dir / 'step_000015.safetensors').exists(), process)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    state = torch.load(out_dir / STATE_FILE, weights_only=True)
-    steps = state['agent']['step'] + 20
-    assert steps % 5 == 0 and steps >= 30
-    resumed = short(steps=steps, resume=True, log_every=3, save_every=5)
-    whole = short(out_dir=tmp_path / 'whole', steps=steps, log_every=3, save_every=5)
-    assert_same(weights(whole), weights(resumed))
-    logged = [int(row['step']) for row in read_metrics(out_dir / 'metrics.csv')]
-    assert logged == list(range(3, steps + 1, 3))
-    assert not [path for path in os.listdir(out_dir) if path.endswith('.tmp')]
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -263,34 +208,6 @@ def test_last_good_checkpoint_stays_when_learning_breaks_down(short, tmp_path):
     assert f'step_{state["agent"]["step"]:06d}' == saved[-1].stem
 
 
-def anonymous_megabytes():
-    status = Path('/proc/self/status').read_text()
-    return int(re.search(r'RssAnon:\s+(\d+) kB', status)[1]) / 1024
-
-
-def test_data_larger_than_memory_are_read_from_their_file(tmp_path):
-    frames, steps = 1_000_000, 999_999  # 0.77 GB of 16 x 16 pictures, holes in a sparse file
-    arrays = {'observations': ('u1', (frames, SIZE, SIZE, 3)), 'states': ('f4', (frames, 14)),
-              'actions': ('f4', (steps, 7))}
-    for name, (kind, shape) in arrays.items():
-        np.lib.format.open_memmap(tmp_path / f'{name}.npy', 'w+', kind, shape)
-    (tmp_path / 'cache.json').write_text(json.dumps({
-        'version': 1, 'fingerprint': 'huge', 'image_spec': ImageSpec(SIZE, SIZE).to_dict(),
-        'camera': 'camera', 'episodes': [{'dataset': 0, 'id': 0, 'steps': steps, 'task': 'dot',
-                                          'success': None}]}))
-    cache = TrainingCache.open(tmp_path)
-    algorithm, config = make_config('laptop', {**OVERRIDES, 'batch_size': 512})
-    with open_run(tmp_path / 'run', resume=False) as folder:
-        run = Run(folder, {'algorithm': algorithm, 'seed': 0, 'action_scale':
-                           ActionScale.from_bounds().to_dict()}, config, cache, None, 'cpu')
-        before = anonymous_megabytes()
-        for _ in range(20):
-            run.agent.update(run.sampler.sample())
-        grown = anonymous_megabytes() - before
-    assert cache.observations.nbytes > 7e8
-    assert grown < 300
-
-
 def test_torn_last_row_of_the_log_is_left_out(short, tmp_path):
     short(steps=4)
     log = tmp_path / 'run' / 'metrics.csv'
@@ -325,36 +242,6 @@ def test_folder_that_cannot_be_written_is_refused(short, tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(TrainError, match='cannot be written'):
         short(out_dir=tmp_path / 'file' / 'run')
-
-
-def test_action_scale_follows_the_configuration(dots):
-    actions = build_cache(dots, ImageSpec(SIZE, SIZE)).actions
-
-    def scale(kind):
-        return make_scale(make_config('laptop', {'action_scale': kind})[1], actions)
-    assert scale('bounds') == ActionScale.from_bounds()
-    assert scale('bridge').offset == BRIDGE_MEAN
-    measured = scale('statistics')
-    normalised = measured.normalise(actions)
-    np.testing.assert_allclose(normalised.mean(0), np.zeros(7), atol=1e-5)
-    np.testing.assert_allclose(normalised.std(0)[:2], np.ones(2), rtol=1e-5)
-    # dz .. dyaw and the gripper never move in this data: 1 % of half of their range.
-    assert measured.scale[2:] == pytest.approx([0.0005] + [0.0025] * 3 + [0.005])
-
-
-def test_several_datasets_are_joined(short, dots, tmp_path):
-    write_dots(tmp_path / 'more', episodes=2, seed=3)
-    latest = short(dataset_paths=[dots, tmp_path / 'more'], validation_fraction=0.0,
-                   cache_dir=tmp_path / 'cache')
-    found = load_checkpoint(latest).metadata
-    assert (found['datasets'], found['transitions']) == (['dots', 'more'], 8 * 12)
-    assert Path(tmp_path / 'cache').is_dir()
-
-
-def test_episodes_of_different_control_rates_are_refused(short, dots, tmp_path):
-    write_dots(tmp_path / 'fast', control_rate=10.0)
-    with pytest.raises(TrainError, match=r'5\.0, 10\.0'):
-        short(dataset_paths=[dots, tmp_path / 'fast'])
 
 
 def test_bridge_preset_trains_on_small_images(short):

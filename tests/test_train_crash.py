@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from learning_samples import OVERRIDES, SMALL, write_dots
+from learning_samples import OVERRIDES, SMALL
 import pytest
 from stable_crl_ros.checkpoint import load_checkpoint
 from stable_crl_ros.crl.run_folder import STATE_FILE
@@ -64,13 +64,6 @@ def nursery():
     made = Nursery()
     yield made
     made.close()
-
-
-@pytest.fixture(scope='module')
-def dots(tmp_path_factory):
-    path = tmp_path_factory.mktemp('data') / 'dots'
-    write_dots(path)
-    return path
 
 
 def kill(child, folder, rng):

@@ -11,29 +11,19 @@ import time
 
 import evaluators
 from evaluators import Scripted
-from learning_samples import OVERRIDES, write_dots
+from learning_samples import OVERRIDES
 import pytest
 from stable_crl_ros.checkpoint import load_checkpoint
 from stable_crl_ros.crl.periodic import PeriodicEvaluation
 from stable_crl_ros.crl.run_folder import TrainError
 from stable_crl_ros.crl.run_log import read_metrics
-from stable_crl_ros.crl.train import train
 import torch
 
 
-@pytest.fixture(scope='module')
-def dots(tmp_path_factory):
-    path = tmp_path_factory.mktemp('data') / 'dots'
-    write_dots(path)
-    return path
-
-
 @pytest.fixture
-def short(dots, tmp_path):
-    """Give a function that trains briefly on the dots, in `tmp_path / 'run'`."""
-    return partial(train, dataset_paths=[dots], out_dir=tmp_path / 'run', overrides=OVERRIDES,
-                   steps=6, threads=1, device='cpu', log_every=2, save_every=2, keep_last=1,
-                   progress=False)
+def short(short):
+    """Give the function that trains briefly, keeping as few checkpoints as can be."""
+    return partial(short, keep_last=1)
 
 
 def step_of(path):
