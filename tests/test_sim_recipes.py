@@ -122,10 +122,13 @@ def test_varied_is_recorded_under_many_looks_and_says_which(tmp_path):
     assert np.abs(table[0] - table[1]).max() > 5
 
 
-# Measured over 200 episodes of seed 0: MIXEDRATE.
-def test_few_mixed_episodes_reach_what_they_began_with(env):
-    reached = [play(env, make_script('mixed', 7, index))[-1]['success'] for index in range(16)]
-    assert 1 <= sum(reached) <= 9
+# Measured over 200 episodes of seed 0: a quarter of them reach it.
+def test_few_mixed_episodes_reach_what_they_began_with_and_nothing_is_flung_away(env):
+    tracks = [play(env, make_script('mixed', 7, index)) for index in range(16)]
+    assert 1 <= sum(track[-1]['success'] for track in tracks) <= 9
+    for track in tracks:
+        places = np.array([info['block_position'] for info in track])
+        assert np.linalg.norm(np.diff(places, axis=0), axis=1).max() < 0.15
 
 
 @pytest.mark.parametrize('seed', [0, 1])

@@ -77,7 +77,7 @@ def draw_mixed(rng: np.random.Generator) -> Script:
     """Draw an episode that is begun with a task and mostly does not finish it."""
     script = draw_expert(rng)
     task, goal = TASKS[script.task], script.goal
-    keen = float(rng.uniform(0.0, 0.8))
+    keen = float(rng.uniform(0.0, 0.65))
     actor = WaveringActor(lambda noise: make_demonstrator(task, goal, rng, noise), goal, rng,
                           keen, MIXED_NOISE)
     return Script(script.task, script.start, goal, actor, script.steps, script.seed,

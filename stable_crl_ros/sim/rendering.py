@@ -34,6 +34,9 @@ def choose_backend() -> str:
 
 
 BACKEND = choose_backend()
+# Mesa's software rasteriser draws in the thread that asks: with one process per core, its helper
+# threads made recording a third slower.
+os.environ.setdefault('LP_NUM_THREADS', '0')
 try:
     import mujoco
 except (ImportError, AttributeError) as error:  # PyOpenGL without its library: AttributeError

@@ -29,7 +29,6 @@ BLOCK_SIZE = 0.03  # m
 # does in the paper's benchmark: whoever wants to open it has to push the block away first.
 LATCH_LOW, LATCH_HIGH = (0.18, -0.17, 0.0), (0.36, 0.07, BLOCK_SIZE)
 LATCH_TRAVEL = 0.03  # m, drawers opened less are closed enough to be latched
-LATCH_DAMPING = 1e6  # N s/m: at the arm's 70 N it gives 0.07 mm a second; friction would creep
 SCENE_CENTRE = (0.30, 0.02, 0.05)  # m, about which another appearance moves the camera
 DRAWER_GEOMS = ('drawer_front', 'drawer_left', 'drawer_right', 'drawer_back')
 BLOCK_AWAY = (0.28, 0.14, BLOCK_SIZE / 2)  # m, where the block waits when a task ignores it
@@ -95,8 +94,7 @@ class World:
         self._arm_dofs = np.array([joint(name).dofadr[0] for name in JOINT_NAMES])
         self._fingers = [joint(f'{side}_finger').qposadr[0] for side in ('left', 'right')]
         self._drawer = joint('drawer').qposadr[0]
-        self._drawer_dof = joint('drawer').dofadr[0]
-        self._drawer_damping = self._model.dof_damping[self._drawer_dof]
+        self._latch = self._model.equality('latch').id
         self._block = joint('block').qposadr[0]
         self._tool = self._model.site('tool').id
         view = self._model.camera(CAMERA_NAME)
@@ -163,11 +161,16 @@ class World:
         """Let `seconds` of simulated time pass, in whole physics steps (4 ms)."""
         steps = round(seconds / self._model.opt.timestep)
         with self.lock:
-            self._model.dof_damping[self._drawer_dof] = (
-                LATCH_DAMPING if self.latched else self._drawer_damping)
+            self._set_latch()
             mujoco.mj_step(self._model, self._data, nstep=steps)
             # A step ends with new joint positions but the link poses from before it.
             mujoco.mj_kinematics(self._model, self._data)
+
+    def _set_latch(self) -> None:
+        latched = self.latched
+        if latched and not self._data.eq_active[self._latch]:
+            self._model.eq_data[self._latch, 0] = max(self.drawer_opening, 0.0)
+        self._data.eq_active[self._latch] = latched
 
     @property
     def time(self) -> float:
