@@ -7,7 +7,10 @@ import numpy as np
 from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl.augment import augment
 from stable_crl_ros.crl.config import AgentConfig
+from stable_crl_ros.crl.distributed import Ranks
+from stable_crl_ros.crl.draws import BatchGenerator, randn
 from stable_crl_ros.crl.losses import gaussian_log_prob
+from stable_crl_ros.crl.metrics import Metrics
 from stable_crl_ros.crl.networks import Actor, to_pixels
 import torch
 from torch import nn, Tensor
@@ -17,9 +20,9 @@ class Agent:
     """
     Learner of one actor; a subclass adds its losses in `update`.
 
-    A batch maps names to arrays: `observations`, `next_observations`, `actor_goals` and
-    `critic_goals` are uint8 images (B, H, W, 3); `actions` are normalised, float32
-    (B, action_dim).
+    A batch maps names to arrays, or to tensors on the device: `observations`,
+    `next_observations`, `actor_goals` and `critic_goals` are uint8 images (B, H, W, 3);
+    `actions` are normalised, float32 (B, action_dim).
 
     :param config: every setting, an `AgentConfig` of the subclass's kind.
     :param device: such as 'cpu' or 'cuda'.
@@ -32,8 +35,9 @@ class Agent:
         self.action_dim = action_dim
         self.device = torch.device(device)
         self.step = 0
-        # On the CPU whatever the device, so that every device draws the same numbers.
-        self.generator = torch.Generator().manual_seed(seed)
+        self.ranks = Ranks()
+        self.generator = BatchGenerator(self.device)
+        self.generator.seed_all(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.networks = {name: network.to(self.device)
@@ -94,8 +98,15 @@ class Agent:
         return {'squared_error': float((mean - actions).square().sum(1).mean()),
                 'log_prob': float(gaussian_log_prob(mean, self.config.std, actions).mean())}
 
-    def load(self, array: np.ndarray) -> Tensor:
-        """Move an array of a batch to the device."""
+    def join(self, ranks: Ranks) -> None:
+        """Train as one of several processes, each on its rows of every batch."""
+        self.ranks = ranks
+        self.generator.rank, self.generator.ranks = ranks.rank, ranks.size
+
+    def load(self, array: np.ndarray | Tensor) -> Tensor:
+        """Move an array of a batch to the device; what is there already passes."""
+        if isinstance(array, Tensor):
+            return array.to(self.device)
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def load_images(self, batch: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[Tensor]:
@@ -124,8 +135,7 @@ class Agent:
 
     def sample(self, mean: Tensor) -> Tensor:
         """Draw actions from the policy, differentiable with respect to its mean."""
-        noise = torch.randn(mean.shape, generator=self.generator)
-        return mean + self.config.std * noise.to(mean.device)
+        return mean + self.config.std * randn(mean.shape, self.generator).to(mean.device)
 
     def apply(self, name: str, loss: Tensor) -> None:
         """Step one network down its loss; no other network receives a gradient."""
@@ -133,10 +143,17 @@ class Agent:
         optimiser = self.optimisers[name]
         optimiser.zero_grad(set_to_none=True)
         loss.backward(inputs=parameters)
+        self.ranks.average(p.grad for p in parameters if p.grad is not None)
         decay = self.config.actor_decay_steps if name == 'actor' else 0
         for group in optimiser.param_groups:
             group['lr'] = learning_rate(self.config, self.step, decay)
         optimiser.step()
+
+    def report(self, metrics: Mapping[str, Tensor]) -> Metrics:
+        """Give metrics of the whole batch, left on the device until they are read."""
+        found = Metrics(metrics)
+        self.ranks.average([found.tensor])
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights that a checkpoint holds."""
@@ -148,7 +165,7 @@ class Agent:
         return {
             'networks': {name: n.state_dict() for name, n in self.networks.items()},
             'optimisers': {name: o.state_dict() for name, o in self.optimisers.items()},
-            'generator': self.generator.get_state(),
+            **self.generator.state_dict(),
             'step': self.step,
         }
 
@@ -158,8 +175,8 @@ class Agent:
             network.load_state_dict(state['networks'][name])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state['optimisers'][name])
-        self.generator.set_state(state['generator'].cpu())
         self.step = state['step']
+        self.generator.load_state_dict(state, self.step)
 
 
 def learning_rate(config: AgentConfig, step: int, decay_steps: int = 0) -> float:
@@ -175,9 +192,3 @@ def learning_rate(config: AgentConfig, step: int, decay_steps: int = 0) -> float
         return config.learning_rate
     done = (step - config.warmup_steps) / max(decay_steps - config.warmup_steps, 1)
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
-
-
-def to_floats(metrics: Mapping[str, Tensor]) -> dict[str, float]:
-    """Fetch all metrics from the device at once."""
-    values = torch.stack([value.detach().float() for value in metrics.values()]).tolist()
-    return dict(zip(metrics, values, strict=True))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stable_crl_ros.crl.config import AgentConfig
+from stable_crl_ros.crl.draws import coins_of, rand, randint
 import torch
 from torch import Tensor
 import torch.nn.functional as F  # noqa: N812 the name every PyTorch user knows
@@ -19,20 +20,24 @@ def augment(images: Sequence[Tensor], config: AgentConfig,
     Augment the images of a batch; those of one sample are all changed alike.
 
     :param images: such as observations and goals, each uint8 (B, H, W, 3).
-    :param generator: on the CPU, so that every device draws the same.
+    :param generator: draws on its device; the coin of a whole batch is drawn on the CPU.
     :returns: images 0..255 of the same shapes, or None where the coin left all as they are.
     """
     if config.augmentation == 'none':
         return None
-    coins = 1 if config.augment_per == 'batch' else len(images[0])
-    chosen = torch.rand(coins, generator=generator) < config.augment_probability
-    if not chosen.any():
+    whole = config.augment_per == 'batch'
+    chosen = torch.rand(1, generator=coins_of(generator)) if whole \
+        else rand((len(images[0]),), generator)
+    chosen = chosen < config.augment_probability
+    # Reading a device's numbers would wait for all that it has still to do.
+    known = chosen.device.type == 'cpu'
+    if known and not chosen.any():
         return None
     if config.augmentation == 'crop':
         changed = random_crop(images, config.crop_padding, generator)
     else:
         changed = jitter(images, generator)
-    if chosen.all():
+    if known and chosen.all():
         return changed
     mask = chosen.to(images[0].device)[:, None, None, None]
     return [torch.where(mask, new, old) for new, old in zip(changed, images, strict=True)]
@@ -46,12 +51,12 @@ def random_crop(images: Sequence[Tensor], padding: int,
     :param images: each (B, H, W, 3); one shift per sample, the same in all of them.
     """
     size, height, width = images[0].shape[:3]
-    shifts = torch.randint(-padding, padding + 1, (2, size, 1), generator=generator)
-    rows = (torch.arange(height) + shifts[0]).clamp(0, height - 1)  # (B, H)
-    columns = (torch.arange(width) + shifts[1]).clamp(0, width - 1)  # (B, W)
     device = images[0].device
+    shifts = randint(-padding, padding + 1, (2, size, 1), generator, axis=1).to(device)
+    rows = (torch.arange(height, device=device) + shifts[0]).clamp(0, height - 1)  # (B, H)
+    columns = (torch.arange(width, device=device) + shifts[1]).clamp(0, width - 1)  # (B, W)
     index = (torch.arange(size, device=device)[:, None, None],
-             rows.to(device)[:, :, None], columns.to(device)[:, None, :])
+             rows[:, :, None], columns[:, None, :])
     return [batch[index] for batch in images]
 
 
@@ -65,7 +70,7 @@ def jitter(images: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]
     size, device = len(images[0]), images[0].device
 
     def uniform(low: float, high: float) -> Tensor:
-        draw = torch.rand(size, generator=generator) * (high - low) + low
+        draw = rand((size,), generator) * (high - low) + low
         return draw.to(device)[:, None, None, None]
 
     area, ratio = uniform(*JITTER_AREA), uniform(*JITTER_RATIO)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from stable_crl_ros.crl.agent import Agent, to_floats
+from stable_crl_ros.crl.agent import Agent
 from stable_crl_ros.crl.config import AgentConfig
 from stable_crl_ros.crl.losses import gaussian_log_prob
 
@@ -28,4 +28,4 @@ class GCBC(Agent):
         self.apply('actor', loss)
         self.step += 1
         error = (mean - actions).square().sum(1).mean()
-        return to_floats({'actor/loss': loss, 'actor/squared_error': error})
+        return self.report({'actor/loss': loss, 'actor/squared_error': error})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from stable_crl_ros.crl import values
-from stable_crl_ros.crl.agent import to_floats
+from stable_crl_ros.crl.metrics import Metrics
 from stable_crl_ros.crl.networks import Actor, Head, make_encoder
 from stable_crl_ros.crl.value_agent import ValueAgent, ValueConfig
 import torch
@@ -85,8 +85,9 @@ class GCIQL(ValueAgent):
     def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
         """Step the actor, then the values, then their target; `detailed` adds nothing here."""
         images = self.load_images(batch, self.sampling(self.config)['images'])
-        observations, following, value_goals, actor_goals = self.pixels(
-            self.augment(images) or images).chunk(4)
+        with self.autocast():
+            observations, following, value_goals, actor_goals = self.pixels(
+                self.augment(images) or images).chunk(4)
         actions = self.load(batch['actions'])
         metrics = self._update_actor(observations, actor_goals, actions)
         loss, details = self._value_loss(observations, following, value_goals, actions,
@@ -94,7 +95,7 @@ class GCIQL(ValueAgent):
         self.apply('critic', loss)
         self._update_target()
         self.step += 1
-        return to_floats(metrics | details)
+        return self.report(metrics | details)
 
     def _update_actor(self, observations: Tensor, goals: Tensor,
                       actions: Tensor) -> dict[str, Tensor]:
@@ -112,7 +113,8 @@ class GCIQL(ValueAgent):
         else:
             with self.autocast():
                 q = critic.action_values(features, self._within_bounds(mean)).amin(1)
-            loss = values.climbing_loss(q) + config.alpha * values.cloning_loss(squared_error)
+            loss = values.climbing_loss(self.ranks.gather(q)) \
+                + config.alpha * values.cloning_loss(squared_error)
         self.apply('actor', loss)
         return {'actor/loss': loss, 'actor/advantage': advantage.mean(),
                 'actor/squared_error': squared_error.mean()}
@@ -144,5 +146,5 @@ class GCIQL(ValueAgent):
         observations, following, goals = self.pixels(self.load_images(batch, names)).chunk(3)
         details = self._value_loss(observations, following, goals, self.load(batch['actions']),
                                    self.load(batch['reached']))[1]
-        return super().validate(batch) | to_floats({
+        return super().validate(batch) | Metrics({
             'critic_loss': details['critic/loss'], 'value_loss': details['value/loss']})

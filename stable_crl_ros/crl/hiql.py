@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from stable_crl_ros.crl import values
-from stable_crl_ros.crl.agent import to_floats
 from stable_crl_ros.crl.config import AgentConfig
 from stable_crl_ros.crl.gciql import make_value_head
 from stable_crl_ros.crl.networks import Head, make_encoder
@@ -150,8 +149,9 @@ class HIQL(ValueAgent):
     def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
         """Step everything down the sum of the three losses; `detailed` adds nothing here."""
         images = self.load_images(batch, self.sampling(self.config)['images'])
-        pixels, size = self.pixels(self.augment(images) or images), len(images[0])
+        size = len(images[0])
         with self.autocast():
+            pixels = self.pixels(self.augment(images) or images)
             following = self._encode(pixels[:size])
             observed, value_goals, goals, waypoints = self.values.encoder(pixels[size:]).chunk(4)
             projected = self.values.project(observed)
@@ -163,7 +163,7 @@ class HIQL(ValueAgent):
         self.apply('actor', value_loss + actor_loss)
         self._update_target()
         self.step += 1
-        return to_floats(metrics | details)
+        return self.report(metrics | details)
 
     @torch.no_grad()
     def _encode(self, pixels: Tensor) -> Tensor:

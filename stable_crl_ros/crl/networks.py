@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stable_crl_ros.crl.config import AgentConfig
+from stable_crl_ros.crl.draws import rand
 from stable_crl_ros.crl.norms import CentredLayerNorm, layer_norm
 from stable_crl_ros.crl.resnet import ResNet34, stacked_conv
 import torch
@@ -89,7 +90,7 @@ class Head(nn.Module):
             if index:
                 x = self.layers[index](x)
             if self.dropout and generator is not None:
-                keep = torch.rand(x.shape, generator=generator) >= self.dropout
+                keep = rand(x.shape, generator) >= self.dropout
                 x = x * keep.to(x.device) / (1.0 - self.dropout)
             if index < self.normalised:
                 x = layer_norm(x, norm.weight, norm.bias, norm.eps) \

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl import losses
-from stable_crl_ros.crl.agent import Agent, to_floats
+from stable_crl_ros.crl.agent import Agent
 from stable_crl_ros.crl.config import AgentConfig, ConfigError
 from stable_crl_ros.crl.health import critic_metrics
+from stable_crl_ros.crl.metrics import Metrics
 from stable_crl_ros.crl.networks import Actor, all_logits, ContrastiveCritic, paired_logits
 import torch
 from torch import nn, Tensor
@@ -120,19 +121,24 @@ class StableCRL(Agent):
                                      actor_psi)
         with self.autocast():
             phi = self.critic.represent_actions(projected, actions)
-        loss = self._td_loss(phi, psi, pixels[size:2 * size], metrics) if td \
-            else ALL_PAIRS[self.config.critic_loss](all_logits(phi, psi))
+        if td:
+            loss = self._td_loss(phi, psi, pixels[size:2 * size], metrics)
+        else:
+            phi, psi = self.ranks.gather(phi, 1), self.ranks.gather(psi, 1)
+            loss = ALL_PAIRS[self.config.critic_loss](all_logits(phi, psi))
         metrics['critic/loss'] = loss
         self.apply('critic', loss)
         if td:
             self._update_target()
         self.step += 1
         if detailed:
+            if td:
+                phi, psi = (self.ranks.gather(part.detach(), 1) for part in (phi, psi))
             logits = all_logits(phi, psi)
             for name, value in (losses.contrastive_metrics(logits)
                                 | critic_metrics(phi, psi, logits)).items():
                 metrics[f'critic/{name}'] = value
-        return to_floats(metrics)
+        return self.report(metrics)
 
     @torch.no_grad()
     def _represent(self, goals: Tensor) -> Tensor:
@@ -160,14 +166,14 @@ class StableCRL(Agent):
                  metrics: dict[str, Tensor]) -> Tensor:
         """Take the goal of sample i's negative from sample i + 1, in the batch's order."""
         positive = paired_logits(phi, psi)
-        negative = paired_logits(phi, psi.roll(-1, dims=1))
+        negative = paired_logits(phi, self.ranks.roll(psi, 1))
         with torch.no_grad(), self.autocast():
             target = self.target_critic
             next_actions = self.sample(self.actor(
-                next_observations, next_observations.roll(-1, dims=0), self.generator))
+                next_observations, self.ranks.roll(next_observations), self.generator))
             features = target.encoder(next_observations)
             next_phi = target.represent_actions(target.project(features), next_actions)
-            next_psi = target.represent_goals(features).roll(-1, dims=1)
+            next_psi = self.ranks.roll(target.represent_goals(features), 1)
         weights = losses.importance_weights(paired_logits(next_phi, next_psi),
                                             self.config.importance_limit)
         metrics.update({'critic/positive': positive.mean(), 'critic/negative': negative.mean(),
@@ -188,7 +194,7 @@ class StableCRL(Agent):
         observed, goals = critic.encoder(pixels).chunk(2)
         phi = critic.represent_actions(critic.project(observed), self.load(batch['actions']))
         psi = critic.represent_goals(goals)
-        return metrics | to_floats(losses.contrastive_metrics(all_logits(phi, psi)))
+        return metrics | Metrics(losses.contrastive_metrics(all_logits(phi, psi)))
 
     def state_dict(self) -> dict:
         """Return everything that the next update depends on."""

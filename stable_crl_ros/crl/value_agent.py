@@ -70,9 +70,8 @@ class ValueAgent(Agent):
 
     @torch.no_grad()
     def _update_target(self) -> None:
-        for target, source in zip(self.target.parameters(), self.values.parameters(),
-                                  strict=True):
-            target.lerp_(source, self.config.target_update_rate)
+        torch._foreach_lerp_(list(self.target.parameters()), list(self.values.parameters()),
+                             self.config.target_update_rate)
 
     def state_dict(self) -> dict:
         """Return everything that the next update depends on."""
