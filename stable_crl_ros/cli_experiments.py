@@ -36,6 +36,8 @@ def _add_suite(commands) -> None:
                        help="gradient steps of each run (default: the preset's)")
     suite.add_argument('--seeds', type=int, nargs='+', metavar='N',
                        help='of training (default: 0 1 2)')
+    suite.add_argument('--precision', choices=('fp32', 'bf16'),
+                       help="of training (default: the profile's)")
     suite.add_argument('--episodes', type=int, default=100, metavar='N',
                        help='trials per run and goal (default: %(default)s)')
     suite.add_argument('--workers', type=int, default=2, metavar='N',
@@ -56,7 +58,8 @@ def _suite(chosen) -> None:
     from stable_crl_ros.experiments.suite import missing_cases, run_suite, SuiteSettings
     from stable_crl_ros.experiments.tables import describe, write_report
     changes = {'transitions': chosen.transitions, 'steps': chosen.steps,
-               'seeds': chosen.seeds and tuple(chosen.seeds), 'episodes': chosen.episodes}
+               'seeds': chosen.seeds and tuple(chosen.seeds), 'episodes': chosen.episodes,
+               'precision': chosen.precision}
     profile = replace(plan.profile_named(chosen.profile),
                       **{name: value for name, value in changes.items() if value})
     rows = plan.make_plan(profile, chosen.table, chosen.recipe or plan.RECIPES,

@@ -110,7 +110,7 @@ def describe(profile: Profile) -> str:
                         for name, (strict, loose) in tolerances.items())
     steps = f'{profile.steps} gradient steps' if profile.steps else "the presets' steps"
     return (
-        f'Presets `{profile.name}`, {steps}, {profile.transitions} transitions of each data set, '
+        f'Presets `{profile.name}`, {steps} in {profile.precision}, {profile.transitions} transitions of each data set, '
         f'{profile.episodes} trials per seed and goal from random starts, judged at the last '
         f'step; a run is scored by its last {LAST_CHECKPOINTS} checkpoints, which share the '
         'trials. Percent of trials with every object within its tolerance (strict and loose: '
