@@ -32,8 +32,8 @@ def demonstrate(env, name, seed, noise):
     return info, np.array(actions), flags
 
 
-# Measured over 60 episodes, at noise 0 and at 0.25: all 100 %, but place_in_drawer 98 % at 0.25.
-# Twelve fixed episodes, so these bounds hold or the scripts or the physics have changed.
+# Measured over 60 episodes of every task, at noise 0 and at 0.25: 100 %. Twelve fixed
+# episodes, so these bounds hold or the scripts or the physics have changed.
 @pytest.mark.parametrize(('name', 'noise', 'least'), [
     ('open_drawer', 0.0, 12), ('open_drawer', 0.25, 11), ('close_drawer', 0.25, 11),
     ('move_drawer', 0.25, 11), ('push_block', 0.25, 11), ('pick_place', 0.25, 11),

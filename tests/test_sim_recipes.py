@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from stable_crl_ros.cli import main
 from stable_crl_ros.cli_data import RECIPES as OFFERED
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.sim import recipes
@@ -222,3 +223,21 @@ def test_refuses_a_directory_that_holds_something_else(tmp_path, other):
     with pytest.raises(RecipeError, match='directory of its own'):
         collect_recipe(tmp_path / 'data', **{'recipe': 'expert', 'transitions': 200, **other})
     assert Dataset(tmp_path / 'data').ids == [0]
+
+
+def test_the_command_records_a_recipe_and_goes_on(tmp_path, capsys):
+    asked = ['collect', str(tmp_path / 'data'), '--recipe', 'expert', '--workers', '1']
+    assert main([*asked, '--transitions', '40']) == 0
+    first = capsys.readouterr().out
+    assert main([*asked, '--transitions', '41', '--seed', '0']) == 0
+    assert 'expert (seed 0): 1 episodes' in first
+    assert Dataset(tmp_path / 'data').ids == [0]
+
+
+@pytest.mark.parametrize('words', [
+    [], ['open_drawer=1', '--recipe', 'play'], ['--recipe', 'play', '--noise', '0.1']])
+def test_the_command_takes_tasks_or_a_recipe(tmp_path, capsys, words):
+    with pytest.raises(SystemExit):
+        main(['collect', str(tmp_path / 'data'), *words])
+    assert '--recipe' in capsys.readouterr().err
+    assert not (tmp_path / 'data').exists()

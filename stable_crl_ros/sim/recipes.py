@@ -26,6 +26,9 @@ SHARE = 500  # steps a worker records before it reports, in whole episodes
 # teaches the grasp that place_in_drawer begins with.
 MIX = {'open_drawer': 0.11, 'close_drawer': 0.07, 'move_drawer': 0.07, 'push_block': 0.20,
        'pick_place': 0.25, 'place_in_drawer': 0.15, 'push_then_open': 0.15}
+STITCH_MIX = {'push_aside': 0.18, 'open_with_block_aside': 0.14, 'open_drawer': 0.06,
+              'close_drawer': 0.06, 'move_drawer': 0.06, 'push_block': 0.15, 'pick_place': 0.20,
+              'place_in_drawer': 0.15}
 EXPERT_NOISE = (0.1, 0.25, 0.4)
 MIXED_NOISE = (0.4, 0.6, 1.0)
 PLAY_NOISE = (0.1, 0.25)
@@ -50,11 +53,14 @@ class Recipe:
     draw: Callable[[np.random.Generator], Script]
 
 
-def _demonstration(rng: np.random.Generator, name: str, start=None, **attributes) -> Script:
-    """Draw a noisy demonstration of one task, from a scene of its own unless one is given."""
+def _demonstration(
+    rng: np.random.Generator, name: str, sample_start: Callable | None = None,
+    sample_goal: Callable | None = None, **attributes,
+) -> Script:
+    """Draw a noisy demonstration of one task, in its own scenes unless others are given."""
     task = task_named(name)
-    start = start or task.sample_start(rng)
-    goal = task.sample_goal(rng, start)
+    start = (sample_start or task.sample_start)(rng)
+    goal = (sample_goal or task.sample_goal)(rng, start)
     noise = float(rng.choice(EXPERT_NOISE))
     return Script(name, start, goal, make_demonstrator(task, goal, rng, noise), task.max_steps,
                   int(rng.integers(2**31)), {'noise': noise, **attributes})
@@ -93,25 +99,11 @@ def draw_stitch(rng: np.random.Generator) -> Script:
     """
     name = str(rng.choice(list(STITCH_MIX), p=list(STITCH_MIX.values())))
     if name == 'push_aside':
-        return _push_aside(rng)
+        return _demonstration(rng, 'push_block', scenes.start_blocked, scenes.goal_aside,
+                              stage='push')
     if name == 'open_with_block_aside':
-        start = scenes.start_unblocked(rng)
-        return _demonstration(rng, 'open_drawer', start, stage='open')
+        return _demonstration(rng, 'open_drawer', scenes.start_unblocked, stage='open')
     return _demonstration(rng, name)
-
-
-STITCH_MIX = {'push_aside': 0.18, 'open_with_block_aside': 0.14, 'open_drawer': 0.06,
-              'close_drawer': 0.06, 'move_drawer': 0.06, 'push_block': 0.15, 'pick_place': 0.20,
-              'place_in_drawer': 0.15}
-
-
-def _push_aside(rng: np.random.Generator) -> Script:
-    task = TASKS['push_block']
-    start = scenes.start_blocked(rng)
-    goal = scenes.goal_aside(rng, start)
-    noise = float(rng.choice(EXPERT_NOISE))
-    return Script(task.name, start, goal, make_demonstrator(task, goal, rng, noise),
-                  task.max_steps, int(rng.integers(2**31)), {'noise': noise, 'stage': 'push'})
 
 
 def draw_play(rng: np.random.Generator) -> Script:
