@@ -110,9 +110,10 @@ def describe(profile: Profile) -> str:
                         for name, (strict, loose) in tolerances.items())
     steps = f'{profile.steps} gradient steps' if profile.steps else "the presets' steps"
     return (
-        f'Presets `{profile.name}`, {steps} in {profile.precision}, {profile.transitions} transitions of each data set, '
-        f'{profile.episodes} trials per seed and goal from random starts, judged at the last '
-        f'step; a run is scored by its last {LAST_CHECKPOINTS} checkpoints, which share the '
+        f'Presets `{profile.name}`, {steps} in {profile.precision}, {profile.transitions} '
+        f'transitions of each data set, {profile.episodes} trials per seed and goal from random '
+        'starts, judged at the last step; a run is scored by its last '
+        f'{LAST_CHECKPOINTS} checkpoints, which share the '
         'trials. Percent of trials with every object within its tolerance (strict and loose: '
         f'{meaning}), and the 95 % interval: of several seeds by resampling seeds and trials, of '
         "one seed (and of controls) Wilson's. Nothing is learned from labels.")
