@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from stable_crl_ros import SHIPPED_CHECKPOINT
@@ -101,6 +102,8 @@ def _train(chosen) -> None:
         save_every=chosen.save_every, keep_last=chosen.keep_last, progress=not chosen.quiet,
         transitions=chosen.transitions, evaluate_every=chosen.evaluate_every,
         evaluator=_make_evaluator(chosen))
+    if os.environ.get('RANK', '0') != '0':  # of torchrun: the first rank says it
+        return
     print(f'trained: {latest}')
     best = latest.with_name('best.safetensors')
     if best.exists():

@@ -7,7 +7,7 @@ import numpy as np
 from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl.augment import augment
 from stable_crl_ros.crl.config import AgentConfig
-from stable_crl_ros.crl.distributed import Ranks
+from stable_crl_ros.crl.distributed import ALONE, Ranks
 from stable_crl_ros.crl.draws import BatchGenerator, randn
 from stable_crl_ros.crl.losses import gaussian_log_prob
 from stable_crl_ros.crl.metrics import Metrics
@@ -35,7 +35,7 @@ class Agent:
         self.action_dim = action_dim
         self.device = torch.device(device)
         self.step = 0
-        self.ranks = Ranks()
+        self.ranks = ALONE
         self.generator = BatchGenerator(self.device)
         self.generator.seed_all(seed)
         with torch.random.fork_rng(devices=[]):

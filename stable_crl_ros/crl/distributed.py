@@ -1,6 +1,7 @@
 """Several processes that train one agent: N of them at batch B / N do what one does at batch B."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 import os
 
@@ -75,6 +76,9 @@ class Ranks:
         return bool(found > 0)
 
 
+ALONE = Ranks()
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, part: Tensor, axis: int, ranks: Ranks) -> Tensor:
@@ -91,25 +95,22 @@ class _Gather(torch.autograd.Function):
         return gradient.narrow(ctx.axis, ctx.ranks.rank * ctx.length, ctx.length), None, None
 
 
-def join_ranks(device: str) -> tuple[Ranks, str]:
+@contextmanager
+def ranks_of_torchrun(device: str) -> Iterator[tuple[Ranks, str]]:
     """
-    Join the run that `torchrun` started, if it did.
+    Join the run that `torchrun` started, if it did; leave it at the end.
 
     :param device: 'cpu' or 'cuda'.
     :returns: this process's place, and its device: every rank has its own GPU.
     """
-    size = int(os.environ.get('WORLD_SIZE', '1'))
-    if size == 1:
-        return Ranks(), device
+    if int(os.environ.get('WORLD_SIZE', '1')) == 1:
+        yield Ranks(), device
+        return
     if device == 'cuda':
-        device = f'cuda:{os.environ.get("LOCAL_RANK", "0")}'
+        device = f'cuda:{os.environ["LOCAL_RANK"]}'
         torch.cuda.set_device(device)
-    if not distributed.is_initialized():
-        distributed.init_process_group('nccl' if device.startswith('cuda') else 'gloo')
-    return Ranks(distributed.get_rank(), distributed.get_world_size()), device
-
-
-def leave_ranks() -> None:
-    """End the communication with the other ranks."""
-    if distributed.is_initialized():
+    distributed.init_process_group('nccl' if device.startswith('cuda') else 'gloo')
+    try:
+        yield Ranks(distributed.get_rank(), distributed.get_world_size()), device
+    finally:
         distributed.destroy_process_group()

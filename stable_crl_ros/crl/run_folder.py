@@ -22,13 +22,17 @@ class TrainError(RuntimeError):
 
 
 @contextmanager
-def open_run(path: Path, resume: bool) -> Iterator['RunFolder']:
+def open_run(path: Path, resume: bool, writes: bool = True) -> Iterator['RunFolder']:
     """
     Make or find the folder of a run and keep others out of it.
 
+    :param writes: False for the ranks of a run that leave the folder to the first.
     :raises TrainError: when another process trains in it, when it cannot be made, holds a run
         that is not to be resumed, or none that could be.
     """
+    if not writes:
+        yield RunFolder(path)
+        return
     state = path / STATE_FILE
     if resume and not state.exists():
         raise TrainError(f'{state}: no such file, so there is nothing to resume; '

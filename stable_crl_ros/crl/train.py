@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-import math
+from dataclasses import replace
 from pathlib import Path
 import signal
 import threading
@@ -11,8 +11,11 @@ import time
 import numpy as np
 from stable_crl_ros.actions import ActionScale
 from stable_crl_ros.crl.config import AgentConfig, ConfigError
+from stable_crl_ros.crl.device_data import make_sampler
+from stable_crl_ros.crl.distributed import ALONE, Ranks, ranks_of_torchrun
 from stable_crl_ros.crl.health import CriticWatch, GRACE_STEPS
 from stable_crl_ros.crl.judge import BEST_RULES, Judge, Schedule
+from stable_crl_ros.crl.metrics import Failure, FiniteWatch, Metrics
 from stable_crl_ros.crl.periodic import Evaluator
 from stable_crl_ros.crl.presets import make_agent, make_config
 from stable_crl_ros.crl.progress import Progress
@@ -22,6 +25,8 @@ from stable_crl_ros.crl.training_data import find_control_rate, make_scale, show
 from stable_crl_ros.data.cache import TrainingCache
 from stable_crl_ros.data.sampling import BatchSampler
 import torch
+
+AGREE_EVERY = 10  # steps between the ranks' asking each other whether to stop
 
 
 def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str = 'laptop',
@@ -37,7 +42,8 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
 
     The run's folder holds `step_001000.safetensors` and so on, `latest.safetensors`,
     `best.safetensors`, `trainer_state.pt` (what resuming needs), `metrics.csv`,
-    `evaluations.csv` and `tensorboard/`. Ctrl-C saves before it ends.
+    `evaluations.csv` and `tensorboard/`. Ctrl-C saves before it ends. Started by `torchrun`, the
+    ranks share every batch and the first one writes.
 
     :param preset: a name of `presets.PRESETS`.
     :param overrides: settings of the preset to change, values or strings by name.
@@ -83,12 +89,17 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
         'datasets': [Path(path).name for path in dataset_paths]}
     schedule = Schedule(config.steps if steps is None else steps, log_every, save_every,
                         keep_last, evaluate_every or 0)
-    with open_run(Path(out_dir), resume) as folder, _interruptible() as interrupted:
-        run = Run(folder, described, config, training, validation, device)
+    with (ranks_of_torchrun(device) as (ranks, device),
+          open_run(Path(out_dir), resume, ranks.first) as folder,
+          _interruptible() as interrupted):
+        run = Run(folder, described, config, training, validation, device, ranks)
         if resume:
             run.load()
-        shown = Progress(schedule.steps, run.agent.step, algorithm, progress)
-        run.learn(schedule, shown, interrupted, evaluator)
+        if ranks.first:
+            shown = Progress(schedule.steps, run.agent.step, algorithm, progress)
+            run.learn(schedule, shown, interrupted, evaluator)
+        else:
+            run.follow(schedule, interrupted)
     return Path(out_dir) / LATEST
 
 
@@ -101,22 +112,26 @@ class Run:
 
     def __init__(self, folder: RunFolder, described: dict, config: AgentConfig,
                  training: TrainingCache, validation: TrainingCache | None,
-                 device: str) -> None:
+                 device: str, ranks: Ranks = ALONE) -> None:
         self.folder = folder
         self.described = described
         self.scale = ActionScale.from_dict(described['action_scale'])
         seed = described['seed']
         self.agent = make_agent(described['algorithm'], config, device=device, seed=seed)
-        asked = self.agent.sampling(config)
-        self.sampler = BatchSampler(training, config.batch_size, seed, config.discount, **asked)
+        self.ranks = ranks
+        self.agent.join(ranks)
+        drawing = {'batch_size': config.batch_size, 'seed': seed, 'discount': config.discount,
+                   **self.agent.sampling(config)}
+        self.sampler = make_sampler(self._normalise(training), device=device, **drawing)
+        self.sampler.rows = ranks.rows(config.batch_size)
         self.validation = None
         if validation is not None:  # one fixed batch: rows of the log differ by learning alone
-            self.validation = self._normalise(BatchSampler(
-                validation, config.batch_size, seed, config.discount, **asked).sample())
+            self.validation = BatchSampler(self._normalise(validation), **drawing).sample()
         self.watch = CriticWatch(config.batch_size, GRACE_STEPS + config.warmup_steps)
         self.seconds = 0.0  # spent learning, over all resumes
         self.metrics: dict[str, float] = {}
-        self._batch: dict[str, np.ndarray] = {}  # of the last step
+        self._finite = FiniteWatch.on(self.agent.device)
+        self._batch: Mapping = {}  # of the last step
         self._saved: int | None = None  # step
 
     def learn(self, schedule: Schedule, progress: Progress, interrupted: Callable[[], bool],
@@ -127,7 +142,7 @@ class Run:
                       self.validation is not None)
         try:
             judge.resume(self.agent.step, self.metrics)
-            while self.agent.step < schedule.steps and not interrupted():
+            while self.agent.step < schedule.steps and not self._stops(interrupted):
                 self._step(log, schedule, progress)
                 if schedule.saves(self.agent.step):
                     self.save(schedule, judge)
@@ -144,13 +159,28 @@ class Run:
             raise TrainError(f'stopped at step {self.agent.step} of {schedule.steps}; '
                              f'continue with resume (everything is in {self.folder.path})')
 
-    def _step(self, log: RunLog, schedule: Schedule, progress: Progress) -> None:
-        started = time.monotonic()
-        self._batch = self._normalise(self.sampler.sample())
+    def follow(self, schedule: Schedule, interrupted: Callable[[], bool]) -> None:
+        """Take the same steps as the first rank, which alone writes."""
+        while self.agent.step < schedule.steps and not self._stops(interrupted):
+            self._update(schedule)
+
+    def _stops(self, interrupted: Callable[[], bool]) -> bool:
+        if self.ranks.size == 1:
+            return interrupted()
+        return self.agent.step % AGREE_EVERY == 0 and self.ranks.any(interrupted())
+
+    def _update(self, schedule: Schedule) -> Metrics:
+        self._batch = self.sampler.sample()
         logs = (self.agent.step + 1) % schedule.log_every == 0
         metrics = self.agent.update(self._batch, detailed=logs)
-        self._refuse([name for name, value in metrics.items() if not math.isfinite(value)])
+        self._refuse(self._finite.observe(self.agent.step, metrics, self._batch))
+        return metrics
+
+    def _step(self, log: RunLog, schedule: Schedule, progress: Progress) -> None:
+        started = time.monotonic()
+        metrics = self._update(schedule)
         step, message = self.agent.step, None
+        logs = step % schedule.log_every == 0
         if logs:
             health, message = self.watch.observe(step, metrics)
             self.metrics = {**metrics, **self._validate(), **health}
@@ -168,23 +198,27 @@ class Run:
         return {f'validation/{name}': value
                 for name, value in self.agent.validate(self.validation).items()}
 
-    def _normalise(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return batch | {'actions': self.scale.normalise(batch['actions'])}
+    def _normalise(self, cache: TrainingCache) -> TrainingCache:
+        return replace(cache, actions=self.scale.normalise(cache.actions))
 
-    def _refuse(self, bad: Sequence[str]) -> None:
+    def _refuse(self, failure: Failure | None) -> None:
         """Stop where something is not finite; the checkpoints there are stay."""
-        if not bad:
+        if failure is None:
             return
-        path = self.folder.path / f'not_finite_{self.agent.step:06d}.npz'
-        np.savez_compressed(path, **self._batch)
-        raise TrainError(f'step {self.agent.step}: {", ".join(bad[:4])} not finite; the batch is '
-                         f'in {path}; resume from the last checkpoint with a lower learning_rate')
+        rank = '' if self.ranks.first else f'_rank{self.ranks.rank}'
+        path = self.folder.path / f'not_finite_{failure.step:06d}{rank}.npz'
+        np.savez_compressed(path, **{name: torch.as_tensor(values).cpu().numpy()
+                                     for name, values in failure.batch.items()})
+        raise TrainError(f'step {failure.step}: {", ".join(failure.names[:4])} not finite; the '
+                         f'batch is in {path}; resume from the last checkpoint with a lower '
+                         'learning_rate')
 
     def save(self, schedule: Schedule, judge: Judge) -> None:
         """Write a checkpoint and the state for resuming; have it judged and old ones deleted."""
         step, tensors = self.agent.step, self.agent.tensors()
-        self._refuse([name for name, tensor in tensors.items()
-                      if not torch.isfinite(tensor).all()])
+        self._refuse(self._finite.flush())
+        bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+        self._refuse(Failure(step, bad, self._batch) if bad else None)
         if step % schedule.log_every:  # the last log row is of an earlier step
             self.metrics = {**self.metrics, **self._validate()}
         self.folder.save(
