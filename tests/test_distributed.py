@@ -34,10 +34,10 @@ def rows_of(batch, rows):
 def run_updates(name, ranks):
     """Update a few times on this rank's rows; return metrics and weights."""
     algorithm, changes = LEARNERS[name]
-    agent = small_agent(algorithm, **changes)
+    agent = small_agent(algorithm, learning_rate=0.03, **changes)
     agent.join(ranks)
     for optimiser in agent.optimisers.values():
-        # Adam would turn rounding of a gradient near 0 into a whole step.
+        # Steps as large as gradients: Adam would make whole ones of the rounding of those near 0.
         optimiser.param_groups[0]['eps'] = 1.0
     metrics = [dict(agent.update(rows_of(random_batch(SIZE, seed=seed), ranks.rows(SIZE)),
                                  detailed=True)) for seed in range(UPDATES)]
@@ -71,11 +71,12 @@ def two_ranks(tmp_path_factory):
 def test_two_ranks_compute_the_losses_and_weights_of_one(two_ranks, name):
     metrics, weights = run_updates(name, Ranks())
     for rank in two_ranks:
+        assert rank[name][0][0] == pytest.approx(metrics[0], rel=1e-6, abs=1e-6)
         for ours, theirs in zip(metrics, rank[name][0], strict=True):
-            assert theirs == pytest.approx(ours, rel=2e-5, abs=1e-6)
+            assert theirs == pytest.approx(ours, rel=1e-5, abs=1e-6)
         torch.testing.assert_close(rank[name][1], weights, rtol=1e-6, atol=1e-6)
     moved = small_agent(LEARNERS[name][0], **LEARNERS[name][1]).tensors()
-    assert max((moved[key] - weights[key]).abs().max() for key in weights) > 1e-5
+    assert max((moved[key] - weights[key]).abs().max() for key in weights) > 1e-2
 
 
 def test_ranks_stay_alike_to_the_last_bit(two_ranks):
