@@ -17,7 +17,7 @@ from stable_crl_ros.crl.networks import to_pixels
 from stable_crl_ros.crl.presets import find_algorithm
 from stable_crl_ros.images import ImageSpec
 import torch
-from torch import Tensor
+from torch import nn, Tensor
 
 REASON_LENGTH = 200
 
@@ -52,6 +52,24 @@ def read_config(metadata: dict) -> tuple[type[Agent], AgentConfig]:
         raise ConfigError(f'its network takes {config.image_spec}, but it says it was trained on '
                           f'{spec}')
     return agent, config
+
+
+def load_networks(checkpoint: Checkpoint, device: str | torch.device = 'cpu',
+                  ) -> tuple[type[Agent], AgentConfig, dict[str, nn.Module]]:
+    """
+    Build a checkpoint's trained networks, for use alone.
+
+    :returns: the learner, its configuration, and the networks by name.
+    :raises ConfigError: as `read_config`.
+    :raises RuntimeError: when the weights do not fit.
+    """
+    agent, config = read_config(checkpoint.metadata)
+    networks = agent.make_networks(config, ACTION_DIM)
+    for name, network in networks.items():
+        network.load_state_dict({key.removeprefix(f'{name}.'): tensor for key, tensor
+                                 in checkpoint.tensors.items() if key.startswith(f'{name}.')})
+        network.to(device).requires_grad_(False).eval()
+    return agent, config, networks
 
 
 def peek_policy(path: str | Path) -> None:
@@ -90,12 +108,7 @@ class Policy:
         self.control_rate: float | None = checkpoint.metadata.get('control_rate')  # Hz
         self.checkpoint_id = checkpoint.sha256[:12]
         self._device, self._threads = torch.device(device), threads
-        self._agent, self.config = read_config(checkpoint.metadata)
-        self._networks = self._agent.make_networks(self.config, ACTION_DIM)
-        for name, network in self._networks.items():
-            network.load_state_dict({key.removeprefix(f'{name}.'): tensor for key, tensor
-                                     in checkpoint.tensors.items() if key.startswith(f'{name}.')})
-            network.to(self._device).requires_grad_(False)
+        self._agent, self.config, self._networks = load_networks(checkpoint, self._device)
         self._goal: Tensor | None = None
 
     @classmethod

@@ -179,7 +179,8 @@ def test_every_option_trains_with_finite_metrics(changes):
 @pytest.mark.parametrize('algorithm, changes', [
     ('stable_crl', {'critic_loss': 'td', 'augmentation': 'crop', 'actor_dropout': 0.1}),
     ('stable_crl', {'critic_loss': 'mc', 'augmentation': 'jitter', 'warmup_steps': 5}),
-    ('gcbc', {'augmentation': 'crop'})])
+    ('gcbc', {'augmentation': 'crop'}),
+    *((name, {'augmentation': 'crop', 'actor_dropout': 0.1}) for name in ('gciql', 'hiql'))])
 def test_restored_agent_continues_bit_for_bit(algorithm, changes):
     agent = small_agent(algorithm, **changes)
     for seed in range(3):

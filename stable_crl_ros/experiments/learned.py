@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from stable_crl_ros import SHIPPED_CHECKPOINT
-from stable_crl_ros.actions import ACTION_DIM, ActionScale
+from stable_crl_ros.actions import ActionScale
 from stable_crl_ros.checkpoint import check_fit, CheckpointError, load_checkpoint
 from stable_crl_ros.crl.agent import Agent
 from stable_crl_ros.crl.config import AgentConfig, ConfigError
 from stable_crl_ros.crl.networks import all_logits, ContrastiveCritic, to_pixels
 from stable_crl_ros.images import ImageSpec
-from stable_crl_ros.policy import read_config
+from stable_crl_ros.policy import load_networks
 import torch
 from torch import nn, Tensor
 
@@ -114,13 +114,7 @@ def load_learned(path: str) -> Learned:
     checkpoint = load_checkpoint(path)
     check_fit(path, checkpoint)
     try:
-        agent, config = read_config(checkpoint.metadata)
-        networks = agent.make_networks(config, ACTION_DIM)
-        for name, network in networks.items():
-            prefix = f'{name}.'
-            network.load_state_dict({key.removeprefix(prefix): tensor for key, tensor
-                                     in checkpoint.tensors.items() if key.startswith(prefix)})
-            network.requires_grad_(False).eval()
+        agent, config, networks = load_networks(checkpoint)
     except (ConfigError, RuntimeError) as error:
         reason = ' '.join(str(error).split())[:200]
         raise CheckpointError(f'{path}: cannot be analysed ({reason}); train it again') from error
