@@ -1,5 +1,6 @@
 """The suite: which runs there are, what goes on where it was cut off, what the tables say."""
 
+from dataclasses import replace
 import json
 
 import pytest
@@ -17,7 +18,16 @@ from stable_crl_ros.experiments.plan import (
     Row,
     RunSpec,
 )
-from stable_crl_ros.experiments.suite import missing_cases, SCORES, Tally, write_tallies
+from stable_crl_ros.experiments.suite import (
+    last_checkpoints,
+    missing_cases,
+    read_tallies,
+    run_suite,
+    SCORES,
+    SuiteSettings,
+    Tally,
+    write_tallies,
+)
 from stable_crl_ros.experiments.tables import format_table, read_lines, write_report
 from stable_crl_ros.sim.tasks import TASKS
 
@@ -130,3 +140,25 @@ def test_the_plan_can_be_read_before_anything_is_run(tmp_path, capsys):
     assert len(lines) == len(ALGORITHMS)
     assert all(line.endswith('seed_4') for line in lines)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_suite_goes_on_where_it_was_cut_off_and_does_nothing_twice(tmp_path):
+    spec = RunSpec('expert', 150, 'laptop-gcbc', (('batch_size', 8),), 0, 20,
+                   (Case('open_drawer'), Case('open_drawer', sampled=True)))
+    rows = [Row('algorithms on expert', 'gcbc', (spec,))]
+    settings = SuiteSettings(tmp_path, episodes=3, workers=1, hours=0.0)
+    told = []
+    assert not run_suite(rows, settings, told.append)  # data and controls only
+    assert any('0 of 1 runs are done' in line for line in told)
+    assert not (tmp_path / 'runs').exists()
+    settings = replace(settings, hours=None)
+    assert run_suite(rows, settings, told.append)
+    folder = tmp_path / 'runs' / spec.key
+    assert [path.name for path in last_checkpoints(folder)] == [
+        f'step_{step:06d}.safetensors' for step in (16, 18, 20)]
+    tallies = read_tallies(folder / SCORES)
+    assert {case: tally.trials for case, tally in tallies.items()} == dict.fromkeys(spec.cases, 3)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*') if path.is_file()}
+    assert run_suite(rows, settings, told.append)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*') if path.is_file()}
+    assert after == before

@@ -141,7 +141,7 @@ def score_controls(settings: SuiteSettings, recipe: str, say: Callable[[str], No
         for case in cases:
             found[case] = Tally.of(case, evaluate(
                 policy, case.task, settings.episodes, EVALUATION_SEED, settings.workers))
-        write_tallies(path, found)
+            write_tallies(path, found)
 
 
 def missing_cases(folder: Path, run: RunSpec) -> list[Case]:
