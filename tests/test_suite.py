@@ -130,7 +130,7 @@ def test_a_report_replaces_its_own_part_of_the_page_and_keeps_the_rest(tmp_path)
     assert '30 [' not in text
     assert (page.parent / 'results' / 'algorithms_on_expert.png').stat().st_size > 1000
     counts = json.loads(page.with_suffix('.json').read_text())
-    assert counts[0]['tallies'][0]['strict'] == 9
+    assert counts[0]['runs'][run(0).key][0]['strict'] == 9
 
 
 def test_the_plan_can_be_read_before_anything_is_run(tmp_path, capsys):

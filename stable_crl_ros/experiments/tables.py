@@ -8,7 +8,14 @@ from pathlib import Path
 
 from stable_crl_ros.durable import write_atomic
 from stable_crl_ros.evaluation import CONTROLS
-from stable_crl_ros.experiments.plan import Case, GOALS, LAST_CHECKPOINTS, Profile, Row
+from stable_crl_ros.experiments.plan import (
+    Case,
+    GOALS,
+    LAST_CHECKPOINTS,
+    Profile,
+    Row,
+    RunSpec,
+)
 from stable_crl_ros.experiments.suite import read_tallies, SCORES, Tally
 from stable_crl_ros.intervals import seeds_interval
 
@@ -18,15 +25,22 @@ BEGIN, END = '<!-- suite: begin -->', '<!-- suite: end -->'
 @dataclass(frozen=True)
 class Line:
     """
-    What is known of one row: for every case, the tallies of its seeds.
+    What is known of one row.
 
-    :param seeds: those that are scored on at least one case.
+    :param runs: tallies by run, of those that are scored on at least one case; one for each
+        seed, none of a control.
+    :param tallies: the same by case.
     """
 
     table: str
     label: str
-    seeds: tuple[int, ...]
+    runs: dict[RunSpec, list[Tally]]
     tallies: dict[Case, list[Tally]]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds whose runs are scored."""
+        return tuple(run.seed for run in self.runs)
 
     def rate(self, case: Case, loose: bool = False) -> tuple[float, float, float] | None:
         """Return the mean rate and its interval, each 0..1; None where nothing was scored."""
@@ -54,22 +68,22 @@ def read_lines(folder: Path, rows: Sequence[Row]) -> list[Line]:
 
 
 def _read_line(folder: Path, row: Row) -> Line:
-    seeds, tallies = [], {}
+    runs, tallies = {}, {}
     for run in row.runs:
         found = read_tallies(folder / 'runs' / run.key / SCORES)
-        wanted = [case for case in run.cases if case in found]
+        wanted = [found[case] for case in run.cases if case in found]
         if wanted:
-            seeds.append(run.seed)
-        for case in wanted:
-            tallies.setdefault(case, []).append(found[case])
-    return Line(row.table, row.label, tuple(seeds), tallies)
+            runs[run] = wanted
+        for tally in wanted:
+            tallies.setdefault(tally.case, []).append(tally)
+    return Line(row.table, row.label, runs, tallies)
 
 
 def _read_control(folder: Path, table: str, name: str, recipe: str) -> Line:
     found = read_tallies(folder / 'controls' / name / SCORES)
     label = {'none': 'no action', 'constant': 'constant action',
              recipe: "the data's own actions"}[name]
-    return Line(table, label, (), {case: [tally] for case, tally in found.items()})
+    return Line(table, label, {}, {case: [tally] for case, tally in found.items()})
 
 
 def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> None:
@@ -97,9 +111,14 @@ def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> N
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(page, (before + text + after).encode())
     write_atomic(page.with_suffix('.json'), json.dumps(
-        [{'table': line.table, 'label': line.label, 'seeds': line.seeds,
-          'tallies': [tally.to_dict() for found in line.tallies.values() for tally in found]}
-         for line in lines], indent=1).encode())
+        [_counts(line) for line in lines], indent=1).encode())
+
+
+def _counts(line: Line) -> dict:
+    runs = {run.key: found for run, found in line.runs.items()} or {
+        'control': [tally for found in line.tallies.values() for tally in found]}
+    return {'table': line.table, 'label': line.label, 'runs': {
+        key: [tally.to_dict() for tally in found] for key, found in runs.items()}}
 
 
 def describe(profile: Profile) -> str:
