@@ -88,10 +88,8 @@ def seconds(update: Callable[[], object], options: argparse.Namespace, times: in
 
 def measure(sides: dict[str, Callable[[], object]],
             options: argparse.Namespace) -> dict[str, list[float]]:
-    """Take all sides in turn, every round in another order."""
+    """Take all sides in turn, every round in another order; they have warmed up."""
     found: dict[str, list[float]] = {name: [] for name in sides}
-    for name in sides:
-        seconds(sides[name], options, options.times)  # warm up
     names = list(sides)
     for turn in range(options.rounds):
         for name in names[turn % len(names):] + names[:turn % len(names)]:
@@ -209,11 +207,11 @@ def main() -> None:
     sides = {'published': make_published(options, cache)} | {
         f'ours, {precision}': make_ours(options, cache, precision)
         for precision in options.precision}
-    found = measure(sides, options)
     agent = make_agent(*make_config(options.preset))
     parameters = sum(tensor.numel() for tensor in agent.tensors().values())
-    report(found, options, {name: count_work(update, parameters)
-                            for name, update in sides.items()})
+    work = {name: count_work(update, parameters) for name, update in sides.items()}
+    found = measure(sides, options)
+    report(found, options, work)
     if options.profile:
         for name, update in sides.items():
             show_profile(update, name, options.times)
