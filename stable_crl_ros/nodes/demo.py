@@ -23,12 +23,11 @@ from stable_crl_ros.goals import GoalStore
 from stable_crl_ros.launcher import Launcher
 from stable_crl_ros.nodes.client import Client, ClientError
 from stable_crl_ros.nodes.demo_monitor import DemoMonitor
-from stable_crl_ros.sim.tasks import task_named, TASKS
+from stable_crl_ros.sim.tasks import Task, task_named, TASKS
 from stable_crl_ros.sim.world import CAMERA_NAME, World, WorldState
 
-TASKS_SHOWN = tuple(name for name in TASKS if name.endswith('_drawer'))
-TOLERANCE = 0.01  # m, what counts as reached
-SETTLED_STEPS = 10  # control steps within the tolerance before the demo ends early
+SETTLED_STEPS = 10  # control steps at the goal before the demo ends early
+SPARE_STEPS = 10  # beyond the task's own number, before the demo gives up
 REST_S = 1.5  # from the last command to the verdict; the policy reports its ticks once a second
 LOG = 'nodes.log'
 COMPLAINTS = re.compile(r'\[(ERROR|FATAL)\]|cannot run|Error: ')
@@ -43,7 +42,7 @@ class DemoError(RuntimeError):
 class Scene:
     """What the demo is about: a start and a goal drawn from a seed, and the goal's photograph."""
 
-    task: str
+    task: Task
     seed: int
     start: WorldState
     goal: WorldState
@@ -64,13 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.task, scene.image, {'camera': CAMERA_NAME, 'source': 'simulation',
                                     'drawer_opening': scene.goal.drawer})
     print(f'goal photograph: {goal.path}\n'
-          f'the drawer is {1000 * scene.start.drawer:.0f} mm open and shall be '
-          f'{1000 * scene.goal.drawer:.0f} mm open; the robot is shown the picture only',
-          flush=True)
+          f'that is: {scene.task.description}; the robot is shown the picture only', flush=True)
     launcher = make_launcher(options, goal.path, folder)
     try:
         with launcher:
-            monitor = run(launcher, scene, options.steps)
+            monitor = run(launcher, scene, options.steps or scene.task.max_steps + SPARE_STEPS)
     except (LaunchError, ClientError, DemoError) as error:
         raise DemoError(f'{error}; {last_words(folder / LOG)}') from error
     return report(monitor, scene, folder)
@@ -82,10 +79,11 @@ def make_parser() -> argparse.ArgumentParser:
         prog='stable-crl demo', description='Camera, policy, arm, goal and recording as ROS 2 '
         'processes around a simulated WidowX, until the goal photograph is reached.')
     parser.add_argument('--seed', type=_at_least(0), default=0, help='of the scene and the goal')
-    parser.add_argument('--task', choices=TASKS_SHOWN, default='open_drawer')
+    parser.add_argument('--task', choices=tuple(TASKS), default='open_drawer')
     parser.add_argument('--checkpoint', default='', help='.safetensors; the shipped one if empty')
-    parser.add_argument('--steps', type=_at_least(1), default=60,
-                        help='control steps before giving up')
+    parser.add_argument('--steps', type=_at_least(1),
+                        help="control steps before giving up (default: the task's, and "
+                             f'{SPARE_STEPS} more)')
     parser.add_argument('--out', default='runs', help='folder for goal, episode and pictures')
     parser.add_argument('--verbose', action='store_true', help="show the nodes' own lines")
     return parser
@@ -99,11 +97,12 @@ def _at_least(low: int):
     return number
 
 
-def draw_scene(task: str, seed: int) -> Scene:
+def draw_scene(name: str, seed: int) -> Scene:
     """Draw what the simulator will draw from the same seed, and photograph the goal."""
     rng = np.random.default_rng(seed)
-    start = task_named(task).sample_start(rng)
-    goal = task_named(task).sample_goal(rng, start)
+    task = task_named(name)
+    start = task.sample_start(rng)
+    goal = task.sample_goal(rng, start)
     with World() as world:
         world.reset(goal)
         return Scene(task, seed, start, goal, world.render())
@@ -152,7 +151,8 @@ def run(launcher: Launcher, scene: Scene, steps: int) -> DemoMonitor:
     """
     context = Context()
     rclpy.init(context=context)
-    monitor = DemoMonitor(scene.goal.drawer, namespace=launcher.namespace, context=context)
+    monitor = DemoMonitor(scene.task, scene.goal, namespace=launcher.namespace,
+                          context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(monitor)
 
@@ -165,12 +165,11 @@ def run(launcher: Launcher, scene: Scene, steps: int) -> DemoMonitor:
         with Client(launcher.namespace) as client:
             _wait_for_first_step(monitor, spin)
             client.state('policy')  # finds its services now, not when it shall stop
-            while monitor.steps < steps and monitor.steps_within(TOLERANCE) < SETTLED_STEPS:
+            while monitor.steps < steps and monitor.settled < SETTLED_STEPS:
                 spin(0.1)
             client.transition('policy', 'deactivate')
             spin(REST_S)
-            reached = monitor.error <= TOLERANCE
-            saved, monitor.saved = client.call('episode_logger/stop', reached)
+            saved, monitor.saved = client.call('episode_logger/stop', monitor.reached)
             if not saved:
                 raise DemoError(f'the episode was not saved: {monitor.saved}')
         return monitor
@@ -200,17 +199,16 @@ def report(monitor: DemoMonitor, scene: Scene, folder: Path) -> int:
     episode: Episode = dataset[dataset.ids[-1]]
     write_strip(episode, folder / 'strip.png')
     write_video(episode, folder / 'episode.mp4')
-    reached = monitor.error <= TOLERANCE
     latencies = [1000 * latency for latency in monitor.latencies]
-    print(f'{"GOAL REACHED" if reached else "goal NOT reached"}: seed {scene.seed}, '
-          f'drawer {1000 * monitor.opening:.1f} mm, goal {1000 * scene.goal.drawer:.1f} mm, '
-          f'error {1000 * monitor.error:.1f} mm (limit {1000 * TOLERANCE:.0f} mm); '
+    limits = ', '.join(f'{1000 * strict:.0f} mm' for strict, _ in scene.task.tolerances.values())
+    print(f'{"GOAL REACHED" if monitor.reached else "goal NOT reached"}: seed {scene.seed}, '
+          f'{monitor.describe_errors()} from the goal (limit {limits}); '
           f'{monitor.seconds:.1f} s, {monitor.steps} steps')
     print(f'control: {monitor.late} late and {monitor.missed} missed ticks; image capture to '
           f'motion: median {statistics.median(latencies):.0f} ms, worst {max(latencies):.0f} ms')
     print(f'episode: {monitor.saved}\n'
           f'picture strip: {folder / "strip.png"}\nvideo: {folder / "episode.mp4"}')
-    return 0 if reached else 1
+    return 0 if monitor.reached else 1
 
 
 if __name__ == '__main__':

@@ -1,9 +1,13 @@
 """What the demo sees of the running stack: truth, steps, progress, ticks and latency."""
 
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+import numpy as np
 from rclpy.node import Node
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.nodes.messages import decode_applied_action
+from stable_crl_ros.sim.tasks import Task
+from stable_crl_ros.sim.world import WorldState
 from std_msgs.msg import Float64, Float64MultiArray
 
 PRINT_EVERY = 5  # steps
@@ -13,46 +17,50 @@ class DemoMonitor(Node):
     """
     Follow one run and print a line a second.
 
-    :param goal_opening: where the drawer shall be, m.
+    :param task: says what counts, and how near is near enough.
+    :param goal: where things shall be.
     """
 
-    def __init__(self, goal_opening: float, **kwargs) -> None:
+    def __init__(self, task: Task, goal: WorldState, **kwargs) -> None:
         super().__init__('demo', **kwargs)
-        self._goal_opening = goal_opening
-        self._within: list[float] = []  # errors at the latest steps, m
+        self._task, self._goal = task, goal
+        self.settled = 0  # the latest steps in a row at which the goal was reached
         self._first_ns = self._last_ns = 0
         self._progress = float('nan')
-        self.opening = float('nan')  # m, the simulator's truth
+        # The simulator's truth; `Task.errors` reads it as it would read a world.
+        self.drawer_opening = float('nan')  # m
+        self.block_position = np.full(3, np.nan)  # m
         self.steps = 0  # control steps the arm executed for the policy
         self.late = self.missed = 0  # ticks, as the policy reports
         self.latencies: list[float] = []  # s, image capture to start of motion
         self.saved = ''  # what the logger said
         self.create_subscription(Float64, 'sim/drawer_opening', self._on_opening, 10)
+        self.create_subscription(PoseStamped, 'sim/block_pose', self._on_block, 10)
         self.create_subscription(Float64, 'policy/progress', self._on_progress, 10)
         self.create_subscription(Float64MultiArray, 'applied_action', self._on_applied, 50)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 50)
 
     @property
-    def error(self) -> float:
-        """Metres between the drawer and the goal."""
-        return abs(self.opening - self._goal_opening)
+    def reached(self) -> bool:
+        """Say whether everything that counts is where the goal has it."""
+        return self._task.success(self, self._goal)
+
+    def describe_errors(self) -> str:
+        """Say how far everything that counts is from its place."""
+        errors = self._task.errors(self, self._goal)
+        return ', '.join(f'{name} {1000 * error:.1f} mm' for name, error in errors.items())
 
     @property
     def seconds(self) -> float:
         """From the first to the last executed step."""
         return (self._last_ns - self._first_ns) * 1e-9
 
-    def steps_within(self, tolerance: float) -> int:
-        """Count the latest steps in a row at which the error was within the tolerance (m)."""
-        count = 0
-        for error in reversed(self._within):
-            if not error <= tolerance:
-                break
-            count += 1
-        return count
-
     def _on_opening(self, message: Float64) -> None:
-        self.opening = message.data
+        self.drawer_opening = message.data
+
+    def _on_block(self, message: PoseStamped) -> None:
+        position = message.pose.position
+        self.block_position = np.array([position.x, position.y, position.z])
 
     def _on_progress(self, message: Float64) -> None:
         self._progress = message.data
@@ -64,11 +72,10 @@ class DemoMonitor(Node):
         self._first_ns = self._first_ns or step.applied_ns
         self._last_ns = step.applied_ns
         self.latencies.append((step.applied_ns - step.capture_ns) * 1e-9)
-        self._within.append(self.error)
+        self.settled = self.settled + 1 if self.reached else 0
         if self.steps % PRINT_EVERY == 0:
-            print(f'step {self.steps:3d}  drawer {1000 * self.opening:5.1f} mm  '
-                  f'{1000 * self.error:5.1f} mm from the goal  critic {self._progress:6.2f}',
-                  flush=True)
+            print(f'step {self.steps:3d}  {self.describe_errors()} from the goal  '
+                  f'critic {self._progress:6.2f}', flush=True)
         self.steps += 1
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:

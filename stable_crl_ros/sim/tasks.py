@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from stable_crl_ros.sim import scenes
-from stable_crl_ros.sim.world import World, WorldState
+from stable_crl_ros.sim.world import WorldState
 
 # Metres: strict, which counts as success, and loose, which is reported beside it.
 TOLERANCES = {'drawer': (0.010, 0.025), 'block': (0.030, 0.050)}
@@ -14,6 +15,13 @@ MAX_STEPS = 50
 
 class TaskError(ValueError):
     """A task that does not exist."""
+
+
+class Objects(Protocol):
+    """Where things are: a `World`, or what somebody heard of one."""
+
+    drawer_opening: float  # m
+    block_position: np.ndarray  # (3,) m
 
 
 @dataclass(frozen=True)
@@ -42,11 +50,11 @@ class Task:
         """Errors up to which each object counts as in place, m: strict, loose."""
         return {name: TOLERANCES[name] for name in self.objects}
 
-    def errors(self, world: World, goal: WorldState) -> dict[str, float]:
+    def errors(self, world: Objects, goal: WorldState) -> dict[str, float]:
         """Give the metres between each object that counts and its place in the goal."""
         return {name: ERRORS[name](world, goal) for name in self.objects}
 
-    def error(self, world: World, goal: WorldState) -> float:
+    def error(self, world: Objects, goal: WorldState) -> float:
         """Give the largest of `errors`, m."""
         return max(self.errors(world, goal).values())
 
@@ -54,7 +62,7 @@ class Task:
         """Say whether `errors` are all within the strict tolerances, or the loose ones."""
         return all(error <= TOLERANCES[name][loose] for name, error in errors.items())
 
-    def success(self, world: World, goal: WorldState, loose: bool = False) -> bool:
+    def success(self, world: Objects, goal: WorldState, loose: bool = False) -> bool:
         """Say whether every object that counts is where the goal has it; the arm never counts."""
         return self.within(self.errors(world, goal), loose)
 
@@ -70,12 +78,12 @@ def task_named(name: str) -> Task:
     return TASKS[name]
 
 
-def drawer_error(world: World, goal: WorldState) -> float:
+def drawer_error(world: Objects, goal: WorldState) -> float:
     """Metres between the drawer's opening and the goal's."""
     return abs(world.drawer_opening - goal.drawer)
 
 
-def block_error(world: World, goal: WorldState) -> float:
+def block_error(world: Objects, goal: WorldState) -> float:
     """Metres between the block's middle and the goal's."""
     return float(np.linalg.norm(world.block_position - goal.block))
 
