@@ -25,12 +25,22 @@ def row(agent, batch, index, name):
     return agent.pixels(agent.load_images(batch, (name,)))[index:index + 1]
 
 
+def see(critic, state, goal):
+    """Give the critic's view of two whole images."""
+    if critic.stacked:
+        return critic.encoder(state, goal)
+    observed, wanted = critic.encoder(state), critic.encoder(goal)
+    change = wanted - observed
+    change = (change - change.mean()) / (change.var(correction=0) + 1e-5).sqrt()
+    return torch.cat([observed, change], 1)
+
+
 def value_of(critic, state, goal):
-    return critic.v(critic.encoder(state, goal)).item()
+    return critic.v(see(critic, state, goal)).item()
 
 
 def q_of(critic, state, action, goal):
-    features = critic.encoder(state, goal)
+    features = see(critic, state, goal)
     return [head(torch.cat([features, action], 1)).item() for head in critic.q]
 
 
@@ -61,10 +71,11 @@ def losses_by_hand(agent, batch, policy_loss, alpha, expectile, discount):
     return {'critic/loss': q_total / size, 'value/loss': v_total / size, 'actor/loss': actor}
 
 
+@pytest.mark.parametrize('goal_input', ['stacked', 'difference'])
 @pytest.mark.parametrize(('policy_loss', 'alpha'), [('ddpgbc', 0.3), ('awr', 2.0)])
-def test_losses_of_an_update_equal_a_loop_over_the_samples(policy_loss, alpha):
+def test_losses_of_an_update_equal_a_loop_over_the_samples(policy_loss, alpha, goal_input):
     agent = small_agent('gciql', policy_loss=policy_loss, alpha=alpha, expectile=0.8,
-                        discount=0.9, **HEADS)
+                        discount=0.9, goal_input=goal_input, **HEADS)
     for parameter in agent.target.parameters():  # no copy of the critic any more
         parameter.data.mul_(1.1)
     batch = random_batch()
@@ -105,9 +116,10 @@ def test_target_starts_as_a_copy_and_follows_slowly():
 
 
 @pytest.mark.parametrize('changes', [
-    {'policy_loss': 'ddpgbc', 'alpha': 0.3}, {'policy_loss': 'awr', 'alpha': 3.0}])
+    {'policy_loss': 'ddpgbc', 'alpha': 0.3}, {'policy_loss': 'awr', 'alpha': 3.0},
+    {'policy_loss': 'awr', 'alpha': 3.0, 'goal_input': 'stacked'}])
 def test_values_point_the_way_where_cloning_cannot(changes):
-    agent = small_agent('gciql', discount=0.9, target_update_rate=0.05, **changes)
+    agent = small_agent('gciql', discount=0.9, **changes)
     for step in range(300):
         agent.update(corridor(64, step)[0])
     assert right_directions(agent) > 0.9
@@ -129,6 +141,24 @@ def test_cloning_alone_learns_no_direction():
     for step in range(150):
         agent.update(corridor(64, step)[0])
     assert 0.3 < right_directions(agent) < 0.7
+
+
+def test_the_difference_of_an_image_from_itself_is_nothing_and_others_have_unit_scale():
+    agent = small_agent('gciql')
+    first, second = (row(agent, random_batch(), index, 'observations') for index in (0, 1))
+    with torch.no_grad():
+        codes = agent.values.encode(torch.cat([first, second]))
+        same, other = agent.values.fuse(codes[:1].expand(2, -1), codes).chunk(2, 1)[1]
+    assert (same == 0).all()
+    assert other.square().mean().item() == pytest.approx(1.0, rel=1e-2)
+
+
+def test_online_critic_encodes_every_image_once():
+    agent = small_agent('gciql', goal_input='difference')
+    seen = []
+    agent.values.encoder.register_forward_hook(lambda *call: seen.append(len(call[2])))
+    agent.update(random_batch(8))
+    assert sum(seen) == 4 * 8
 
 
 def test_actions_outside_the_box_of_the_data_gain_nothing():
@@ -206,6 +236,7 @@ def test_checkpoint_acts_and_judges_as_the_agent_did(tmp_path, algorithm):
     ({'policy_loss': 'sac'}, 'policy_loss .* must be one of ddpgbc, awr'),
     ({'reached_at': 'soon'}, 'must be one of current, next'),
     ({'value_goal': 'random'}, 'must be one of geometric, uniform'),
+    ({'goal_input': 'none'}, 'must be one of stacked, difference'),
     ({'expectile': 1.0}, 'expectile is 1'), ({'expectile': 0.4}, 'expectile is 0.4'),
     ({'alpha': -1.0}, 'alpha is -1'),
     ({'value_goal_reached': 0.8, 'value_goal_random': 0.3}, 'value_goal_random is 0.3'),

@@ -23,6 +23,7 @@ CHOICES = {
     'value_norm': ('none', 'centred', 'affine'),
     'policy_loss': ('ddpgbc', 'awr'),
     'value_goal': ('geometric', 'uniform'),
+    'goal_input': ('stacked', 'difference'),
     'reached_at': ('current', 'next'),
     'actor_goal': ('geometric', 'uniform'),
     'augmentation': ('none', 'crop', 'jitter'),

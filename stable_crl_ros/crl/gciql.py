@@ -6,8 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from stable_crl_ros.crl import values
 from stable_crl_ros.crl.metrics import Metrics
-from stable_crl_ros.crl.networks import Actor, Head, make_encoder
-from stable_crl_ros.crl.value_agent import ValueAgent, ValueConfig
+from stable_crl_ros.crl.networks import Actor, make_encoder
+from stable_crl_ros.crl.value_agent import (
+    difference,
+    make_value_head,
+    ValueAgent,
+    ValueConfig,
+)
 import torch
 from torch import nn, Tensor
 
@@ -21,6 +26,8 @@ class GCIQLConfig(ValueConfig):
     # Of 'ddpgbc': weight of cloning, unit deviation (OGB: 1 for play from images, 0.3 otherwise).
     # Of 'awr': inverse temperature (1 in BD).
     alpha: float = 1.0
+    # 'stacked' images (OGB, BD) | 'difference' of the encoded goal from the observation (ours)
+    goal_input: str = 'stacked'
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, naming the valid ones."""
@@ -30,36 +37,40 @@ class GCIQLConfig(ValueConfig):
 
 class GoalCritic(nn.Module):
     """
-    Q(s, a, g) and V(s, g) upon one encoder of the stacked images.
+    Q(s, a, g) and V(s, g) upon one encoder.
 
-    One encoder serves both, as in BridgeData V2's code (OGBench has one each): a single pass.
+    One encoder serves both, as in BridgeData V2's code (OGBench has one each).
 
     :param action_dim: numbers in one action.
     """
 
     def __init__(self, config: GCIQLConfig, action_dim: int) -> None:
         super().__init__()
-        self.encoder = make_encoder(6, config)
-        features = self.encoder.features
+        self.stacked = config.goal_input == 'stacked'
+        self.encoder = make_encoder(6 if self.stacked else 3, config)
+        features = self.encoder.features * (1 if self.stacked else 2)
         self.q = nn.ModuleList(make_value_head(features + action_dim, config)
                                for _ in range(config.critics))
         self.v = make_value_head(features, config)
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Do what can be done to pixels (B, 3, H, W) before `fuse`, once per image."""
+        return images if self.stacked else self.encoder(images)
+
+    def fuse(self, observed: Tensor, goals: Tensor) -> Tensor:
+        """Return features (B, F) of observations and goals that went through `encode`."""
+        if self.stacked:
+            return self.encoder(observed, goals)
+        return torch.cat([observed, difference(observed, goals)], 1)
+
     def action_values(self, features: Tensor, actions: Tensor) -> Tensor:
-        """Return every critic's Q of encoded images and actions, shape (B, E)."""
+        """Return every critic's Q of features and actions, shape (B, E)."""
         return torch.cat([head.finish(head.project(features), actions)
                           for head in self.q], 1).float()
 
     def state_values(self, features: Tensor) -> Tensor:
-        """Return V of encoded images, shape (B,)."""
+        """Return V of features, shape (B,)."""
         return self.v(features).squeeze(1).float()
-
-
-def make_value_head(inputs: int, config: ValueConfig, outputs: int = 1) -> Head:
-    """Make fully connected layers of the values' size and norms."""
-    return Head(inputs, config.value_hidden, outputs, activation=config.activation,
-                norm=config.value_norm, skip_last_norm=False, dropout=0.0,
-                gain=config.hidden_gain, final_init=config.value_final_init)
 
 
 class GCIQL(ValueAgent):
@@ -80,30 +91,39 @@ class GCIQL(ValueAgent):
               goals: Tensor) -> Tensor:
         """Return the smallest Q: minus the discounted number of steps to the goal."""
         critic = networks['critic']
-        return critic.action_values(critic.encoder(observations, goals), actions).amin(1)
+        codes = critic.encode(torch.cat([observations, goals])).chunk(2)
+        return critic.action_values(critic.fuse(*codes), actions).amin(1)
+
+    @classmethod
+    def sampling(cls, config: GCIQLConfig) -> dict:
+        """Ask for value goals; neighbours are encoded together, see `update`."""
+        return super().sampling(config) | {'images': (
+            'actor_goals', 'next_observations', 'observations', 'value_goals')}
 
     def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
         """Step the actor, then the values, then their target; `detailed` adds nothing here."""
         images = self.load_images(batch, self.sampling(self.config)['images'])
+        actions, critic, size = self.load(batch['actions']), self.values, len(images[0])
         with self.autocast():
-            observations, following, value_goals, actor_goals = self.pixels(
-                self.augment(images) or images).chunk(4)
-        actions = self.load(batch['actions'])
-        metrics = self._update_actor(observations, actor_goals, actions)
-        loss, details = self._value_loss(observations, following, value_goals, actions,
+            pixels = self.pixels(self.augment(images) or images)
+            codes = critic.encode(pixels[2 * size:])
+            with torch.no_grad():
+                goals, following = critic.encode(pixels[:2 * size]).chunk(2)
+                features = critic.fuse(codes[:size], goals)
+        metrics = self._update_actor(pixels[2 * size:3 * size], pixels[:size], features, actions)
+        loss, details = self._value_loss(pixels[2 * size:], codes, following, actions,
                                          self.load(batch['reached']))
         self.apply('critic', loss)
         self._update_target()
         self.step += 1
         return self.report(metrics | details)
 
-    def _update_actor(self, observations: Tensor, goals: Tensor,
+    def _update_actor(self, observations: Tensor, goals: Tensor, features: Tensor,
                       actions: Tensor) -> dict[str, Tensor]:
         config, critic = self.config, self.values
         with self.autocast():
             mean = self.actor(observations, goals, self.generator)
             with torch.no_grad():
-                features = critic.encoder(observations, goals)
                 advantage = critic.action_values(features, actions).amin(1) \
                     - critic.state_values(features)
         squared_error = (mean - actions).square().sum(1)
@@ -123,16 +143,19 @@ class GCIQL(ValueAgent):
         # Beyond the data's box Q was never learnt (OGBench); statistics give no such box.
         return actions.clamp(-1.0, 1.0) if self.config.action_scale == 'bounds' else actions
 
-    def _value_loss(self, observations: Tensor, following: Tensor, goals: Tensor,
-                    actions: Tensor, reached: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _value_loss(self, pixels: Tensor, codes: Tensor, following: Tensor, actions: Tensor,
+                    reached: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take pixels and codes of observations and value goals, codes of next observations."""
         critic, target = self.values, self.target
+        observed, goals = codes.chunk(2)
         with self.autocast():
-            features = critic.encoder(observations, goals)
+            features = critic.fuse(observed, goals)
             q = critic.action_values(features, actions)
             v = critic.state_values(features)
             with torch.no_grad():
-                next_v = critic.state_values(critic.encoder(following, goals))
-                target_q = target.action_values(target.encoder(observations, goals), actions)
+                next_v = critic.state_values(critic.fuse(following, goals))
+                target_q = target.action_values(
+                    target.fuse(*target.encode(pixels).chunk(2)), actions)
         wanted = values.value_target(next_v, reached, self.config.discount)
         q_loss = (q - wanted[:, None]).square().sum(1).mean()
         v_loss = values.expectile_loss(target_q.amin(1) - v, self.config.expectile)
@@ -142,9 +165,10 @@ class GCIQL(ValueAgent):
     @torch.no_grad()
     def validate(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Measure actions and both losses of the values on held-out data."""
-        names = ('observations', 'next_observations', 'value_goals')
-        observations, following, goals = self.pixels(self.load_images(batch, names)).chunk(3)
-        details = self._value_loss(observations, following, goals, self.load(batch['actions']),
-                                   self.load(batch['reached']))[1]
+        names = self.sampling(self.config)['images'][1:]
+        pixels, size = self.pixels(self.load_images(batch, names)), len(batch['actions'])
+        codes = self.values.encode(pixels)
+        details = self._value_loss(pixels[size:], codes[size:], codes[:size],
+                                   self.load(batch['actions']), self.load(batch['reached']))[1]
         return super().validate(batch) | Metrics({
             'critic_loss': details['critic/loss'], 'value_loss': details['value/loss']})

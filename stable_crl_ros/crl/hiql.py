@@ -1,15 +1,20 @@
 """Hierarchical implicit Q-learning: one value, a policy to waypoints and one to actions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 import math
+from typing import NamedTuple
 
 import numpy as np
 from stable_crl_ros.crl import values
 from stable_crl_ros.crl.config import AgentConfig
-from stable_crl_ros.crl.gciql import make_value_head
 from stable_crl_ros.crl.networks import Head, make_encoder
-from stable_crl_ros.crl.value_agent import ValueAgent, ValueConfig
+from stable_crl_ros.crl.value_agent import (
+    difference,
+    make_value_head,
+    ValueAgent,
+    ValueConfig,
+)
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F  # noqa: N812 the name every PyTorch user knows
@@ -34,8 +39,21 @@ class HIQLConfig(ValueConfig):
         self._check_range('representation_size', 1, 65536)
 
 
+class Projected(NamedTuple):
+    """An encoded observation, and the first layers' share of it in phi and every V."""
+
+    observed: Tensor
+    phi: Tensor
+    v: list[Tensor]
+
+
 class GoalValue(nn.Module):
-    """V(s, phi([s; g])) upon one encoder that sees every image once."""
+    """
+    V(s, phi([s; g])) upon one encoder that sees every image once.
+
+    phi takes the encoded observation and the goal's normalised `difference` from it. (OGBench
+    stacks the images.)
+    """
 
     def __init__(self, config: HIQLConfig) -> None:
         super().__init__()
@@ -45,18 +63,20 @@ class GoalValue(nn.Module):
         self.v = nn.ModuleList(make_value_head(features + size, config)
                                for _ in range(config.critics))
 
-    def project(self, observed: Tensor) -> list[Tensor]:
+    def project(self, observed: Tensor) -> Projected:
         """Compute what depends on the encoded observation alone, for phi and every V."""
-        return [head.project(observed) for head in (self.phi, *self.v)]
+        return Projected(observed, self.phi.project(observed),
+                         [head.project(observed) for head in self.v])
 
-    def represent(self, projected: Sequence[Tensor], goals: Tensor) -> Tensor:
+    def represent(self, projected: Projected, goals: Tensor) -> Tensor:
         """Return phi of encoded goals, of length sqrt(R), shape (B, R)."""
-        return rescale(self.phi.finish(projected[0], goals).float())
+        towards = difference(projected.observed, goals)
+        return rescale(self.phi.finish(projected.phi, towards).float())
 
-    def evaluate(self, projected: Sequence[Tensor], representation: Tensor) -> Tensor:
+    def evaluate(self, projected: Projected, representation: Tensor) -> Tensor:
         """Return every V of represented goals, shape (B, E)."""
         return torch.cat([head.finish(part, representation) for head, part
-                          in zip(self.v, projected[1:], strict=True)], 1).float()
+                          in zip(self.v, projected.v, strict=True)], 1).float()
 
     def forward(self, observed: Tensor, goals: Tensor) -> Tensor:
         """Return every V of encoded images, shape (B, E)."""
@@ -71,20 +91,20 @@ def rescale(representations: Tensor) -> Tensor:
 
 class HierarchicalActor(nn.Module):
     """
-    Both policies and the value whose encoder they share.
+    Both policies, each upon its own encoder, and the value that represents waypoints.
 
-    All losses train the encoder: upon frozen features of a critic the actions were far worse.
-    (OGBench has four encoders, of which the value's representation is shared.)
+    Advantages weigh samples up to 100 times: in an encoder shared with the value, as tried, that
+    drove all representations together. (OGBench has own encoders too, and one more for phi.)
 
     :param action_dim: numbers in one action.
     """
 
     def __init__(self, config: HIQLConfig, action_dim: int) -> None:
         super().__init__()
-        self.value = GoalValue(config)
-        features = self.value.encoder.features
-        self.high = self._make_head(2 * features, config.representation_size, config)
-        self.head = self._make_head(features + config.representation_size, action_dim, config)
+        self.value, size = GoalValue(config), config.representation_size
+        self.high_encoder, self.encoder = make_encoder(6, config), make_encoder(3, config)
+        self.high = self._make_head(self.high_encoder.features, size, config)
+        self.head = self._make_head(self.encoder.features + size, action_dim, config)
 
     @staticmethod
     def _make_head(inputs: int, outputs: int, config: AgentConfig) -> Head:
@@ -92,15 +112,16 @@ class HierarchicalActor(nn.Module):
                     norm=config.actor_norm, skip_last_norm=False, dropout=config.actor_dropout,
                     gain=config.hidden_gain, final_init=config.actor_final_init)
 
-    def choose_waypoint(self, observed: Tensor, goals: Tensor,
+    def choose_waypoint(self, observations: Tensor, goals: Tensor,
                         generator: torch.Generator | None = None) -> Tensor:
         """Return the mean representation of the next waypoint, not yet rescaled, (B, R)."""
-        return self.high.finish(self.high.project(observed), goals, generator).float()
+        return self.high(self.high_encoder(observations, goals), generator).float()
 
-    def approach(self, observed: Tensor, representation: Tensor,
+    def approach(self, observations: Tensor, representation: Tensor,
                  generator: torch.Generator | None = None) -> Tensor:
         """Return the mean action towards a represented waypoint, (B, action_dim)."""
-        return self.head.finish(self.head.project(observed), representation, generator).float()
+        projected = self.head.project(self.encoder(observations))
+        return self.head.finish(projected, representation, generator).float()
 
     def forward(self, observations: Tensor, goals: Tensor) -> Tensor:
         """
@@ -108,8 +129,16 @@ class HierarchicalActor(nn.Module):
 
         :param observations: pixels (B, 3, H, W); so are the goals.
         """
-        observed, wanted = self.value.encoder(torch.cat([observations, goals])).chunk(2)
-        return self.approach(observed, rescale(self.choose_waypoint(observed, wanted)))
+        return self.approach(observations, rescale(self.choose_waypoint(observations, goals)))
+
+
+class Features(NamedTuple):
+    """What the value's encoder makes of a batch; `projected` comes from `GoalValue.project`."""
+
+    projected: Projected
+    following: Tensor
+    goals: Tensor
+    waypoints: Tensor
 
 
 class HIQL(ValueAgent):
@@ -134,7 +163,7 @@ class HIQL(ValueAgent):
     def sampling(cls, config: HIQLConfig) -> dict:
         """Ask for waypoints too; neighbours are encoded together, see `update`."""
         return super().sampling(config) | {
-            'images': ('next_observations', 'observations', 'value_goals', 'actor_goals',
+            'images': ('actor_goals', 'next_observations', 'observations', 'value_goals',
                        'waypoints'),
             'waypoint_steps': config.subgoal_steps}
 
@@ -152,13 +181,14 @@ class HIQL(ValueAgent):
         size = len(images[0])
         with self.autocast():
             pixels = self.pixels(self.augment(images) or images)
-            following = self._encode(pixels[:size])
-            observed, value_goals, goals, waypoints = self.values.encoder(pixels[size:]).chunk(4)
+            goals, following = self._encode(pixels[:2 * size]).chunk(2)
+            observed, value_goals, waypoints = self.values.encoder(pixels[2 * size:]).chunk(3)
             projected = self.values.project(observed)
-        value_loss, metrics = self._value_loss(pixels[:3 * size], projected, value_goals,
+        value_loss, metrics = self._value_loss(pixels[size:4 * size], projected, value_goals,
                                                self.load(batch['reached']))
+        features = Features(projected, following, goals, waypoints)
         actor_loss, details = self._actor_loss(
-            observed, projected, following, goals, waypoints, self.load(batch['actions']),
+            pixels[2 * size:3 * size], pixels[:size], features, self.load(batch['actions']),
             self.load(batch['near']))
         self.apply('actor', value_loss + actor_loss)
         self._update_target()
@@ -169,7 +199,7 @@ class HIQL(ValueAgent):
     def _encode(self, pixels: Tensor) -> Tensor:
         return self.values.encoder(pixels)
 
-    def _value_loss(self, pixels: Tensor, projected: Sequence[Tensor], goals: Tensor,
+    def _value_loss(self, pixels: Tensor, projected: Projected, goals: Tensor,
                     reached: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Take pixels of next observations, observations and value goals, for the target."""
         config, target = self.config, self.target
@@ -186,23 +216,22 @@ class HIQL(ValueAgent):
                                                       advantage[:, None])
         return loss, {'value/loss': loss, 'value/v': v.mean()}
 
-    def _actor_loss(self, observed: Tensor, projected: Sequence[Tensor], following: Tensor,
-                    goals: Tensor, waypoints: Tensor, actions: Tensor,
-                    near: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _actor_loss(self, observations: Tensor, goals: Tensor, features: Features,
+                    actions: Tensor, near: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Clone actions towards waypoints, and waypoints towards goals, that come nearer."""
-        value, config = self.values, self.config
+        value, config, projected = self.values, self.config, features.projected
         with self.autocast():
-            to_waypoint = value.represent(projected, waypoints)  # trained here too (OGBench)
-            mean = self.actor.approach(observed, to_waypoint, self.generator)
-            chosen = self.actor.choose_waypoint(observed, goals, self.generator)
+            to_waypoint = value.represent(projected, features.waypoints)  # trained too (OGBench)
+            mean = self.actor.approach(observations, to_waypoint, self.generator)
+            chosen = self.actor.choose_waypoint(observations, goals, self.generator)
             with torch.no_grad():
-                to_goal = value.represent(projected, goals)
+                to_goal = value.represent(projected, features.goals)
                 # A goal that comes before the waypoint is the waypoint to itself.
                 to_target = torch.where(near[:, None], to_goal, to_waypoint)
-                target = torch.where(near[:, None], goals, waypoints)
-                low_advantage = (value(following, waypoints)
+                target = torch.where(near[:, None], features.goals, features.waypoints)
+                low_advantage = (value(features.following, features.waypoints)
                                  - value.evaluate(projected, to_waypoint)).mean(1)
-                high_advantage = (value(target, goals)
+                high_advantage = (value(target, features.goals)
                                   - value.evaluate(projected, to_goal)).mean(1)
         low_error = (mean - actions).square().sum(1)
         high_error = (chosen - to_target).square().sum(1)
@@ -218,7 +247,7 @@ class HIQL(ValueAgent):
     @torch.no_grad()
     def validate(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Measure the deployed actions and the value's loss on held-out data."""
-        names = self.sampling(self.config)['images'][:3]
+        names = self.sampling(self.config)['images'][1:4]
         pixels = self.pixels(self.load_images(batch, names))
         observed, goals = self._encode(pixels).chunk(3)[1:]
         loss = self._value_loss(pixels, self.values.project(observed), goals,

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl.agent import Agent
 from stable_crl_ros.crl.config import AgentConfig
+from stable_crl_ros.crl.networks import Head
 from stable_crl_ros.data.sampling import GoalMixture
 import torch
-from torch import nn
+from torch import nn, Tensor
+import torch.nn.functional as F  # noqa: N812 the name every PyTorch user knows
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,20 @@ class ValueAgent(Agent):
         """Continue exactly where `state_dict` was taken."""
         super().load_state_dict(state)
         self.target.load_state_dict(state['target'])
+
+
+def make_value_head(inputs: int, config: ValueConfig, outputs: int = 1) -> Head:
+    """Make fully connected layers of the values' size and norms."""
+    return Head(inputs, config.value_hidden, outputs, activation=config.activation,
+                norm=config.value_norm, skip_last_norm=False, dropout=0.0,
+                gain=config.hidden_gain, final_init=config.value_final_init)
+
+
+def difference(observed: Tensor, goals: Tensor) -> Tensor:
+    """
+    Return how encoded goals differ from encoded observations, at unit scale, shape (B, F).
+
+    Pictures of one scene differ in few pixels: without this, values and representations were
+    the same for all goals during hundreds of steps.
+    """
+    return F.layer_norm(goals - observed, goals.shape[1:])
