@@ -144,9 +144,9 @@ def test_the_deployed_policy_goes_through_the_waypoint():
 
 def test_values_and_waypoints_point_the_way_where_cloning_cannot():
     agent = small_agent('hiql', discount=0.9)
-    for step in range(400):
+    for step in range(300):
         agent.update(corridor(64, step)[0])
-    assert right_directions(agent) > 0.85
+    assert right_directions(agent) > 0.75  # chance 0.5, deviation 0.04
 
 
 def test_the_batch_asked_for_has_waypoints_as_far_as_configured():
