@@ -120,24 +120,32 @@ class GCIQL(ValueAgent):
 
     def _update_actor(self, observations: Tensor, goals: Tensor, features: Tensor,
                       actions: Tensor) -> dict[str, Tensor]:
-        config, critic = self.config, self.values
         with self.autocast():
             mean = self.actor(observations, goals, self.generator)
-            with torch.no_grad():
-                advantage = critic.action_values(features, actions).amin(1) \
-                    - critic.state_values(features)
         squared_error = (mean - actions).square().sum(1)
-        if config.policy_loss == 'awr':
-            loss = values.cloning_loss(
-                squared_error, values.advantage_weights(advantage, config.alpha))
+        if self.config.policy_loss == 'awr':
+            loss, details = self._weighted_cloning(squared_error, features, actions)
         else:
-            with self.autocast():
-                q = critic.action_values(features, self._within_bounds(mean)).amin(1)
-            loss = values.climbing_loss(self.ranks.gather(q)) \
-                + config.alpha * values.cloning_loss(squared_error)
+            loss, details = self._climbing(squared_error, features, mean)
         self.apply('actor', loss)
-        return {'actor/loss': loss, 'actor/advantage': advantage.mean(),
-                'actor/squared_error': squared_error.mean()}
+        return details | {'actor/loss': loss, 'actor/squared_error': squared_error.mean()}
+
+    def _weighted_cloning(self, squared_error: Tensor, features: Tensor,
+                          actions: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        critic = self.values
+        with torch.no_grad(), self.autocast():
+            advantage = critic.action_values(features, actions).amin(1) \
+                - critic.state_values(features)
+        weights = values.advantage_weights(advantage, self.config.alpha)
+        return values.cloning_loss(squared_error, weights), {'actor/advantage': advantage.mean()}
+
+    def _climbing(self, squared_error: Tensor, features: Tensor,
+                  mean: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with self.autocast():
+            q = self.values.action_values(features, self._within_bounds(mean)).amin(1)
+        loss = values.climbing_loss(self.ranks.gather(q)) \
+            + self.config.alpha * values.cloning_loss(squared_error)
+        return loss, {'actor/q': q.mean()}
 
     def _within_bounds(self, actions: Tensor) -> Tensor:
         # Beyond the data's box Q was never learnt (OGBench); statistics give no such box.
