@@ -71,7 +71,8 @@ class FiniteWatch:
 
     def __init__(self, lag: int) -> None:
         self._lag = lag
-        self._waiting: deque[tuple[int, Metrics, Tensor, Mapping]] = deque()
+        self._waiting: deque[
+            tuple[int, Metrics, Tensor, torch.cuda.Event | None, Mapping]] = deque()
 
     @classmethod
     def on(cls, device: torch.device) -> 'FiniteWatch':
@@ -84,10 +85,13 @@ class FiniteWatch:
 
         :returns: the earliest failure among those looked at now.
         """
-        flag = torch.isfinite(metrics.tensor).all()
-        if flag.is_cuda:  # under way to the host long before it is read
-            flag = flag.to('cpu', non_blocking=True), _mark()
-        self._waiting.append((step, metrics, flag, batch))
+        flag, arrived = torch.isfinite(metrics.tensor).all(), None
+        if flag.is_cuda:  # only a copy into pinned memory lets the host go on
+            flag = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(
+                flag, non_blocking=True)
+            arrived = torch.cuda.Event()
+            arrived.record()
+        self._waiting.append((step, metrics, flag, arrived, batch))
         return self._look(self._lag)
 
     def flush(self) -> Failure | None:
@@ -96,18 +100,11 @@ class FiniteWatch:
 
     def _look(self, leave: int) -> Failure | None:
         while len(self._waiting) > leave:
-            step, metrics, flag, batch = self._waiting.popleft()
-            if isinstance(flag, tuple):
-                flag[1].synchronize()
-                flag = flag[0]
+            step, metrics, flag, arrived, batch = self._waiting.popleft()
+            if arrived is not None:
+                arrived.synchronize()
             if not flag:
                 self._waiting.clear()
                 return Failure(step, [name for name, value in metrics.items()
                                       if not math.isfinite(value)], batch)
         return None
-
-
-def _mark() -> torch.cuda.Event:
-    event = torch.cuda.Event()
-    event.record()
-    return event

@@ -59,9 +59,9 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """
     Normalise over the trailing axes that `weight` has; keeps the dtype of `x`.
 
-    Autocast would go through float32 copies; the CPU's kernel computes in float32 from bfloat16
-    as it is.
+    Autocast goes through float32 copies; the CPU's kernel takes bfloat16 beside float32 weights.
     """
-    with torch.autocast(x.device.type, enabled=x.device.type != 'cpu'
-                        and torch.is_autocast_enabled(x.device.type)):
+    if x.device.type != 'cpu':
         return F.layer_norm(x, weight.shape, weight, bias, eps).to(x.dtype)
+    with torch.autocast('cpu', enabled=False):
+        return F.layer_norm(x, weight.shape, weight, bias, eps)

@@ -13,9 +13,9 @@ import numpy as np
 from published_update import PADDING, PublishedData, PublishedTrainer
 from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl.augment import augment
+from stable_crl_ros.crl.device_data import make_sampler
 from stable_crl_ros.crl.presets import make_agent, make_config
 from stable_crl_ros.data.cache import TrainingCache
-from stable_crl_ros.data.sampling import BatchSampler
 import torch
 from torch.profiler import profile, ProfilerActivity
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -44,13 +44,15 @@ def make_ours(options: argparse.Namespace, cache: TrainingCache,
 
     Every other batch is augmented, on both sides: a coin would spread the times.
     """
-    overrides = {'precision': precision} | (
-        {'batch_size': options.batch} if options.batch else {})
-    algorithm, config = make_config(options.preset, overrides)
+    overrides = dict(word.split('=', 1) for word in options.set)
+    if options.batch:
+        overrides['batch_size'] = options.batch
+    algorithm, config = make_config(options.preset, overrides | {'precision': precision})
     agent = make_agent(algorithm, config, device=options.device)
     coins = cycle([replace(config, augment_probability=share) for share in (0.0, 1.0)])
     agent.augment = lambda images: augment(images, next(coins), agent.generator)
-    sampler = BatchSampler(cache, config.batch_size, 0, config.discount, **agent.sampling(config))
+    sampler = make_sampler(cache, config.batch_size, 0, config.discount, options.device,
+                           **agent.sampling(config))
     return lambda: agent.update(sampler.sample())
 
 
@@ -143,7 +145,8 @@ def report(found: dict[str, list[float]], options: argparse.Namespace,
     machine = measure_machine(options)
     name = torch.cuda.get_device_name() if options.device != 'cpu' else 'CPU'
     print(f'\n{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, preset '
-          f'{options.preset}, batch {options.batch or "of the preset"}; {options.rounds} rounds '
+          f'{" ".join([options.preset, *options.set])}, batch '
+          f'{options.batch or "of the preset"}; {options.rounds} rounds '
           f'of {options.times}, {options.clock} time.\nMeasured: float32 product '
           f'{machine["fp32"] / 1e9:.0f} GFLOP/s, bfloat16 {machine["bf16"] / 1e9:.0f}, copy '
           f'{machine["copy"] / 1e9:.1f} GB/s.\n')
@@ -187,6 +190,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--preset', default='sim', choices=('sim', 'laptop'))
     parser.add_argument('--batch', type=int, help="instead of the preset's")
+    parser.add_argument('--set', nargs='+', default=[], metavar='NAME=VALUE',
+                        help='settings of ours alone; critic_loss=td lets laptop do as published')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, help='of torch on the CPU')
     parser.add_argument('--precision', nargs='+', default=['fp32', 'bf16'])
