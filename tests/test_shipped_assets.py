@@ -11,7 +11,8 @@ def test_the_checkpoint_says_how_it_was_trained():
     metadata = verify_checkpoint(SHIPPED_CHECKPOINT)
     assert metadata['algorithm'] == 'stable_crl'
     assert metadata['preset'] == 'laptop'
-    assert metadata['step'] == 4000
+    assert metadata['step'] == 16000
+    assert metadata['datasets'] == ['expert']
     assert metadata['dataset_fingerprint']
 
 
@@ -25,10 +26,12 @@ def test_the_goals_are_there_and_untouched(tmp_path):
         assert goal.image.shape == (240, 320, 3)
 
 
-@pytest.mark.parametrize('task', ['open_drawer', 'close_drawer'])
-def test_the_checkpoint_moves_the_drawer_to_the_goal(task):
-    # Eight trials of a policy measured above 90 %: three failures are a chance of 1 in 200.
-    score = evaluate(str(SHIPPED_CHECKPOINT), task, episodes=8, seed=77, workers=1)
-    assert score.successes(0.025) >= 6
-    controls = evaluate('none', task, episodes=8, seed=77, workers=1)
-    assert controls.successes(0.025) == 0
+@pytest.mark.parametrize(('task', 'at_least'), [
+    ('open_drawer', 6), ('close_drawer', 6), ('push_block', 5), ('pick_place', 3),
+    ('push_then_open', 5)])
+def test_the_checkpoint_brings_about_what_the_picture_shows(task, at_least):
+    # Of eight trials; measured rates make fewer a chance of 1 in 100 or less.
+    score = evaluate(str(SHIPPED_CHECKPOINT), task, episodes=8, seed=78, workers=1)
+    assert score.successes(loose=True) >= at_least
+    controls = evaluate('none', task, episodes=8, seed=78, workers=1)
+    assert controls.successes(loose=True) == 0
