@@ -49,6 +49,8 @@ class Profile:
     :param steps: gradient steps of each run; None takes the preset's.
     :param episodes: trials per run and goal.
     :param precision: of training; bf16 is faster on a GPU and on the CPUs that compute in it.
+    :param decay: let the actor's learning rate fall to 0 over the run, as in the authors' Bridge
+        configuration: short runs at a constant rate end in noise.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Profile:
     episodes: int = 100
     seeds: tuple[int, ...] = (0, 1, 2)
     precision: str = 'fp32'
+    decay: bool = False
 
     def preset(self, algorithm: str) -> str:
         """Name the preset of an algorithm."""
@@ -65,7 +68,7 @@ class Profile:
 
 PROFILES = {
     # Cloning the block tasks takes longer than the preset's drawer tasks.
-    'laptop': Profile('laptop', transitions=60_000, steps=5000),
+    'laptop': Profile('laptop', transitions=60_000, steps=5000, decay=True),
     'sim': Profile('sim', transitions=1_000_000, steps=None, precision='bf16'),
 }
 
@@ -165,8 +168,12 @@ def in_order(rows: Sequence[Row]) -> list[RunSpec]:
 def _runs(profile: Profile, recipe: str, algorithm: str, cases: Sequence[Case],
           overrides: Mapping | None = None, transitions: int | None = None
           ) -> tuple[RunSpec, ...]:
-    precision = {} if profile.precision == 'fp32' else {'precision': profile.precision}
-    settings = tuple(sorted({**precision, **(overrides or {})}.items()))
+    settings = dict(overrides or {})
+    if profile.precision != 'fp32':
+        settings['precision'] = profile.precision
+    if profile.decay and profile.steps:
+        settings['actor_decay_steps'] = profile.steps
+    settings = tuple(sorted(settings.items()))
     return tuple(RunSpec(recipe, transitions or profile.transitions, profile.preset(algorithm),
                          settings, seed, profile.steps, tuple(cases)) for seed in profile.seeds)
 
