@@ -65,6 +65,16 @@ def test_libraries_never_import_nodes_or_bringup():
     assert violations(part('robot', 'data', 'crl', 'sim', 'teleop'), *above) == {}
 
 
+def test_nothing_but_the_command_line_builds_on_the_experiments():
+    others = [path for path in MODULES
+              if path not in part('experiments') and not path.name.startswith('cli')]
+    assert violations(others, *ours('experiments')) == {}
+
+
+def test_learning_never_imports_what_scores_it():
+    assert violations(part('crl'), *ours('evaluation', 'closed_loop', 'open_loop')) == {}
+
+
 def test_at_most_two_levels_of_nesting():
     assert [path for path in MODULES if len(path.relative_to(PACKAGE).parts) > 2] == []
 
