@@ -110,6 +110,7 @@ class Policy:
         self._device, self._threads = torch.device(device), threads
         self._agent, self.config, self._networks = load_networks(checkpoint, self._device)
         self._goal: Tensor | None = None
+        self._encoded: Tensor | None = None  # the goal, as the score needs it
 
     @classmethod
     def load(cls, path: str | Path, device: str = 'cpu', threads: int | None = None) -> 'Policy':
@@ -140,7 +141,10 @@ class Policy:
         :param image: uint8 RGB, any size.
         :raises ImageError: when it is none.
         """
-        self._goal = self._pixels(image)
+        goal = self._pixels(image)
+        with self._inference():
+            self._encoded = self._agent.encode_goals(self._networks, goal)
+        self._goal = goal
 
     def select_action(self, image: np.ndarray) -> np.ndarray:
         """
@@ -176,11 +180,11 @@ class Policy:
 
     def warm_up(self) -> None:
         """Run once on black images, so that the first real step is as quick as the others."""
-        goal = self._goal
+        goal, encoded = self._goal, self._encoded
         black = np.zeros(self.image_spec.shape, np.uint8)
         self.set_goal(black)
         self.step(black)
-        self._goal = goal
+        self._goal, self._encoded = goal, encoded
 
     def _inference(self) -> torch.inference_mode:
         # OpenMP keeps the number of threads per thread, and loading may happen in another one.
@@ -208,5 +212,5 @@ class Policy:
 
     def _logit(self, pixels: Tensor, mean: Tensor) -> float:
         with self._inference():
-            score = self._agent.score(self._networks, pixels, mean, self._goal)
+            score = self._agent.score(self._networks, pixels, mean, self._encoded)
         return float('nan') if score is None else float(score)

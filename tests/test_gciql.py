@@ -131,8 +131,9 @@ def distances(agent):
     batch, start, goals = corridor(300, seed=777)
     pixels = agent.pixels(agent.load_images(batch, ('observations', 'actor_goals'))).chunk(2)
     with torch.no_grad():
+        goals_seen = agent.encode_goals(agent.networks, pixels[1])
         scores = agent.score(agent.networks, pixels[0], agent.load(batch['actions']),
-                             pixels[1]).numpy()
+                             goals_seen).numpy()
     return [scores[abs(start - goals) == distance].mean() for distance in range(4)]
 
 
@@ -226,7 +227,8 @@ def test_checkpoint_acts_and_judges_as_the_agent_did(tmp_path, algorithm):
     pixels = [row(agent, batch, 0, name) for name in ('observations', 'actor_goals')]
     with torch.no_grad():
         mean = agent.act(agent.networks, *pixels)
-        score = agent.score(agent.networks, pixels[0], mean, pixels[1])
+        score = agent.score(agent.networks, pixels[0], mean,
+                            agent.encode_goals(agent.networks, pixels[1]))
     np.testing.assert_allclose(
         action, policy.action_scale.denormalise(mean[0].numpy()), rtol=1e-5, atol=1e-7)
     assert progress == pytest.approx(score.item(), rel=1e-5)

@@ -182,10 +182,10 @@ def test_a_goal_is_encoded_once(ros, first):
     bench.activate()
     bench.show(scene(5))
     bench.next_command()
-    psi = bench.node._running.policy._psi
+    encoded = bench.node._running.policy._encoded
     bench.next_command()
     bench.next_command()
-    assert bench.node._running.policy._psi is psi
+    assert bench.node._running.policy._encoded is encoded
 
 
 def test_a_goal_that_is_no_image_is_refused_and_the_old_one_stays(ros, first, capfd):

@@ -70,12 +70,23 @@ class Agent:
         return networks['actor'](observations, goals)
 
     @classmethod
+    def encode_goals(cls, networks: Mapping[str, nn.Module], goals: Tensor) -> Tensor:
+        """
+        Return what `score` needs of goals, once for as long as they stay.
+
+        :param goals: pixels (B, 3, H, W).
+        """
+        return goals
+
+    @classmethod
     def score(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
-              goals: Tensor) -> Tensor | None:
+              encoded: Tensor) -> Tensor | None:
         """
         Say how near each goal is thought to be; higher is nearer.
 
+        :param observations: pixels (B, 3, H, W).
         :param actions: normalised, shape (B, action_dim).
+        :param encoded: goals, by `encode_goals`.
         :returns: shape (B,), or None where nothing learns that.
         """
         return None

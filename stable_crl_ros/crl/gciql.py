@@ -87,12 +87,17 @@ class GCIQL(ValueAgent):
         return {'actor': Actor(config, action_dim), 'critic': GoalCritic(config, action_dim)}
 
     @classmethod
+    def encode_goals(cls, networks: Mapping[str, nn.Module], goals: Tensor) -> Tensor:
+        """Encode goals for the values."""
+        return networks['critic'].encode(goals)
+
+    @classmethod
     def score(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
-              goals: Tensor) -> Tensor:
+              encoded: Tensor) -> Tensor:
         """Return the smallest Q: minus the discounted number of steps to the goal."""
         critic = networks['critic']
-        codes = critic.encode(torch.cat([observations, goals])).chunk(2)
-        return critic.action_values(critic.fuse(*codes), actions).amin(1)
+        fused = critic.fuse(critic.encode(observations), encoded)
+        return critic.action_values(fused, actions).amin(1)
 
     @classmethod
     def sampling(cls, config: GCIQLConfig) -> dict:

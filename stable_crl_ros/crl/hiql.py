@@ -168,12 +168,16 @@ class HIQL(ValueAgent):
             'waypoint_steps': config.subgoal_steps}
 
     @classmethod
+    def encode_goals(cls, networks: Mapping[str, nn.Module], goals: Tensor) -> Tensor:
+        """Encode goals for the values."""
+        return networks['actor'].value.encoder(goals)
+
+    @classmethod
     def score(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
-              goals: Tensor) -> Tensor:
+              encoded: Tensor) -> Tensor:
         """Return the mean V: minus the discounted number of steps to the goal."""
         value = networks['actor'].value
-        observed, wanted = value.encoder(torch.cat([observations, goals])).chunk(2)
-        return value(observed, wanted).mean(1)
+        return value(value.encoder(observations), encoded).mean(1)
 
     def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
         """Step everything down the sum of the three losses; `detailed` adds nothing here."""

@@ -86,10 +86,18 @@ class StableCRL(Agent):
         return {'actor_goal': config.actor_goal, 'images': ('observations', goals, 'actor_goals')}
 
     @classmethod
+    def encode_goals(cls, networks: Mapping[str, nn.Module], goals: Tensor) -> Tensor:
+        """Represent goals by psi."""
+        critic = networks['critic']
+        return critic.represent_goals(critic.encoder(goals))
+
+    @classmethod
     def score(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
-              goals: Tensor) -> Tensor:
+              encoded: Tensor) -> Tensor:
         """Return the smaller critic's logit."""
-        return networks['critic'](observations, actions, goals).amin(1)
+        critic = networks['critic']
+        phi = critic.represent_actions(critic.project(critic.encoder(observations)), actions)
+        return paired_logits(phi, encoded).amin(1)
 
     def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
         """

@@ -66,7 +66,8 @@ class Learned:
             seen, wanted = (self.pixels(images[start:start + CHUNK])
                             for images in (observations, goals))
             action = self.agent.act(self.networks, seen, wanted)
-            score = self.agent.score(self.networks, seen, action, wanted)
+            score = self.agent.score(self.networks, seen, action,
+                                     self.agent.encode_goals(self.networks, wanted))
             if score is None:
                 return None
             parts.append(score.numpy())
