@@ -1,5 +1,7 @@
 """What each figure of the analysis computes, on representations and critics that are known."""
 
+from dataclasses import replace
+
 from learning_samples import SIZE, small_agent, write_checkpoint
 import numpy as np
 import pytest
@@ -118,6 +120,15 @@ def test_values_align_at_the_step_from_which_the_object_stays_in_place():
     assert len(rows) == 1
     assert rows[0, outcomes.AROUND - 3:outcomes.AROUND + 2].tolist() == [0, 1, 2, 3, 4]
     assert np.isnan(rows[0]).sum() == 2 * outcomes.AROUND + 1 - 5
+
+
+def test_a_bystander_that_never_moves_is_left_out(demonstrations):
+    def places(opening):
+        seen = [replace(item, bystanders=np.full((len(item.objects), 1), opening(number)))
+                for number, item in enumerate(demonstrations)]
+        return set(negatives.Frames.of(seen, SPEC).places)
+    assert places(lambda number: 0.1) == {'object', 'arm'}
+    assert places(lambda number: 0.1 + 0.01 * number) == {'object', 'arm', 'bystander'}
 
 
 @pytest.mark.parametrize('critic_loss', ['td', 'mc'])

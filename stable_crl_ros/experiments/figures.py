@@ -39,7 +39,8 @@ def drawing(path: Path, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(WIDTH, height))
         FigureCanvasAgg(figure)  # needs no screen, whatever backend is chosen
         yield figure
-        replace_atomically(path, lambda temporary: figure.savefig(temporary, format='png'))
+        replace_atomically(path, lambda temporary: figure.savefig(
+            temporary, format='png', bbox_inches='tight', pad_inches=0.04))
 
 
 def band(axes: Axes, x: np.ndarray, curve: tuple[np.ndarray, np.ndarray, np.ndarray],

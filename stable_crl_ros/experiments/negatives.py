@@ -26,6 +26,7 @@ EDGES = {  # m, of the bins of distance between the wrong goal and the right one
     'arm': (0.0, 0.01, 0.02, 0.04, 0.06, 0.09, 0.13, 0.25),
     'bystander': (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.15)}
 FEWEST = 3  # episodes in a bin that is drawn
+MOVED = 0.001  # m; a bystander that never moves further tells nothing
 
 
 @dataclass
@@ -73,7 +74,8 @@ class Frames:
                                      ('bystander', 'bystanders'))}
         return cls(
             np.concatenate([item.images[spec] for item in demonstrations]),
-            {name: place for name, place in places.items() if place.shape[1]},
+            {name: place for name, place in places.items()
+             if name != 'bystander' or (place.shape[1] and np.ptp(place, axis=0).max() > MOVED)},
             np.concatenate([item.actions for item in demonstrations]),
             np.concatenate([start + np.arange(length - 1)
                             for start, length in zip(starts, lengths, strict=True)]),
