@@ -38,8 +38,8 @@ METHODS = {
     '': ('stable_crl', {}, {
         'laptop': {
             'critic_hidden': (256,) * 4, 'critic_loss': 'mc',
-            # At the authors' 0.05 these small networks let the actor exploit the critic: 37 % of
-            # 100 drawers opened to within 10 mm, against 100 % at 0.8 (README).
+            # At the authors' 0.05 these small networks let the actor exploit the critic: of 100
+            # drawers 37 % opened to within 10 mm, at 0.8 all (drawer data alone, 4000 steps).
             'bc_coefficient': 0.8,
         },
         'bridge': {
