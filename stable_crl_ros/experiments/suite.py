@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 import json
 from pathlib import Path
 import time
@@ -89,7 +89,7 @@ def run_suite(rows: Sequence[Row], settings: SuiteSettings,
     :param say: told of every step.
     :returns: whether everything is there now.
     """
-    began = time.monotonic()
+    deadline = None if settings.hours is None else time.time() + 3600 * settings.hours
     runs = in_order(rows)
     for recipe, transitions in sorted(_sizes(runs).items()):
         collect_data(settings.folder, recipe, transitions, settings.workers, say)
@@ -97,9 +97,8 @@ def run_suite(rows: Sequence[Row], settings: SuiteSettings,
         score_controls(settings, recipe, say)
     waiting = [run for run in runs if missing_cases(settings.folder, run)]
     say(f'{len(runs) - len(waiting)} of {len(runs)} runs are done')
-    deadline = None if settings.hours is None else began + 3600 * settings.hours
     done = 0
-    calls = [(settings, run, deadline and time.time() + deadline - began) for run in waiting]
+    calls = [(settings, run, deadline) for run in waiting]
     with closing(spread(perform, calls, settings.workers)) as reports:
         for run, minutes in zip(waiting, reports, strict=True):
             done += minutes is not None
@@ -205,9 +204,3 @@ def write_tallies(path: Path, tallies: dict[Case, Tally]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps([tallies[case].to_dict() for case in sorted(tallies)],
                                   indent=1).encode())
-
-
-def shrink(rows: Sequence[Row], seeds: Sequence[int]) -> list[Row]:
-    """Keep only some seeds' runs."""
-    return [replace(row, runs=tuple(run for run in row.runs if run.seed in seeds))
-            for row in rows]
