@@ -59,7 +59,7 @@ def test_every_run_of_the_plan_has_a_preset_and_settings_that_exist():
 
 
 def test_runs_that_two_tables_share_are_trained_once_and_scored_for_both():
-    rows = make_plan(LAPTOP, ['algorithms', 'ablations'], ['mixed'])
+    rows = make_plan(LAPTOP, ['algorithms', 'ablations'], ['expert'])
     shared = [spec for spec in in_order(rows) if spec.key == rows[0].runs[0].key]
     assert [row.label for row in rows if rows[0].runs[0] in row.runs] == ['stable_crl', 'as it is']
     assert len(shared) == 1
@@ -73,7 +73,7 @@ def test_the_first_seed_of_everything_comes_before_the_second_of_anything():
 
 
 def test_an_ablation_changes_what_its_name_says_and_nothing_else():
-    rows = {row.label: row for row in make_plan(LAPTOP, ['ablations'], ['mixed'])}
+    rows = {row.label: row for row in make_plan(LAPTOP, ['ablations'], ['expert'])}
     base = make_config('laptop')[1].to_dict()
     for label, changes in ABLATIONS.items():
         changed = make_config('laptop', dict(rows[label].runs[0].overrides))[1].to_dict()

@@ -106,7 +106,7 @@ class Analysis:
             others = range(self.episodes, 2 * self.episodes)
             return np.concatenate([item.images[VAE_SPEC] for item in
                                    self._demonstrate(others, (VAE_SPEC,), False, 'more of them')])
-        from stable_crl_ros.data.cache import build_cache
+        from stable_crl_ros.data.cache_build import build_cache
         return build_cache(self._dataset, VAE_SPEC).observations
 
     def _report(self, what: str, total: int) -> Callable[[int], None]:
