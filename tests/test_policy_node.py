@@ -1,5 +1,6 @@
 """The policy node over DDS: what it sends, when it holds, and how its process ends."""
 
+import json
 from pathlib import Path
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.exceptions import InvalidParameterValueException
 from rclpy.parameter import Parameter
+from stable_crl_ros.actions import ActionScale
 from stable_crl_ros.checkpoint import load_checkpoint
 from stable_crl_ros.nodes.common import ERROR, LATCHED, OK, WARN
 from stable_crl_ros.nodes.conversions import (
@@ -230,7 +232,18 @@ def test_names_its_checkpoint_to_late_joiners(ros, first):
     ros.node('late').create_subscription(
         String, 'policy/checkpoint_id', lambda m: late.append(m.data), LATCHED)
     ros.spin_until(lambda: late)
-    assert late == [load_checkpoint(first).sha256[:12]]
+    assert late == [load_checkpoint(first).sha256]
+
+
+def test_says_how_the_checkpoint_scales_its_actions(ros, first):
+    bench = Bench(ros, first)
+    bench.transition('CONFIGURE')
+    late = []
+    ros.node('late').create_subscription(
+        String, 'policy/action_scale', lambda m: late.append(json.loads(m.data)), LATCHED)
+    ros.spin_until(lambda: late)
+    assert late[0].pop('checkpoint') == load_checkpoint(first).sha256
+    assert ActionScale.from_dict(late[0]) == load_checkpoint(first).action_scale
 
 
 def test_configuring_refuses_a_missing_checkpoint_and_can_be_tried_again(ros, first, tmp_path):

@@ -1,5 +1,6 @@
 """Run the policy at a fixed rate: camera image + goal image -> one command for the arm."""
 
+import json
 import sys
 import time
 
@@ -86,6 +87,7 @@ class PolicyNode(ManagedNode):
         self._grippers = self.create_lifecycle_publisher(Float64, 'gripper_cmd', COMMAND)
         self._progress = self.create_lifecycle_publisher(Float64, '~/progress', 10)
         self._checkpoint_id = self.create_publisher(String, '~/checkpoint_id', LATCHED)
+        self._action_scale = self.create_publisher(String, '~/action_scale', LATCHED)
         self.create_service(Trigger, '~/rollback', self._on_rollback)
         diagnostics = Diagnostics(self)
         diagnostics.add('control', self._diagnose_control)
@@ -199,7 +201,10 @@ class PolicyNode(ManagedNode):
 
     def _take_over(self, loaded: Loaded) -> None:
         self._running, self._encoded_goal, self._swap_error = loaded, None, ''
-        self._checkpoint_id.publish(String(data=loaded.policy.checkpoint_id))
+        sha256 = loaded.policy.metadata['sha256']
+        self._action_scale.publish(String(data=json.dumps(
+            {'checkpoint': sha256, **loaded.policy.action_scale.to_dict()})))
+        self._checkpoint_id.publish(String(data=sha256))
         self.get_logger().info(f'checkpoint {loaded.policy.checkpoint_id} '
                                f'({loaded.policy.algorithm}): {resolve_checkpoint(loaded.path)}')
         self._settle(loaded.path)
