@@ -9,9 +9,9 @@ from matplotlib.figure import SubFigure
 import numpy as np
 from stable_crl_ros.experiments.demonstrations import Demonstration
 from stable_crl_ros.experiments.estimates import mean_band, mean_estimate, show, spearman
-from stable_crl_ros.experiments.figures import band, COLOURS, drawing, GREY, show_picture
 from stable_crl_ros.experiments.learned import Learned
 from stable_crl_ros.experiments.vae import train_vae, VAE_SPEC
+from stable_crl_ros.figures import band, COLOURS, drawing, GREY, show_picture
 from stable_crl_ros.images import ImageSpec
 
 FRACTIONS = np.linspace(0.0, 1.0, 11)  # of the way from the start's representation to the goal's

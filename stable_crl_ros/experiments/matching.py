@@ -14,8 +14,8 @@ from stable_crl_ros.experiments.estimates import (
     ratio_estimate,
     show,
 )
-from stable_crl_ros.experiments.figures import band, COLOURS, drawing, FAINT, GREY, panels
 from stable_crl_ros.experiments.learned import Learned
+from stable_crl_ros.figures import band, COLOURS, drawing, FAINT, GREY, panels
 from stable_crl_ros.sim.env import CONTROL_PERIOD
 
 ARM_TOLERANCE = 0.02  # m of the tool point; demonstrations end within 1.9 cm of the goal's

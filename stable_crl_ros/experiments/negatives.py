@@ -15,8 +15,8 @@ from stable_crl_ros.experiments.estimates import (
     show,
     spearman,
 )
-from stable_crl_ros.experiments.figures import COLOURS, drawing, MARKERS
 from stable_crl_ros.experiments.learned import Learned
+from stable_crl_ros.figures import COLOURS, drawing, MARKERS
 
 BATCH = 256
 BATCHES = 8

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 import numpy as np
 from stable_crl_ros.experiments.episodes import Played
 from stable_crl_ros.experiments.estimates import auc, auc_estimate, mean_band, show
-from stable_crl_ros.experiments.figures import band, COLOURS, drawing, GREY
+from stable_crl_ros.figures import band, COLOURS, drawing, GREY
 from stable_crl_ros.intervals import BOUNDS
 from stable_crl_ros.sim.env import CONTROL_PERIOD
 
