@@ -179,7 +179,7 @@ def test_recovery_that_is_killed_can_be_repeated(tmp_path, child, trial):
     assert_holds(dataset[0], 5)
     assert_holds(dataset[1], EPISODE_STEPS - 1)
     assert sorted(os.listdir(dataset.path)) == [
-        'episode_000000.zarr', 'episode_000001.zarr', 'index.json']
+        'dataset.json', 'episode_000000.zarr', 'episode_000001.zarr', 'index.json']
 
 
 def test_a_journal_cut_at_any_byte_recovers_every_complete_step(tmp_path):

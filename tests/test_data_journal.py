@@ -4,7 +4,8 @@ import resource
 
 import numpy as np
 import pytest
-from stable_crl_ros.data.journal import JournalError, JournalWriter, read_journal
+from stable_crl_ros.data.journal import JournalError, JournalWriter
+from stable_crl_ros.data.journal_reader import read_journal
 
 RECORDS = [
     {'kind': 'step', 'step': 0, 'image': np.arange(12, dtype=np.uint8).reshape(2, 2, 3)},

@@ -8,13 +8,17 @@ import os
 from pathlib import Path
 import re
 import tempfile
+import uuid
 
+import numpy as np
+from stable_crl_ros.data.codecs import CodecError, ImageCodec, LOSSLESS
 from stable_crl_ros.data.episode import Episode, EpisodeError
 from stable_crl_ros.data.recovery import inspect_journal, recover_journal, Unsealed
 from stable_crl_ros.data.schema import FORMAT_VERSION
 from stable_crl_ros.durable import write_atomic
 
 INDEX = 'index.json'
+DESCRIPTION = 'dataset.json'  # what never changes: the dataset's identity and its codec
 EPISODE = re.compile(r'episode_(\d{6,})\.zarr')
 JOURNAL = re.compile(r'episode_(\d{6,})\.journal')
 SUMMARY = ('episode_id', 'steps', 'task', 'success', 'interrupted', 'operator', 'source',
@@ -46,25 +50,47 @@ def _not_writable(path: Path, error: OSError) -> DatasetError:
                         'you may write to, or free space')
 
 
+def _newer(path: Path, version: int) -> DatasetError:
+    return DatasetError(f'{path}: format {version} is newer than {FORMAT_VERSION}, the newest '
+                        f'this version reads; update stable_crl_ros')
+
+
+def _parse_codec(text: str) -> ImageCodec:
+    try:
+        codec = ImageCodec.parse(text)
+        codec.encode(np.zeros((2, 2, 3), np.uint8))  # it must be able to
+        return codec
+    except CodecError as error:
+        raise DatasetError(str(error)) from error
+
+
 class Dataset:
     """
     Sealed episodes in one directory. Any number of processes may read and write at once.
 
     :param path: the directory.
     :param create: make it, or an empty one into a dataset, when it is not there.
-    :raises DatasetError: when it is none, is not writable (with `create`), or is newer.
+    :param image_codec: how its images are stored, 'lossless' or 'jpeg:QUALITY'; it is chosen
+        when the dataset is made ('lossless' when left out) and stays.
+    :raises DatasetError: when it is none, is not writable (with `create`), is newer, or has
+        another codec.
     """
 
-    def __init__(self, path: str | Path, create: bool = False) -> None:
+    def __init__(self, path: str | Path, create: bool = False,
+                 image_codec: str | None = None) -> None:
         self.path = Path(path)
         if create:
-            self._create()
+            self._create(image_codec or LOSSLESS)
         if not self.path.is_dir():
             kind = 'is a file' if self.path.exists() else 'does not exist'
             raise DatasetError(f'{self.path} {kind}; name the directory of a dataset')
         if not self._is_dataset():
             raise DatasetError(f'{self.path} is not a dataset: it holds no {INDEX} and no '
                                f'episode_NNNNNN.zarr; name the directory that does')
+        self.id, self.codec = self._read_description()
+        if image_codec not in (None, str(self.codec)):
+            raise DatasetError(f'{self.path} stores its images as {self.codec}, not as '
+                               f'{image_codec}; ask for {self.codec} or give a new directory')
         self._entries()
 
     def episode_path(self, episode_id: int) -> Path:
@@ -177,21 +203,47 @@ class Dataset:
                  for episode_id in sorted(self._ids(JOURNAL))]
         return [item for item in found if item is not None]
 
-    def _create(self) -> None:
+    def _create(self, image_codec: str) -> None:
+        codec = _parse_codec(image_codec)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if self._is_dataset():
+                if not (self.path / DESCRIPTION).exists():  # of format 1
+                    self._write_description(ImageCodec())
                 return
             foreign = [name for name in os.listdir(self.path) if not name.startswith('.')]
             if foreign:
                 raise DatasetError(f'{self.path} holds other files ({foreign[0]}, ...); give a '
                                    f'new or empty directory')
+            self._write_description(codec)
             self._write_index([])
         except OSError as error:
             raise _not_writable(self.path, error) from error
 
+    def _write_description(self, codec: ImageCodec) -> None:
+        description = {'format_version': FORMAT_VERSION, 'id': str(uuid.uuid4()),
+                       'image_codec': str(codec)}
+        with suppress(FileExistsError):  # another process made the dataset meanwhile
+            write_atomic(self.path / DESCRIPTION, json.dumps(description).encode(), new=True)
+
+    def _read_description(self) -> tuple[str, ImageCodec]:
+        """Return the identity and the codec; a dataset of format 1 has no identity."""
+        path = self.path / DESCRIPTION
+        try:
+            description = json.loads(path.read_bytes())
+            version = description['format_version']
+            if version > FORMAT_VERSION:
+                raise _newer(self.path, version)
+            return description['id'], ImageCodec.parse(description['image_codec'])
+        except FileNotFoundError:
+            return '', ImageCodec()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f'{path} is damaged ({error!r}); restore it from a copy') from error
+
     def _is_dataset(self) -> bool:
-        return (self.path / INDEX).exists() or bool(self._ids(EPISODE) | self._ids(JOURNAL))
+        if (self.path / DESCRIPTION).exists() or (self.path / INDEX).exists():
+            return True
+        return bool(self._ids(EPISODE) | self._ids(JOURNAL))
 
     def _ids(self, pattern: re.Pattern) -> set[int]:
         try:
@@ -229,8 +281,7 @@ class Dataset:
         except (OSError, ValueError, KeyError, TypeError):
             return []  # absent or damaged: rebuilt from the episodes
         if version > FORMAT_VERSION:
-            raise DatasetError(f'{self.path}: format {version} is newer than {FORMAT_VERSION}, '
-                               f'the newest this version reads; update stable_crl_ros')
+            raise _newer(self.path, version)
         return entries
 
     def _write_index(self, entries: list[dict]) -> None:

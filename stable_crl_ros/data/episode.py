@@ -1,34 +1,35 @@
 """One episode: written step by step to a journal, read back as a Zarr group."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import hashlib
-import json
 from pathlib import Path
 import time
 from typing import TYPE_CHECKING
+import warnings
 
 import numpy as np
+from stable_crl_ros.data.attributes import checked_attributes, EpisodeError, read_attributes
+from stable_crl_ros.data.codecs import Encoded, ImageCodec
+from stable_crl_ros.data.frames import FrameError, FrameReader
 from stable_crl_ros.data.journal import JournalError, JournalWriter
+from stable_crl_ros.data.records import header_record, StepRecords
 from stable_crl_ros.data.schema import (
     Action,
     EpisodeMeta,
-    FORMAT_VERSION,
     GOAL_IMAGE,
+    IMAGE_CRCS,
+    IMAGE_OFFSETS,
     IMAGES,
     Observation,
-    RESERVED_ATTRIBUTES,
-    SchemaError,
-    software_versions,
 )
 from stable_crl_ros.data.seal import seal, SealError
-from stable_crl_ros.images import check_rgb
+from stable_crl_ros.data.version1 import ArrayReader
 import zarr
+from zarr.errors import ZarrUserWarning
 
 if TYPE_CHECKING:
     from stable_crl_ros.data.dataset import Dataset
-
-
-class EpisodeError(RuntimeError):
-    """An episode that cannot be written or read."""
 
 
 class EpisodeWriter:
@@ -49,11 +50,12 @@ class EpisodeWriter:
     def __init__(self, dataset: 'Dataset', meta: EpisodeMeta | None = None,
                  episode_id: int | None = None, sync_every: int = 5) -> None:
         meta = meta or EpisodeMeta()
-        header = _header(meta)
+        header = header_record(meta, dataset.codec)
         self.episode_id = dataset.reserve_id() if episode_id is None else int(episode_id)
         self.path = dataset.episode_path(self.episode_id)
         self.steps = 0
-        self._shapes: dict[str, tuple] | None = None
+        self._operator = meta.operator
+        self._records = StepRecords(dataset.codec)
         if self.path.exists():
             raise EpisodeError(f'{self.path} exists; reserve another episode id')
         header['episode_id'] = self.episode_id
@@ -86,14 +88,17 @@ class EpisodeWriter:
         :raises SchemaError: when it does not fit the format; nothing is recorded then.
         :raises EpisodeError: when the disk refuses; every earlier step is kept.
         """
-        record = self._checked(observation)
-        record.update(action.to_record())
-        self._append({'kind': 'step', **record})
+        record = self._records.step(observation, action)
+        try:
+            self._journal.append(record)
+        except JournalError as error:
+            raise EpisodeError(str(error)) from error
         self.steps += 1
 
     def finish(self, final_observation: Observation | None = None,
                success: bool | None = None, *, interrupted: bool = False, dropped: int = 0,
-               late: int = 0, attributes: dict | None = None) -> Path:
+               late: int = 0, drops: dict[str, int] | None = None, ended_why: str = '',
+               discarded: str = '', attributes: dict | None = None) -> Path:
         """
         Seal the episode.
 
@@ -103,6 +108,9 @@ class EpisodeWriter:
         :param success: None when nobody judged.
         :param dropped: steps lost before they reached the writer.
         :param late: control ticks that came late.
+        :param drops: the dropped steps by stream or reason.
+        :param ended_why: what ended it, when it was not its operator.
+        :param discarded: why nobody wants it: it is born discarded (see `labels.discard`).
         :param attributes: plain values that replace or extend those of the start.
         :returns: the sealed group's directory.
         :raises EpisodeError: when there is nothing to seal or the disk refuses; the journal
@@ -110,14 +118,22 @@ class EpisodeWriter:
         """
         record = {'kind': 'end', 'success': None if success is None else bool(success),
                   'interrupted': bool(interrupted), 'dropped': int(dropped), 'late': int(late),
-                  'attributes': _checked_attributes(attributes or {})}
+                  'drops': dict(drops or {}), 'ended_why': ended_why,
+                  'attributes': checked_attributes(attributes or {})}
+        if discarded:
+            record['discarded'] = {'when_ns': time.time_ns(), 'by': self._operator,
+                                   'why': discarded}
         if final_observation is not None:
-            record.update(self._checked(final_observation))
+            record.update(self._records.observation(final_observation))
         elif not self.steps:
             self.discard()
             raise EpisodeError(f'{self.path.name}: no step was recorded, nothing to save')
+        self._seal(record)
+        return self.path
+
+    def _seal(self, end: dict) -> None:
         try:
-            self._journal.append(record)
+            self._journal.append(end)
             self._journal.sync()
             seal(self._journal.path, self.path)
             self._journal.path.unlink()
@@ -126,48 +142,11 @@ class EpisodeWriter:
                                f'fix the cause, then recover the dataset') from error
         finally:
             self._journal.close()
-        return self.path
 
     def discard(self) -> None:
         """Throw the recording away."""
         self._journal.path.unlink(missing_ok=True)
         self._journal.close()
-
-    def _checked(self, observation: Observation) -> dict[str, np.ndarray]:
-        record = observation.to_record()
-        shapes = {name: value.shape for name, value in record.items() if name.startswith(IMAGES)}
-        if self._shapes is not None and shapes != self._shapes:
-            raise SchemaError(f'{self.path.name}: images {shapes} differ from those of the '
-                              f'first step, {self._shapes}')
-        self._shapes = shapes
-        return record
-
-    def _append(self, record: dict) -> None:
-        try:
-            self._journal.append(record)
-        except JournalError as error:
-            raise EpisodeError(str(error)) from error
-
-
-def _header(meta: EpisodeMeta) -> dict:
-    header = {'format_version': FORMAT_VERSION, 'created_ns': time.time_ns(),
-              'versions': software_versions(),
-              'attributes': _checked_attributes(meta.to_attributes())}
-    if meta.goal_image is not None:
-        check_rgb(meta.goal_image, 'goal image')
-        header[GOAL_IMAGE] = meta.goal_image
-    return header
-
-
-def _checked_attributes(attributes: dict) -> dict:
-    taken = sorted(set(attributes) & RESERVED_ATTRIBUTES)
-    if taken:
-        raise SchemaError(f'attributes {taken} are names of the format; rename them')
-    try:
-        json.dumps(attributes, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise SchemaError(f'attributes must be plain JSON values: {error}') from error
-    return attributes
 
 
 class Episode:
@@ -175,7 +154,8 @@ class Episode:
     A sealed episode; arrays are read when asked for and checked against their checksums.
 
     `episode['action']` is (steps, 7), `episode['ee_pose']` (steps + 1, 7); every name, type and
-    unit is in `schema.STATE_FIELDS` and `schema.STEP_FIELDS`.
+    unit is in `schema.STATE_FIELDS` and `schema.STEP_FIELDS`. Images are decoded, whatever the
+    dataset's codec.
 
     :param path: the group's directory.
     :raises EpisodeError: when it is no episode, damaged, or of a newer format.
@@ -183,8 +163,9 @@ class Episode:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.attrs = _read_attributes(self.path)
+        self.attrs = read_attributes(self.path)
         self._group: zarr.Group | None = None
+        self._readers: dict[str, FrameReader | ArrayReader] = {}
 
     @property
     def id(self) -> int:
@@ -208,7 +189,7 @@ class Episode:
 
     def array(self, name: str) -> zarr.Array:
         """
-        Return an array without reading it.
+        Return an array as it is stored, without reading it.
 
         :raises EpisodeError: when the episode has none of that name.
         """
@@ -217,58 +198,131 @@ class Episode:
         try:
             if self._group is None:
                 self._group = zarr.open_group(self.path, mode='r')
-            return self._group[name]
+            with warnings.catch_warnings():  # Zarr has no specification of the delta codec yet
+                warnings.simplefilter('ignore', ZarrUserWarning)
+                return self._group[name]
         except (OSError, ValueError, KeyError) as error:
-            raise EpisodeError(f'{self.path}: {name} is damaged ({error}); restore it from a '
-                               f'copy or move the episode away') from error
+            raise self._damaged(name, error) from error
 
     def __getitem__(self, name: str) -> np.ndarray:
+        if name.startswith(f'{IMAGES}/'):
+            return self._all_images(name.removeprefix(f'{IMAGES}/'))
         array = self.array(name)
         try:
-            values = array[...]
+            values = np.ascontiguousarray(array[...]).reshape(array.shape)
         except (OSError, ValueError, RuntimeError) as error:
-            raise EpisodeError(f'{self.path}: {name} is damaged ({error}); restore it from a '
-                               f'copy or move the episode away') from error
-        values = np.asarray(values)
+            raise self._damaged(name, error) from error
         # A missing chunk reads as zeros without any error: only the checksum notices.
-        if hashlib.sha256(np.ascontiguousarray(values)).hexdigest() \
-                != self.attrs['checksums'][name]:
-            raise EpisodeError(f'{self.path}: {name} differs from its checksum; restore it '
-                               f'from a copy or move the episode away')
+        if hashlib.sha256(values).hexdigest() != self.attrs['checksums'][name]:
+            raise self._damaged(name, 'it differs from its checksum')
         return values
+
+    def _all_images(self, camera: str) -> np.ndarray:
+        images = self.images(camera)
+        with self._naming(camera):
+            self._reader(camera).check_end()
+        return images
 
     def images(self, camera: str | None = None) -> np.ndarray:
         """
-        Read all images of a camera.
+        Read all images of a camera; `frames` reads them one by one.
 
         :param camera: may be left out when there is one only.
         :returns: uint8 RGB, shape (steps + 1, H, W, 3).
-        :raises EpisodeError: for an unknown camera, or none named where there are several.
+        :raises EpisodeError: for an unknown camera, none named where there are several, or
+            damage.
         """
-        if camera is None and len(self.cameras) == 1:
-            camera = self.cameras[0]
-        if camera not in self.cameras:
-            raise EpisodeError(f'{self.path}: no camera {camera!r}; choose one of {self.cameras}')
-        return self[f'{IMAGES}/{camera}']
+        camera = self._camera(camera)
+        images = np.empty((len(self._reader(camera)), *self.attrs['cameras'][camera], 3), np.uint8)
+        for row, image in enumerate(self.frames(camera)):
+            images[row] = image
+        return images
+
+    def frames(self, camera: str | None = None) -> Iterator[np.ndarray]:
+        """
+        Read the images of a camera one after another, holding few of them.
+
+        :param camera: may be left out when there is one only.
+        :returns: steps + 1 images, uint8 RGB (H, W, 3).
+        :raises EpisodeError: as `images`; for damage only when it is reached.
+        """
+        camera = self._camera(camera)
+        with self._naming(camera):
+            yield from self._reader(camera).images()
+
+    def image(self, camera: str | None, row: int) -> np.ndarray:
+        """
+        Read one image, and only its bytes.
+
+        :param camera: None when there is one only.
+        :param row: 0 to steps; a negative one counts from the end.
+        :returns: uint8 RGB (H, W, 3).
+        :raises EpisodeError: as `images`, or when there is no such row.
+        """
+        camera, row = self._camera(camera), self._row(row)
+        with self._naming(camera):
+            return self._reader(camera).image(row)
+
+    def encoded(self, camera: str | None, row: int) -> Encoded:
+        """
+        Read one image as it is stored, to be copied; arguments as those of `image`.
+
+        An image of format 1 is encoded losslessly.
+        """
+        camera, row = self._camera(camera), self._row(row)
+        with self._naming(camera):
+            return self._reader(camera).encoded(row)
+
+    def damaged_images(self, camera: str) -> list[tuple[int | None, str]]:
+        """
+        Find every damaged image of a camera.
+
+        :returns: (row, what is wrong); None where it is not a single image.
+        :raises EpisodeError: for an unknown camera, or when not even the offsets can be read.
+        """
+        return self._reader(self._camera(camera)).damage()
 
     @property
     def goal_image(self) -> np.ndarray | None:
         """The goal image, uint8 RGB (H, W, 3), None where none was stored."""
         return self[GOAL_IMAGE] if GOAL_IMAGE in self.attrs['checksums'] else None
 
+    def _camera(self, camera: str | None) -> str:
+        if camera is None and len(self.cameras) == 1:
+            camera = self.cameras[0]
+        if camera not in self.cameras:
+            raise EpisodeError(f'{self.path}: no camera {camera!r}; choose one of {self.cameras}')
+        return camera
 
-def _read_attributes(path: Path) -> dict:
-    try:
-        attributes = json.loads((path / 'zarr.json').read_bytes())['attributes']
-        version, _ = attributes['format_version'], attributes['checksums']
-    except FileNotFoundError as error:
-        raise EpisodeError(f'{path}: no episode here (no zarr.json)') from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EpisodeError(f'{path}: zarr.json is not that of an episode ({error!r})') from error
-    if version > FORMAT_VERSION:
-        raise EpisodeError(f'{path}: format {version} is newer than {FORMAT_VERSION}, the '
-                           f'newest this version reads; update stable_crl_ros')
-    return attributes
+    def _row(self, row: int) -> int:
+        if not -self.steps - 1 <= row <= self.steps:
+            raise EpisodeError(f'{self.path}: no image {row}; give 0 to {self.steps}')
+        return row % (self.steps + 1)
+
+    def _reader(self, camera: str) -> FrameReader | ArrayReader:
+        if camera not in self._readers:
+            self._readers[camera] = self._open_images(camera)
+        return self._readers[camera]
+
+    def _open_images(self, camera: str) -> FrameReader | ArrayReader:
+        name = f'{IMAGES}/{camera}'
+        if self.attrs['format_version'] == 1:
+            return ArrayReader(self.array(name), self.attrs['checksums'][name])
+        return FrameReader(
+            self.path / name, ImageCodec.parse(self.attrs['image_codec']),
+            self.attrs['cameras'][camera], self[f'{IMAGE_OFFSETS}/{camera}'],
+            self[f'{IMAGE_CRCS}/{camera}'])
+
+    @contextmanager
+    def _naming(self, camera: str) -> Iterator[None]:
+        try:
+            yield
+        except FrameError as error:
+            raise self._damaged(f'{IMAGES}/{camera}', error) from error
+
+    def _damaged(self, name: str, reason: object) -> EpisodeError:
+        return EpisodeError(f'{self.path}: {name} is damaged ({reason}); restore it from a copy '
+                            f'or move the episode away')
 
 
 def read_episode(path: str | Path) -> Episode:

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 import fcntl
 import json
 import math
-import mmap
 import os
 from pathlib import Path
 import struct
@@ -181,60 +179,3 @@ def _lock_soon(file: int) -> bool:
             return True
         time.sleep(0.02)
     return False
-
-
-@dataclass
-class Journal:
-    """
-    What could be read of a journal.
-
-    :param header: the first record, None when not even that was complete.
-    :param records: every complete record after it; arrays are views of the mapped file.
-    :param truncated_bytes: bytes after the last complete record, 0 for a clean end.
-    :param damaged: those bytes are not just a record cut short: a checksum or length is wrong.
-    """
-
-    header: dict[str, object] | None
-    records: list[dict[str, object]]
-    truncated_bytes: int
-    damaged: bool = False
-
-
-def read_journal(path: str | Path) -> Journal:
-    """
-    Read a journal up to its first incomplete or damaged record.
-
-    :raises JournalError: when the file is missing, unreadable or no journal.
-    """
-    try:
-        with open(path, 'rb') as file:
-            size = os.fstat(file.fileno()).st_size
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b''
-    except OSError as error:
-        raise JournalError(f'{path}: cannot be read ({error.strerror})') from error
-    view = memoryview(data)
-    if view[:len(MAGIC)] != MAGIC[:size]:
-        raise JournalError(f'{path}: not a journal of this package')
-    records, end, damaged = _read_records(view)
-    header = records.pop(0) if records else None
-    return Journal(header, records, size - end, damaged)
-
-
-def _read_records(view: memoryview) -> tuple[list[dict[str, object]], int, bool]:
-    records, offset = [], min(len(MAGIC), len(view))
-    while len(view) - offset >= PREFIX.size:
-        length, crc = PREFIX.unpack_from(view, offset)
-        start = offset + PREFIX.size
-        if not INDEX.size <= length <= MAX_RECORD:
-            return records, offset, True
-        if start + length > len(view):
-            break
-        payload = view[start:start + length]
-        if zlib.crc32(payload, zlib.crc32(view[offset:offset + 4])) != crc:
-            return records, offset, True
-        try:
-            records.append(decode_payload(payload))
-        except (ValueError, KeyError, TypeError, struct.error):
-            return records, offset, True
-        offset = start + length
-    return records, offset, False

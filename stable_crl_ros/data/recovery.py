@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import os
 from pathlib import Path
 
-from stable_crl_ros.data.journal import Journal, JournalError, lock, read_journal
+from stable_crl_ros.data.journal import JournalError, lock
+from stable_crl_ros.data.journal_reader import JournalReader
 from stable_crl_ros.data.seal import seal, SealError
 from stable_crl_ros.durable import sync_directory
 
@@ -50,7 +51,7 @@ def recover_journal(path: Path, episode_path: Path) -> Unsealed | None:
     :returns: None when it was sealed and removed meanwhile.
     """
     with _locked(path) as state:
-        found, journal = _found(path, episode_path, state)
+        found, damaged = _found(path, episode_path, state)
         if found is None or found.state not in ('sealed', 'empty', 'cut off'):
             return found
         if found.state == 'cut off':
@@ -62,8 +63,9 @@ def recover_journal(path: Path, episode_path: Path) -> Unsealed | None:
             found = Unsealed(
                 path, 'recovered', attributes['steps'], found.lost_bytes,
                 f'{episode_path.name}: recovered {attributes["steps"]} steps with an outcome of '
-                f'{found.steps} recorded; {found.lost_bytes} bytes of a cut record lost')
-        if journal is not None and journal.damaged:
+                f'{found.steps} recorded; {found.lost_bytes} bytes of a '
+                f'{"damaged" if damaged else "cut"} record lost')
+        if damaged:
             path.rename(path.with_name(f'{path.name}.damaged'))
         else:
             path.unlink()
@@ -71,23 +73,26 @@ def recover_journal(path: Path, episode_path: Path) -> Unsealed | None:
         return found
 
 
-def _found(path: Path, episode_path: Path,
-           state: str) -> tuple[Unsealed | None, Journal | None]:
+def _found(path: Path, episode_path: Path, state: str) -> tuple[Unsealed | None, bool]:
+    """Say what a journal is, and whether it is damaged before its end."""
     if state != 'free':
         return (None if state == 'gone' else Unsealed(path, state, message={
             'recording': f'{path.name}: being recorded by a living process',
-            'reserved': f'{path.name}: reserved, nothing recorded yet'}[state])), None
+            'reserved': f'{path.name}: reserved, nothing recorded yet'}[state])), False
     if episode_path.exists():
-        return Unsealed(path, 'sealed', message=f'{episode_path.name}: already sealed'), None
+        return Unsealed(path, 'sealed', message=f'{episode_path.name}: already sealed'), False
+    steps = observations = 0
     try:
-        journal = read_journal(path)
+        with JournalReader(path) as journal:
+            for record in journal:
+                steps += record.get('kind') == 'step'
+                observations += 'joint_positions' in record
     except JournalError as error:
-        return Unsealed(path, 'unreadable', message=str(error)), None
-    observations = [record for record in journal.records if 'joint_positions' in record]
-    steps = sum(record['kind'] == 'step' for record in journal.records)
+        return Unsealed(path, 'unreadable', message=str(error)), False
     state = 'cut off' if observations else 'unreadable' if journal.damaged else 'empty'
+    where = f', damaged after step {steps - 1}' if journal.damaged else ''
     return Unsealed(path, state, steps, journal.truncated_bytes,
-                    f'{path.name}: {state}, {steps} complete steps'), journal
+                    f'{path.name}: {state}, {steps} complete steps{where}'), journal.damaged
 
 
 @contextmanager

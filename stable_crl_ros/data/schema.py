@@ -8,15 +8,28 @@ import platform
 import numpy as np
 from stable_crl_ros import __version__
 from stable_crl_ros.actions import ACTION_DIM
+from stable_crl_ros.data.codecs import Encoded
 from stable_crl_ros.images import check_rgb, ImageError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 IMAGES = 'images'  # group of the image arrays, one per camera
+IMAGE_OFFSETS = 'image_offsets'  # per camera (T + 2,): where each encoded image begins
+IMAGE_CRCS = 'image_crcs'  # per camera (T + 1,): crc32 of each encoded image
+AGES = 'ages'  # group: per stream, how much older than the tick its sample was
+STATE_STREAMS = ('joint_states', 'ee_pose')
 GOAL_IMAGE = 'goal_image'
 
 
 class SchemaError(ValueError):
-    """An observation, an action or a description that does not fit an episode."""
+    """
+    An observation, an action or a description that does not fit an episode.
+
+    :param stream: the camera whose image does not fit, '' when it is something else.
+    """
+
+    def __init__(self, message: str, stream: str = '') -> None:
+        super().__init__(message)
+        self.stream = stream
 
 
 class Mode(IntEnum):
@@ -66,6 +79,12 @@ STEP_FIELDS = (
 STAMP_FIELDS = ('capture_stamp', 'receive_stamp')  # known with the observation
 
 
+def age_field(stream: str) -> Field:
+    """Return the array, one row per step, that holds the ages of a camera or a state stream."""
+    return Field(f'{AGES}/{stream}', 'int64', (),
+                 'ns: how much older than the tick the sample is; -1: not recorded')
+
+
 def _unknown(size: int) -> np.ndarray:
     return np.full(size, np.nan, np.float32)
 
@@ -75,12 +94,15 @@ class Observation:
     """
     What is seen before an action.
 
-    :param images: camera name -> uint8 RGB (H, W, 3); same cameras and sizes all episode long.
+    :param images: camera name -> uint8 RGB (H, W, 3), or an `Encoded` one; same cameras and
+        sizes all episode long.
     :param joint_positions: (6,) rad; the others below as in `STATE_FIELDS`.
     :param capture_stamp: int ns of the system clock, 0 when unknown.
+    :param ages: camera name, 'joint_states' or 'ee_pose' -> ns by which that sample is older
+        than the step's tick; left out where it is not known.
     """
 
-    images: Mapping[str, np.ndarray]
+    images: Mapping[str, np.ndarray | Encoded]
     joint_positions: np.ndarray = field(default_factory=lambda: _unknown(6))
     joint_velocities: np.ndarray = field(default_factory=lambda: _unknown(6))
     joint_efforts: np.ndarray = field(default_factory=lambda: _unknown(6))
@@ -88,26 +110,29 @@ class Observation:
     ee_pose: np.ndarray = field(default_factory=lambda: _unknown(7))
     capture_stamp: int = 0
     receive_stamp: int = 0
+    ages: Mapping[str, int] = field(default_factory=dict)
 
-    def to_record(self) -> dict[str, np.ndarray]:
+    def to_record(self) -> dict[str, np.ndarray | Encoded]:
         """
-        Return one row of every state field, image and stamp, in the stored types.
+        Return one row of every state field, image, stamp and age, in the stored types.
 
-        :raises SchemaError: for a wrong shape, a camera name with '/', or no RGB image.
+        :raises SchemaError: for a wrong shape, a camera name with '/', no RGB image, or the age
+            of a stream there is not.
         """
         record = {}
         for camera, image in self.images.items():
-            if not camera or '/' in camera or camera.startswith('.'):
-                raise SchemaError(f'camera name {camera!r}: use letters, digits and _')
-            try:
-                check_rgb(image, f'image of camera {camera!r}')
-            except ImageError as error:
-                raise SchemaError(str(error)) from error
+            _check_image(camera, image)
             record[f'{IMAGES}/{camera}'] = image
         for item in STATE_FIELDS:
             record[item.name] = _row(item, getattr(self, item.name))
         for name in STAMP_FIELDS:
             record[name] = np.int64(getattr(self, name))
+        streams = (*self.images, *STATE_STREAMS)
+        if unknown := sorted(set(self.ages) - set(streams)):
+            raise SchemaError(f'ages of {unknown}: no such stream; there are {list(streams)}')
+        for stream in streams:
+            item = age_field(stream)
+            record[item.name] = _row(item, self.ages.get(stream, -1))
         return record
 
 
@@ -150,6 +175,20 @@ class Action:
         return record
 
 
+def _check_image(camera: str, image: np.ndarray | Encoded) -> None:
+    if not camera or '/' in camera or camera.startswith('.') or camera in STATE_STREAMS:
+        raise SchemaError(f'camera name {camera!r}: use letters, digits and _, and not '
+                          f'{" or ".join(STATE_STREAMS)}')
+    try:
+        if not isinstance(image, Encoded):
+            check_rgb(image, f'image of camera {camera!r}')
+        elif not image.data or len(image.shape) != 3 or image.shape[2] != 3:
+            raise ImageError(f'encoded image of camera {camera!r}: {len(image.data)} bytes of '
+                             f'shape {image.shape}; give the bytes of an (H, W, 3) image')
+    except ImageError as error:
+        raise SchemaError(str(error), camera) from error
+
+
 def _row(item: Field, value) -> np.ndarray:
     try:
         row = np.asarray(value, item.dtype)
@@ -167,10 +206,13 @@ class EpisodeMeta:
 
     :param task: short name of the task, for example 'open_drawer'.
     :param goal_image: uint8 RGB (H, W, 3), stored as the array 'goal_image'.
-    :param checkpoint: that acted, as the first 12 digits of its sha256; '' when none did.
+    :param tags: words to find the episode by.
+    :param checkpoint: that acted, as its sha256; '' when none did.
     :param image_spec: `ImageSpec.to_dict()` the images were resized with; None: full size.
     :param action_scale: `ActionScale.to_dict()` of the policy; None: none.
     :param control_rate: Hz.
+    :param minimum_rate_share: an episode recorded at less than this share of `control_rate` is
+        marked as degraded.
     :param source: where the episode comes from: 'robot', 'simulation', a data set's name.
     :param extra: further plain values (seed, goal opening, licence); they become attributes.
     """
@@ -179,12 +221,14 @@ class EpisodeMeta:
     instruction: str = ''
     operator: str = ''
     notes: str = ''
+    tags: list[str] = field(default_factory=list)
     goal_id: str = ''
     goal_image: np.ndarray | None = None
     checkpoint: str = ''
     image_spec: dict | None = None
     action_scale: dict | None = None
     control_rate: float = 5.0
+    minimum_rate_share: float = 0.9
     source: str = ''
     extra: dict = field(default_factory=dict)
 
@@ -206,7 +250,16 @@ class EpisodeMeta:
 RESERVED_ATTRIBUTES = {
     'format_version', 'episode_id', 'steps', 'success', 'interrupted', 'dropped', 'late',
     'created_ns', 'versions', 'checksum', 'checksums', 'cameras', 'final_capture_stamp',
-    'final_receive_stamp', 'unfinished_step', 'lost_bytes',
+    'final_receive_stamp', 'unfinished_step', 'lost_bytes', 'image_codec', 'label_history',
+    'discarded', 'drops', 'ended_why', 'rate_hz', 'jitter_ms', 'stale', 'clock_steps',
+    'invalid_states', 'degraded', 'degraded_why',
+}
+
+# What episodes of format 1 lack.
+VERSION_1_ATTRIBUTES = {
+    'image_codec': None, 'tags': [], 'label_history': [], 'drops': {}, 'ended_why': '',
+    'rate_hz': None, 'jitter_ms': None, 'stale': 0, 'clock_steps': 0, 'invalid_states': {},
+    'degraded': False, 'degraded_why': '',
 }
 
 

@@ -1,152 +1,208 @@
 """Turn a journal into a sealed Zarr v3 group: all of it or nothing."""
 
-from dataclasses import dataclass
+from collections import defaultdict
+from contextlib import closing, ExitStack
 import hashlib
 import json
-import math
 import os
 from pathlib import Path
 import shutil
 
 import numpy as np
-from stable_crl_ros.data.journal import Journal, read_journal
+from stable_crl_ros.data.codecs import ImageCodec
+from stable_crl_ros.data.frames import FrameWriter
+from stable_crl_ros.data.health import health
+from stable_crl_ros.data.journal import JournalError
+from stable_crl_ros.data.journal_reader import JournalReader
 from stable_crl_ros.data.schema import (
+    age_field,
+    AGES,
     Field,
     FORMAT_VERSION,
     GOAL_IMAGE,
+    IMAGE_CRCS,
+    IMAGE_OFFSETS,
     IMAGES,
     STAMP_FIELDS,
     STATE_FIELDS,
+    STATE_STREAMS,
     STEP_FIELDS,
 )
+from stable_crl_ros.data.zarr_files import write_array, write_group
 from stable_crl_ros.durable import sync_directory, sync_tree
-import zarr
-from zarr.codecs import ZstdCodec
 
-CHUNK_BYTES = 64 << 20  # an episode's images are one chunk up to this size
-# The codec's own checksum makes any Zarr reader notice a damaged chunk.
-CODEC = ZstdCodec(level=3, checksum=True)
+PREFIX = f'{IMAGES}/'
 
 
 class SealError(RuntimeError):
     """A journal that cannot be sealed."""
 
 
-@dataclass
-class _Content:
-    """Records of a journal, sorted by what they mean."""
-
-    header: dict
-    end: dict
-    states: list[dict]  # T + 1 observations
-    steps: list[dict]  # T steps with an outcome
-    unfinished: dict | None  # a last step whose outcome was never seen
-    lost_bytes: int
-
-
 def seal(journal_path: Path, target: Path) -> dict:
     """
     Write the group beside its place, force it to disk, and rename it into place.
 
-    The caller holds the journal's lock. The journal stays; remove it afterwards.
+    The caller holds the journal's lock. The journal stays; remove it afterwards. The images are
+    copied as they were encoded, one at a time.
 
     :param target: the group's directory; must not exist.
     :returns: the attributes written.
     :raises SealError: when the journal holds no observation or the disk refuses.
     """
-    content = _content(read_journal(journal_path), journal_path)
     temporary = target.with_name(f'.sealing-{target.name}')
     try:
         shutil.rmtree(temporary, ignore_errors=True)
-        attributes = _write_group(temporary, content)
+        with JournalReader(journal_path) as journal, closing(_Content(temporary)) as content:
+            attributes = content.write(journal)
         sync_tree(temporary)
         os.rename(temporary, target)
         sync_directory(target.parent)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise SealError(f'{target}: cannot be written ({error.strerror or error})') from error
+    except JournalError as error:
+        raise SealError(str(error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return attributes
 
 
-def _content(journal: Journal, path: Path) -> _Content:
-    header = journal.header
+class _Content:
+    """What a journal holds: images go straight to their files, everything else is small."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._header: dict = {}
+        self._end: dict = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._frames: dict[str, FrameWriter] = {}
+        self._rows: dict[str, bytearray] = defaultdict(bytearray)
+        self._last_step: dict = {}
+        self._unfinished: dict | None = None  # a last step whose outcome was never seen
+        self._last: dict[str, int] = {}  # stamps of the last observation
+        self._observations = self._steps = 0
+
+    def close(self) -> None:
+        with ExitStack() as stack:
+            for frames in self._frames.values():
+                stack.callback(frames.close)
+
+    def write(self, journal: JournalReader) -> dict:
+        """Write everything; returns the attributes."""
+        records = iter(journal)
+        self._header = _checked_header(next(records, None), journal.path)
+        for record in records:
+            if record['kind'] == 'end':
+                self._end = record
+            if STATE_FIELDS[0].name in record:
+                self._observe(record)
+            if record['kind'] == 'step':
+                self._step(record)
+            if self._end:
+                break
+        if not self._observations:
+            raise SealError(f'{journal.path}: holds no observation')
+        if self._observations == self._steps:
+            self._drop_last_step()
+        # What follows an end record was never part of the episode.
+        lost = 0 if self._end else journal.truncated_bytes
+        return self._finish(lost)
+
+    @property
+    def _step_fields(self) -> tuple[Field, ...]:
+        return (*STEP_FIELDS, *map(age_field, (*self._sizes, *STATE_STREAMS)))
+
+    def _observe(self, record: dict) -> None:
+        codec = ImageCodec.parse(self._header.get('image_codec', 'lossless'))
+        for name in (name for name in record if name.startswith(PREFIX)):
+            camera, data = name.removeprefix(PREFIX), record[name]
+            size = record['sizes'][camera] if data.ndim == 1 else data.shape[:2]
+            if camera not in self._frames:
+                self._sizes[camera] = tuple(size)
+                self._frames[camera] = FrameWriter(self._path, camera, codec, size)
+            # Format 1 journals hold the pixels.
+            self._frames[camera].add(data.data if data.ndim == 1 else codec.encode(data))
+        self._add(STATE_FIELDS, record)
+        self._observations += 1
+        self._last = {name: int(record[name]) for name in STAMP_FIELDS}
+
+    def _step(self, record: dict) -> None:
+        missing = np.int64(-1)
+        values = {field.name: record.get(field.name, missing) for field in self._step_fields}
+        self._add(self._step_fields, values)
+        self._last_step = values
+        self._steps += 1
+
+    def _add(self, fields: tuple[Field, ...], values: dict) -> None:
+        for field in fields:
+            self._rows[field.name] += values[field.name].tobytes()
+
+    def _drop_last_step(self) -> None:
+        self._steps -= 1
+        self._unfinished = self._last_step
+        for field in self._step_fields:
+            size = self._last_step[field.name].nbytes
+            del self._rows[field.name][-size:]
+
+    def _finish(self, lost_bytes: int) -> dict:
+        for name in (IMAGES, IMAGE_OFFSETS, IMAGE_CRCS, AGES):
+            write_group(self._path / name)
+        checksums: dict[str, str] = {}
+        for frames in self._frames.values():
+            checksums |= frames.finish()
+        arrays = {field.name: self._array(field) for field in (*STATE_FIELDS, *self._step_fields)}
+        meanings = {field.name: field.meaning for field in (*STATE_FIELDS, *self._step_fields)}
+        if GOAL_IMAGE in self._header:
+            arrays[GOAL_IMAGE], meanings[GOAL_IMAGE] = self._header[GOAL_IMAGE], 'RGB'
+        for name, values in arrays.items():
+            write_array(self._path / name, values, meanings[name])
+            checksums[name] = hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+        attributes = self._attributes(arrays, checksums, lost_bytes)
+        write_group(self._path, attributes)
+        return attributes
+
+    def _array(self, field: Field) -> np.ndarray:
+        rows = np.frombuffer(bytes(self._rows[field.name]), field.dtype)
+        return rows.reshape(-1, *field.shape)
+
+    def _attributes(self, arrays: dict[str, np.ndarray], checksums: dict[str, str],
+                    lost_bytes: int) -> dict:
+        header, end = self._header, self._end
+        given = {**header['attributes'], **end.get('attributes', {})}
+        return {
+            **given,
+            'format_version': FORMAT_VERSION,
+            'image_codec': header.get('image_codec', 'lossless'),
+            'episode_id': header['episode_id'],
+            'created_ns': header['created_ns'],
+            'versions': header['versions'],
+            'label_history': header.get('label_history', []),
+            'steps': self._steps,
+            'cameras': {camera: list(size) for camera, size in self._sizes.items()},
+            'success': end.get('success'),
+            'interrupted': end.get('interrupted', True),
+            'ended_why': end.get('ended_why', ''),
+            'dropped': end.get('dropped', 0),
+            'drops': end.get('drops', {}),
+            'late': end.get('late', 0),
+            **({'discarded': end['discarded']} if end.get('discarded') else {}),
+            **health(arrays, given.get('control_rate') or 0.0,
+                     given.get('minimum_rate_share', 0.9)),
+            'unfinished_step': _plain_step(self._unfinished),
+            'lost_bytes': lost_bytes,
+            **{f'final_{name}': stamp for name, stamp in self._last.items()},
+            'checksums': checksums,
+            'checksum': hashlib.sha256(
+                json.dumps(checksums, sort_keys=True).encode()).hexdigest(),
+        }
+
+
+def _checked_header(header: dict | None, path: Path) -> dict:
     if header is None:
         raise SealError(f'{path}: holds no complete record')
     if header['format_version'] > FORMAT_VERSION:
         raise SealError(f'{path}: format {header["format_version"]} is newer than '
                         f'{FORMAT_VERSION}; update stable_crl_ros')
-    steps = [record for record in journal.records if record['kind'] == 'step']
-    end = next((record for record in journal.records if record['kind'] == 'end'), {})
-    states, unfinished = list(steps), None
-    if STATE_FIELDS[0].name in end:
-        states.append(end)
-    elif steps:
-        unfinished = steps.pop()
-    if not states:
-        raise SealError(f'{path}: holds no observation')
-    return _Content(header, end, states, steps, unfinished, journal.truncated_bytes)
-
-
-def _write_group(path: Path, content: _Content) -> dict:
-    group = zarr.create_group(path)
-    group.create_group(IMAGES)
-    cameras = [Field(name, 'uint8', image.shape, 'RGB')
-               for name, image in content.states[0].items() if name.startswith(f'{IMAGES}/')]
-    checksums = {}
-    for field in (*cameras, *STATE_FIELDS):
-        checksums[field.name] = _write_rows(group, field, content.states)
-    for field in STEP_FIELDS:
-        checksums[field.name] = _write_rows(group, field, content.steps)
-    if GOAL_IMAGE in content.header:
-        goal = content.header[GOAL_IMAGE]
-        checksums[GOAL_IMAGE] = _write_rows(
-            group, Field(GOAL_IMAGE, 'uint8', goal.shape[1:], 'RGB'),
-            [{GOAL_IMAGE: row} for row in goal])
-    attributes = _attributes(content, checksums)
-    group.attrs.update(attributes)
-    return attributes
-
-
-def _write_rows(group: zarr.Group, field: Field, records: list[dict]) -> str:
-    """Write one row per record; returns the sha256 of the array's bytes."""
-    row_bytes = max(1, np.dtype(field.dtype).itemsize * math.prod(field.shape))
-    chunk = max(1, min(len(records), CHUNK_BYTES // row_bytes))
-    array = group.create_array(
-        field.name, shape=(len(records), *field.shape), dtype=field.dtype,
-        chunks=(chunk, *field.shape), compressors=[CODEC], fill_value=0,
-        # Else chunks of zeros are not stored, and look like lost ones.
-        config={'write_empty_chunks': True}, attributes={'meaning': field.meaning})
-    digest = hashlib.sha256()
-    for start in range(0, len(records), chunk):
-        rows = np.stack([record[field.name] for record in records[start:start + chunk]])
-        array[start:start + len(rows)] = rows
-        digest.update(rows)
-    return digest.hexdigest()
-
-
-def _attributes(content: _Content, checksums: dict[str, str]) -> dict:
-    header, end, last = content.header, content.end, content.states[-1]
-    prefix = f'{IMAGES}/'
-    return {
-        **header['attributes'],
-        **end.get('attributes', {}),
-        'format_version': FORMAT_VERSION,
-        'episode_id': header['episode_id'],
-        'created_ns': header['created_ns'],
-        'versions': header['versions'],
-        'steps': len(content.steps),
-        'cameras': {name.removeprefix(prefix): list(value.shape[:2])
-                    for name, value in last.items() if name.startswith(prefix)},
-        'success': end.get('success'),
-        'interrupted': end.get('interrupted', True),
-        'dropped': end.get('dropped', 0),
-        'late': end.get('late', 0),
-        'unfinished_step': _plain_step(content.unfinished),
-        'lost_bytes': content.lost_bytes,
-        **{f'final_{name}': int(last[name]) for name in STAMP_FIELDS},
-        'checksums': checksums,
-        'checksum': hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest(),
-    }
+    return header
 
 
 def _plain_step(record: dict | None) -> dict | None:

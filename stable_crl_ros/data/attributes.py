@@ -1,0 +1,76 @@
+"""The attributes of a sealed episode: read, checked, and replaced as a whole."""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+
+from stable_crl_ros.data.schema import (
+    FORMAT_VERSION,
+    RESERVED_ATTRIBUTES,
+    SchemaError,
+    VERSION_1_ATTRIBUTES,
+)
+from stable_crl_ros.durable import write_atomic
+
+FILE = 'zarr.json'
+
+
+class EpisodeError(RuntimeError):
+    """An episode that cannot be written or read."""
+
+
+def checked_attributes(attributes: Mapping[str, object]) -> dict:
+    """
+    Return what may become an episode's attributes.
+
+    :raises SchemaError: for a name of the format, or a value JSON cannot hold.
+    """
+    taken = sorted(set(attributes) & RESERVED_ATTRIBUTES)
+    if taken:
+        raise SchemaError(f'attributes {taken} are names of the format; rename them')
+    try:
+        json.dumps(attributes, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise SchemaError(f'attributes must be plain JSON values: {error}') from error
+    return dict(attributes)
+
+
+def read_attributes(path: Path) -> dict:
+    """
+    Read an episode's attributes; those an older format lacks get their defaults.
+
+    :param path: the group's directory.
+    :raises EpisodeError: when it is no episode, damaged, or of a newer format.
+    """
+    attributes = _read_metadata(path)['attributes']
+    version = attributes['format_version']
+    if version > FORMAT_VERSION:
+        raise EpisodeError(f'{path}: format {version} is newer than {FORMAT_VERSION}, the '
+                           f'newest this version reads; update stable_crl_ros')
+    return attributes if version > 1 else {**VERSION_1_ATTRIBUTES, **attributes}
+
+
+def write_attributes(path: Path, attributes: Mapping[str, object]) -> None:
+    """
+    Replace an episode's attributes: readers see the old ones or the new ones.
+
+    :raises EpisodeError: when the episode is damaged or the disk refuses.
+    """
+    metadata = {**_read_metadata(path), 'attributes': dict(attributes)}
+    try:
+        write_atomic(path / FILE, json.dumps(metadata, indent=1, allow_nan=False).encode())
+    except OSError as error:
+        raise EpisodeError(f'{path}: cannot be written ({error.strerror}); its attributes are '
+                           f'what they were') from error
+
+
+def _read_metadata(path: Path) -> dict:
+    try:
+        metadata = json.loads((path / FILE).read_bytes())
+        for name in ('format_version', 'checksums', 'cameras', 'steps', 'episode_id'):
+            metadata['attributes'][name]
+        return metadata
+    except FileNotFoundError as error:
+        raise EpisodeError(f'{path}: no episode here (no {FILE})') from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EpisodeError(f'{path}: {FILE} is not that of an episode ({error!r})') from error
