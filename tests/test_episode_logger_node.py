@@ -12,117 +12,20 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
-from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image, JointState
+from logger_stack import CAMERA, PERIOD_S, Stack
+from sensor_msgs.msg import JointState
 from stable_crl_ros.data.dataset import Dataset, DatasetError
 from stable_crl_ros.data.schema import Mode
-from stable_crl_ros.images import write_image
-from stable_crl_ros.nodes.common import COMMAND, LATCHED, StartupError
+from stable_crl_ros.nodes.common import StartupError
 from stable_crl_ros.nodes.conversions import message_to_image, to_nanoseconds, to_stamp
-from stable_crl_ros.nodes.episode_input import RELIABLE_IMAGES
 from stable_crl_ros.nodes.episode_logger import EpisodeLoggerNode
-from stable_crl_ros.nodes.goal import GoalNode
-from stable_crl_ros.nodes.messages import decode_applied_action, decode_joint_states
-from stable_crl_ros.nodes.sim import make_nodes
+from stable_crl_ros.nodes.messages import decode_joint_states
 from stable_crl_ros.robot.kinematics import forward_kinematics
 from stable_crl_ros.robot.poses import pose_from_xyz_quaternion
 from stable_crl_ros.robot.safety import StepFlag
-from std_msgs.msg import Float64, Float64MultiArray, String
-from std_srvs.srv import SetBool, Trigger
-
-PERIOD_S = 0.2
-CAMERA = 'over_shoulder'
-
-
-class Stack:
-    """A simulated robot with goal and logger nodes, and a probe that plays policy and operator."""
-
-    def __init__(self, ros, folder, active=True, **logger):
-        self.ros, self.folder = ros, folder
-        # Ages that a busy machine does not reach; the tests of ages set their own.
-        nodes = make_nodes(context=ros.context,
-                           parameter_overrides=ros.parameters(max_command_age=5.0))
-        for node in reversed(nodes):
-            ros.add(node)
-        goal = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
-        write_image(folder / 'tidy.png', goal)
-        self.goal = goal
-        ros.add(GoalNode(context=ros.context, parameter_overrides=ros.parameters(
-            goal_directory=str(folder), active_goal=str(folder / 'tidy.png'))))
-        parameters = {'dataset_path': str(folder / 'episodes'), 'max_image_age': 5.0, **logger}
-        self.logger = ros.add(EpisodeLoggerNode(
-            context=ros.context, parameter_overrides=ros.parameters(**parameters)))
-        self.probe = ros.node()
-        self._talk()
-        if active:
-            for kind in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-                request = ChangeState.Request(transition=Transition(id=kind))
-                assert ros.call(ChangeState, 'arm/change_state', request, node=self.probe).success
-            ros.spin_until(lambda: not self.logger._input.missing() and self.logger._input.goal)
-
-    def _talk(self):
-        node = self.probe
-        self.images, self.applied, self.health = {}, [], []
-        self.acted_on = 0
-        node.create_subscription(Image, 'image_raw', self._on_image, RELIABLE_IMAGES)
-        node.create_subscription(Float64MultiArray, 'applied_action',
-                                 lambda m: self.applied.append(decode_applied_action(m)), 50)
-        node.create_subscription(DiagnosticArray, '/diagnostics', self._on_health, 10)
-        self.twists = {p: node.create_publisher(TwistStamped, f'{p}delta_twist_cmds', COMMAND)
-                       for p in ('', 'teleop/')}
-        self.grippers = {p: node.create_publisher(Float64, f'{p}gripper_cmd', COMMAND)
-                         for p in ('', 'teleop/')}
-        self.progress = node.create_publisher(Float64, 'policy/progress', 10)
-        self.checkpoint = node.create_publisher(String, 'policy/checkpoint_id', LATCHED)
-        self.ros.spin_until(lambda: all(
-            p.get_subscription_count() for p in (*self.twists.values(), *self.grippers.values(),
-                                                 self.progress, self.checkpoint)))
-
-    def _on_image(self, message):
-        self.images[to_nanoseconds(message.header.stamp)] = message
-
-    def _on_health(self, message):
-        self.health += [s for s in message.status if 'episode_logger: recording' in s.name]
-
-    def act(self, linear, gripper=1.0, prefix='', progress=None):
-        """Send one command as the policy does, on the newest image, or as the operator does."""
-        if not prefix:
-            self.ros.spin_until(lambda: max(self.images, default=0) > self.acted_on)
-            self.acted_on = max(self.images)
-        stamp = time.time_ns() if prefix else self.acted_on
-        self.grippers[prefix].publish(Float64(data=gripper))
-        message = TwistStamped()
-        message.header.frame_id, message.header.stamp = 'base_link', to_stamp(stamp)
-        message.twist.linear.x, message.twist.linear.y, message.twist.linear.z = linear
-        self.twists[prefix].publish(message)
-        if progress is not None:
-            self.progress.publish(Float64(data=progress))
-
-    def run(self, steps, prefix='', **kwargs):
-        for number in range(steps):
-            self.act([0.0, 0.05 * (-1) ** (number // 4), 0.02], prefix=prefix, **kwargs)
-            self.ros.spin_for(PERIOD_S)
-
-    def call(self, verb, success=None):
-        if success is None:
-            return self.ros.call(Trigger, f'episode_logger/{verb}', node=self.probe)
-        return self.ros.call(SetBool, f'episode_logger/{verb}', SetBool.Request(data=success),
-                             node=self.probe)
-
-    def tell(self, **values):
-        request = SetParameters.Request(parameters=[
-            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()])
-        answer = self.ros.call(SetParameters, 'episode_logger/set_parameters', request,
-                               node=self.probe)
-        assert all(result.successful for result in answer.results)
-
-    def episode(self, number=0):
-        return Dataset(self.folder / 'episodes')[number]
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
 
 @pytest.fixture
