@@ -7,18 +7,24 @@ import subprocess
 import sys
 
 from builtin_interfaces.msg import Time
-import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
-from stable_crl_ros.images import check_rgb, decode_image, encode_image
+from stable_crl_ros.images import check_rgb, encode_image
+from stable_crl_ros.message_reading import (
+    check_compressed,
+    check_raw,
+    ConversionError,
+    message_to_image,
+    to_nanoseconds,
+)
 
+__all__ = [  # what reads messages needs no ROS; the nodes find both directions here
+    'ConversionError', 'cv_bridge_problem', 'IMAGE_BACKENDS', 'IMAGE_TRANSPORTS',
+    'image_reader', 'image_to_compressed', 'image_to_message', 'message_to_image',
+    'to_nanoseconds', 'to_stamp',
+]
 IMAGE_BACKENDS = ('numpy', 'cv_bridge', 'auto')
 IMAGE_TRANSPORTS = ('raw', 'compressed')
-
-# 8UC3 names no colour order; OpenCV programs, which publish it, mean BGR.
-_CHANNELS = {'rgb8': 3, 'bgr8': 3, '8UC3': 3, 'mono8': 1}
-_TO_RGB = {'bgr8': cv2.COLOR_BGR2RGB, '8UC3': cv2.COLOR_BGR2RGB, 'mono8': cv2.COLOR_GRAY2RGB}
-_COMPRESSED = ('jpeg', 'jpg', 'png')
 
 _CV_BRIDGE_PROBE = """
 import numpy as np
@@ -30,19 +36,10 @@ assert np.array_equal(image, [[[3, 2, 1]], [[6, 5, 4]]])
 """
 
 
-class ConversionError(ValueError):
-    """A message that is no usable image."""
-
-
 def to_stamp(stamp_ns: int) -> Time:
     """Turn nanoseconds of the system clock into a message stamp."""
     seconds, nanoseconds = divmod(int(stamp_ns), 10 ** 9)
     return Time(sec=seconds, nanosec=nanoseconds)
-
-
-def to_nanoseconds(stamp: Time) -> int:
-    """Turn a message stamp into nanoseconds of the system clock."""
-    return stamp.sec * 10 ** 9 + stamp.nanosec
 
 
 def image_to_message(image: np.ndarray, stamp_ns: int, frame_id: str = '') -> Image:
@@ -79,50 +76,6 @@ def image_to_compressed(image: np.ndarray, stamp_ns: int, frame_id: str = '') ->
 def _set_header(message: Image | CompressedImage, stamp_ns: int, frame_id: str) -> None:
     message.header.stamp = to_stamp(stamp_ns)
     message.header.frame_id = frame_id
-
-
-def message_to_image(message: Image | CompressedImage, what: str = 'image') -> np.ndarray:
-    """
-    Read a raw or compressed image message.
-
-    :param message: rgb8, bgr8, 8UC3 (taken as BGR) or mono8; or JPEG or PNG.
-    :param what: how the error names the image (its topic).
-    :returns: uint8 RGB, shape (H, W, 3); for rgb8 a view of the message's own memory.
-    :raises ConversionError: for another encoding or a message that contradicts itself.
-    :raises stable_crl_ros.images.ImageError: when compressed bytes cannot be decoded.
-    """
-    if isinstance(message, CompressedImage):
-        _check_compressed(message, what)
-        return decode_image(message.data, what)
-    _check_raw(message, what)
-    channels = _CHANNELS[message.encoding]
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    image = rows[:, :message.width * channels].reshape(message.height, message.width, channels)
-    if message.encoding == 'rgb8':
-        return image
-    return cv2.cvtColor(np.ascontiguousarray(image), _TO_RGB[message.encoding])
-
-
-def _check_compressed(message: CompressedImage, what: str) -> None:
-    words = message.format.lower().replace(';', ' ').split()
-    if not any(word in _COMPRESSED for word in words):
-        raise ConversionError(f'{what}: compressed format {message.format!r} is not supported; '
-                              'publish jpeg or png')
-
-
-def _check_raw(message: Image, what: str) -> None:
-    if message.encoding not in _CHANNELS:
-        raise ConversionError(f'{what}: encoding {message.encoding!r} is not supported; publish '
-                              f'one of {", ".join(_CHANNELS)}')
-    if message.width == 0 or message.height == 0:
-        raise ConversionError(f'{what}: the image is empty ({message.width}x{message.height})')
-    row = message.width * _CHANNELS[message.encoding]
-    if message.step < row:
-        raise ConversionError(f'{what}: step {message.step} is too short for a row of {row} bytes '
-                              f'({message.width} pixels {message.encoding})')
-    if len(message.data) != message.step * message.height:
-        raise ConversionError(f'{what}: {len(message.data)} bytes of data, but {message.height} '
-                              f'rows of {message.step} bytes need {message.step * message.height}')
 
 
 def image_reader(backend: str = 'numpy') -> Callable[..., np.ndarray]:
@@ -166,9 +119,9 @@ def _cv_bridge_reader() -> Callable[..., np.ndarray]:
 
     def read(message: Image | CompressedImage, what: str = 'image') -> np.ndarray:
         if isinstance(message, CompressedImage):
-            _check_compressed(message, what)
+            check_compressed(message, what)
             return bridge.compressed_imgmsg_to_cv2(message, 'rgb8')
-        _check_raw(message, what)
+        check_raw(message, what)
         if message.encoding == '8UC3':  # cv_bridge refuses to convert what names no colours
             return message_to_image(message, what)
         return bridge.imgmsg_to_cv2(message, 'rgb8')
