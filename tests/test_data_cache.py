@@ -5,7 +5,8 @@ import os
 from data_samples import action, observation, picture, record
 import numpy as np
 import pytest
-from stable_crl_ros.data.cache import build_cache, CacheError, TrainingCache
+from stable_crl_ros.data.cache import CacheError, TrainingCache
+from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.data.dataset import Dataset, DatasetError
 from stable_crl_ros.data.episode import EpisodeWriter
 from stable_crl_ros.images import ImageSpec
@@ -167,9 +168,3 @@ def test_explains_a_place_that_cannot_be_written_and_takes_another(dataset, tmp_
     cache = build_cache(dataset, SPEC, out_dir=tmp_path / 'caches')
     assert cache.path.parent == tmp_path / 'caches'
     assert not (dataset.path / '.cache').exists()
-
-
-def test_reports_progress(dataset):
-    calls = []
-    build_cache(dataset, SPEC, progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(1, 3), (2, 3), (3, 3)]

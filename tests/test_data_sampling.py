@@ -6,7 +6,7 @@ from data_samples import record
 import numpy as np
 import pytest
 from stable_crl_ros.crl.presets import find_algorithm, make_config
-from stable_crl_ros.data.cache import build_cache
+from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.sampling import (
     BatchSampler,

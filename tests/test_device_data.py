@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stable_crl_ros.crl.device_data import DeviceSampler, fits, make_sampler, MEMORY_SHARE
 from stable_crl_ros.crl.draws import BatchGenerator, randint, randn
-from stable_crl_ros.data.cache import build_cache
+from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.data.sampling import BatchSampler, GoalMixture, IMAGES, MARKS
 from stable_crl_ros.images import ImageSpec
 import torch

@@ -15,7 +15,7 @@ from stable_crl_ros.crl.losses import contrastive_metrics
 from stable_crl_ros.crl.networks import all_logits
 from stable_crl_ros.crl.run_log import read_metrics
 from stable_crl_ros.crl.train import train
-from stable_crl_ros.data.cache import build_cache
+from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.data.sampling import BatchSampler
 from stable_crl_ros.images import ImageSpec
 import torch

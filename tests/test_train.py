@@ -14,7 +14,8 @@ from stable_crl_ros.crl.config import ConfigError
 from stable_crl_ros.crl.run_folder import STATE_FILE, TrainError
 from stable_crl_ros.crl.run_log import read_metrics
 from stable_crl_ros.crl.train import train
-from stable_crl_ros.data.cache import build_cache, CacheError
+from stable_crl_ros.data.cache import CacheError
+from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.policy import Policy
 import torch

@@ -14,7 +14,8 @@ from stable_crl_ros.crl.run_folder import open_run, TrainError
 from stable_crl_ros.crl.run_log import read_metrics
 from stable_crl_ros.crl.train import Run
 from stable_crl_ros.crl.training_data import make_scale
-from stable_crl_ros.data.cache import build_cache, TrainingCache
+from stable_crl_ros.data.cache import TrainingCache
+from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.images import ImageSpec
 
 

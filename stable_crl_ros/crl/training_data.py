@@ -7,9 +7,9 @@ import numpy as np
 from stable_crl_ros.actions import ActionScale, BRIDGE_HIGH, BRIDGE_LOW
 from stable_crl_ros.crl.config import AgentConfig
 from stable_crl_ros.crl.run_folder import TrainError
-from stable_crl_ros.data.cache import build_cache, TrainingCache
+from stable_crl_ros.data.cache import TrainingCache
+from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.data.dataset import Dataset
-from tqdm import tqdm
 
 # A dimension that hardly moves must not be blown up: 1 % of half of Bridge's box.
 SMALLEST_STD = 0.005 * (np.asarray(BRIDGE_HIGH) - np.asarray(BRIDGE_LOW))
@@ -45,12 +45,12 @@ def make_scale(config: AgentConfig, actions: np.ndarray) -> ActionScale:
 def show_build(dataset_paths: Sequence[str | Path], config: AgentConfig, camera: str | None,
                cache_dir: str | Path | None, progress: bool) -> TrainingCache:
     """Build the cache of the datasets, with a bar where there is a terminal to show it."""
-    with tqdm(unit='episode', desc='reading data', disable=None if progress else True,
-              leave=False) as bar:
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-        return build_cache(list(dataset_paths), config.image_spec, camera, cache_dir, show)
+    return build_cache(list(dataset_paths), config.image_spec, camera, cache_dir,
+                       None if progress else _show_nothing)
+
+
+def _show_nothing(done: int, total: int) -> None:
+    pass
 
 
 def split(cache: TrainingCache, episodes: Sequence | None, fraction: float,

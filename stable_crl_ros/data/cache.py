@@ -1,20 +1,11 @@
-"""Flat, memory-mapped arrays built once from datasets; what training reads."""
+"""Flat, memory-mapped arrays of the transitions of datasets; what training reads."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-import fcntl
-import hashlib
 import json
-import os
 from pathlib import Path
-import shutil
-from typing import BinaryIO
 
 import numpy as np
-from stable_crl_ros.actions import ACTION_DIM
-from stable_crl_ros.data.dataset import Dataset
-from stable_crl_ros.data.episode import Episode
-from stable_crl_ros.durable import sync_tree, write_atomic
 from stable_crl_ros.images import ImageSpec
 
 CACHE_VERSION = 1
@@ -137,6 +128,10 @@ class TrainingCache:
                              f'more than {transitions}; ask for more')
         return replace(self._select(self.episode < kept), episodes=self.episodes[:kept])
 
+    def labelled(self, episodes: tuple[CachedEpisode, ...]) -> 'TrainingCache':
+        """Replace what is said about the episodes, which stay the same."""
+        return replace(self, episodes=episodes)
+
     def _select(self, chosen: np.ndarray) -> 'TrainingCache':
         names = ('actions', 'frames', 'starts', 'ends', 'episode')
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
@@ -152,132 +147,8 @@ class TrainingCache:
         return matches[0]
 
 
-def build_cache(datasets: str | Path | Dataset | Sequence[str | Path | Dataset],
-                image_spec: ImageSpec, camera: str | None = None,
-                out_dir: str | Path | None = None,
-                progress: Callable[[int, int], None] | None = None) -> TrainingCache:
-    """
-    Return the cache of some datasets, built unless an up-to-date one is there.
-
-    Other processes may ask for the same cache at the same time: one builds, the others wait.
-
-    :param datasets: one or more, concatenated in this order.
-    :param image_spec: every frame is resized with it.
-    :param camera: may be left out when the episodes have one camera.
-    :param out_dir: where caches are kept; left out, `.cache` in the first dataset.
-    :param progress: called with the episodes done and their total.
-    :raises CacheError: when there are no transitions, the camera is unknown, or the disk refuses.
-    """
-    if isinstance(datasets, str | Path | Dataset):
-        datasets = [datasets]
-    opened = [item if isinstance(item, Dataset) else Dataset(item) for item in datasets]
-    if not opened:
-        raise CacheError('no dataset given; name at least one')
-    camera = _choose_camera(opened, camera)
-    root = Path(out_dir) if out_dir is not None else opened[0].path / '.cache'
-    path = root / _name(opened, image_spec, camera)
-    fingerprint = _fingerprint(opened, image_spec, camera)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with open(path.with_name(f'{path.name}.lock'), 'w') as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_current(path, fingerprint):
-                _build(path, opened, image_spec, camera, fingerprint, progress)
-    except OSError as error:
-        raise CacheError(f'{root}: the training cache cannot be written '
-                         f'({error.strerror or error}); free space, or give another out_dir') \
-            from error
-    return TrainingCache.open(path)
-
-
-def _choose_camera(datasets: list[Dataset], camera: str | None) -> str:
-    entries = [(dataset, entry) for dataset in datasets for entry in dataset.index()
-               if entry['steps']]
-    if not entries:
-        raise CacheError(f'no transitions in {[str(item.path) for item in datasets]}; record or '
-                         f'collect episodes first')
-    common = set.intersection(*(set(entry['cameras']) for _, entry in entries))
-    if camera is None and len(common) == 1:
-        return common.pop()
-    if camera is None and common:
-        raise CacheError(f'{datasets[0].path}: several cameras; choose one of {sorted(common)}')
-    for dataset, entry in entries:
-        if camera not in entry['cameras']:
-            raise CacheError(f'{dataset.path}/{entry["name"]}: no camera {camera!r}; it has '
-                             f'{sorted(entry["cameras"])}, all episodes share {sorted(common)}')
-    return camera
-
-
-def _name(datasets: list[Dataset], spec: ImageSpec, camera: str) -> str:
-    paths = '\n'.join(str(dataset.path.resolve()) for dataset in datasets)
-    return (f'{camera}-{spec.height}x{spec.width}-{spec.interpolation}-'
-            f'{hashlib.sha256(paths.encode()).hexdigest()[:8]}')
-
-
-def _fingerprint(datasets: list[Dataset], spec: ImageSpec, camera: str) -> str:
-    parts = [dataset.fingerprint() for dataset in datasets]
-    text = json.dumps([CACHE_VERSION, parts, spec.to_dict(), camera])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _read_description(path: Path) -> dict:
     description = json.loads((path / 'cache.json').read_bytes())
     if description['version'] != CACHE_VERSION:
         raise ValueError(f'version {description["version"]}, not {CACHE_VERSION}')
     return description
-
-
-def _is_current(path: Path, fingerprint: str) -> bool:
-    try:
-        return TrainingCache.open(path).fingerprint == fingerprint
-    except CacheError:
-        return False
-
-
-def _build(path: Path, datasets: list[Dataset], spec: ImageSpec, camera: str, fingerprint: str,
-           progress: Callable[[int, int], None] | None) -> None:
-    sources = [(position, episode) for position, dataset in enumerate(datasets)
-               for episode in dataset.episodes if episode.steps]
-    temporary = path.with_name(f'.building-{path.name}')
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        _write_arrays(temporary, [episode for _, episode in sources], spec, camera, progress)
-        episodes = [{'dataset': position, 'id': episode.id, 'steps': episode.steps,
-                     'task': episode.attrs['task'], 'success': episode.attrs['success']}
-                    for position, episode in sources]
-        write_atomic(temporary / 'cache.json', json.dumps({
-            'version': CACHE_VERSION, 'fingerprint': fingerprint, 'camera': camera,
-            'image_spec': spec.to_dict(), 'episodes': episodes}).encode())
-        sync_tree(temporary)
-        # Trainers that still map the old files keep them; the names are free.
-        shutil.rmtree(path, ignore_errors=True)
-        os.rename(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_arrays(path: Path, episodes: list[Episode], spec: ImageSpec, camera: str,
-                  progress: Callable[[int, int], None] | None) -> None:
-    transitions = sum(episode.steps for episode in episodes)
-    frames = transitions + len(episodes)
-    # Plain writes: a full disk is an error here, but would kill a process that writes a map.
-    with (_npy(path / 'observations.npy', 'u1', (frames, *spec.shape)) as observations,
-          _npy(path / 'states.npy', 'f4', (frames, STATE_DIM)) as states,
-          _npy(path / 'actions.npy', 'f4', (transitions, ACTION_DIM)) as actions):
-        for done, episode in enumerate(episodes, 1):
-            for image in episode.images(camera):
-                observations.write(spec.resize(image))
-            rows = [episode[name].reshape(episode.steps + 1, -1) for name in STATE_NAMES]
-            states.write(np.concatenate(rows, 1, dtype=np.float32).tobytes())
-            actions.write(episode['action'].tobytes())
-            if progress:
-                progress(done, len(episodes))
-
-
-def _npy(path: Path, dtype: str, shape: tuple[int, ...]) -> BinaryIO:
-    """Open a file that holds the header of an array whose bytes are written next."""
-    file = open(path, 'wb')  # noqa: SIM115 the caller closes it
-    np.lib.format.write_array_header_1_0(
-        file, {'descr': np.dtype(dtype).str, 'fortran_order': False, 'shape': shape})
-    return file
