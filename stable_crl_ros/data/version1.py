@@ -21,7 +21,7 @@ class ArrayReader:
         self._array, self._checksum = array, checksum
 
     def __len__(self) -> int:
-        return len(self._array)
+        return self._array.shape[0]
 
     def image(self, row: int) -> np.ndarray:
         """Read one image; damage in its chunk is noticed, in others not."""
