@@ -13,6 +13,7 @@ import socket
 import tempfile
 import time
 
+from disks import read_only, small_disk  # noqa: F401 fixtures of every test
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -105,7 +105,7 @@ class _Wanted:
             return kept
         episode = Episode(entry['path'])
         states = [episode[name].reshape(episode.steps + 1, -1) for name in STATE_NAMES]
-        return Rows(map(self.spec.resize, episode.images(self.camera)),
+        return Rows(map(self.spec.resize, episode.frames(self.camera)),
                     np.concatenate(states, 1, dtype=np.float32), episode['action'])
 
 
