@@ -162,6 +162,6 @@ def _recover(path: str) -> int:
 
 
 def _import_bridge(chosen) -> None:
-    from stable_crl_ros.data.bridge import import_bridge
-    numbers = import_bridge(chosen.source, chosen.dataset)
-    print(f'imported {len(numbers)} episodes into {chosen.dataset}')
+    from stable_crl_ros.exchange.importing import import_recordings
+    done = import_recordings(chosen.source, chosen.dataset)
+    print(f'imported {len(done.episodes)} episodes into {chosen.dataset}')

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from stable_crl_ros.bringup import GRAPHS
 from stable_crl_ros.crl.train import train
-from stable_crl_ros.data.bridge import import_bridge
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.inspect import verify_dataset
+from stable_crl_ros.exchange.importing import import_recordings
 from stable_crl_ros.images import ImageSpec, read_image
 from stable_crl_ros.launcher import Launcher
 from stable_crl_ros.nodes.client import Client
@@ -22,7 +22,7 @@ CAMERA = 'image_0'
 def dataset(real_data, tmp_path_factory):
     """Give the 18 real episodes as a dataset."""
     path = tmp_path_factory.mktemp('bridge')
-    import_bridge(real_data / 'bridge_v1_octo', path)
+    import_recordings(real_data / 'bridge_v1_octo', path)
     return Dataset(path)
 
 

@@ -1,11 +1,12 @@
-"""Importing the real BridgeData recordings: nothing changed, nothing made up."""
+"""Importing BridgeData: the real recordings, its raw and numpy layouts, and its conventions."""
 
 import numpy as np
 import pytest
-from stable_crl_ros.data.bridge import BridgeError, import_bridge
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.inspect import verify_dataset
 from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.exchange.importing import import_recordings
+from stable_crl_ros.exchange.recording import ExchangeError
 from stable_crl_ros.robot.poses import (
     DOWN,
     pose_from_xyz_quaternion,
@@ -19,7 +20,7 @@ def imported(real_data, tmp_path_factory):
     """Import all real recordings once; give the dataset and the source arrays."""
     source = real_data / 'bridge_v1_octo'
     path = tmp_path_factory.mktemp('bridge') / 'dataset'
-    ids = import_bridge(source, path)
+    ids = import_recordings(source, path).episodes
     assert ids == list(range(18))
     return Dataset(path), [np.load(source / f'episode_{number:03d}' / 'episode.npz')
                            for number in ids]
@@ -82,10 +83,13 @@ def test_importing_again_adds_only_what_is_new(real_data, tmp_path):
         source = real_data / 'bridge_v1_octo' / f'episode_{number:03d}' / 'episode.npz'
         (some / f'episode_{number:03d}' / 'episode.npz').write_bytes(source.read_bytes())
     third = (some / 'episode_002').rename(tmp_path / 'third')
-    assert import_bridge(some, tmp_path / 'dataset') == [0, 1]
+    assert import_recordings(some, tmp_path / 'dataset').episodes == [0, 1]
     third.rename(some / 'episode_002')
-    assert import_bridge(some, tmp_path / 'dataset') == [2]
-    assert import_bridge(some, tmp_path / 'dataset') == []
+    assert import_recordings(some, tmp_path / 'dataset').episodes == [2]
+    again = import_recordings(some, tmp_path / 'dataset')
+    assert again.episodes == []
+    assert [finding.why for finding in again.findings] == [
+        f'is episode {number} already' for number in range(3)]
 
 
 def write_recording(folder, **changes):
@@ -99,27 +103,37 @@ def write_recording(folder, **changes):
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
-    ({'actions': np.zeros((4, 6))}, r'must both be \(T, 7\)'),
+    ({'actions': np.zeros((4, 6)), 'state': np.zeros((4, 6))}, r'must be \(T, 7\)'),
     ({'state': np.zeros((3, 7))}, r'must both be \(T, 7\)'),
-    ({'actions': np.full((4, 7), np.nan)}, 'not finite'),
-    ({'images0': np.zeros((3, 8, 8, 3), np.uint8)}, r'images0 must be uint8 \(4, H, W, 3\)'),
-    ({'images0': np.zeros((4, 8, 8, 3))}, 'images0 must be uint8'),
-    ({'images0': None}, 'no images'),
+    ({'actions': np.full((4, 7), np.nan)}, 'action 0 is not finite'),
+    ({'state': np.full((4, 7), np.inf)}, 'state 0 is not finite'),
+    ({'images0': np.zeros((2, 8, 8, 3), np.uint8)}, r'actions \(4, 7\); 2 images need'),
+    ({'images0': np.zeros((4, 8, 8, 3))}, 'image_0 must be uint8'),
+    ({'images0': None}, '0 images'),
     ({'language': None}, 'language'),
+    ({'language': np.array([{}], object)}, 'not a BridgeData recording'),
 ])
 def test_refuses_a_recording_that_does_not_fit_before_writing_any(tmp_path, changes, message):
     write_recording(tmp_path / 'source' / 'episode_000')
     write_recording(tmp_path / 'source' / 'episode_001', **changes)
-    with pytest.raises(BridgeError, match=f'episode_001.*{message}'):
-        import_bridge(tmp_path / 'source', tmp_path / 'dataset')
+    with pytest.raises(ExchangeError, match=f'episode_001.*{message}.*nothing was imported'):
+        import_recordings(tmp_path / 'source', tmp_path / 'dataset')
     assert not (tmp_path / 'dataset').exists()
 
 
+def test_bad_recordings_may_be_left_out_and_are_said(tmp_path):
+    write_recording(tmp_path / 'source' / 'episode_000')
+    write_recording(tmp_path / 'source' / 'episode_001', language=None)
+    result = import_recordings(tmp_path / 'source', tmp_path / 'dataset', skip_bad=True)
+    assert result.episodes == [0]
+    assert [finding.state for finding in result.findings] == ['new', 'bad']
+
+
 def test_refuses_a_cut_file_and_a_directory_without_recordings(tmp_path):
-    with pytest.raises(BridgeError, match='name the directory that holds'):
-        import_bridge(tmp_path, tmp_path / 'dataset')
+    with pytest.raises(ExchangeError, match='nothing to import; give --format.*bridge-raw: FOLD'):
+        import_recordings(tmp_path, tmp_path / 'dataset')
     write_recording(tmp_path / 'source' / 'episode_000')
     file = tmp_path / 'source' / 'episode_000' / 'episode.npz'
     file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(BridgeError, match='not a BridgeData recording'):
-        import_bridge(tmp_path / 'source', tmp_path / 'dataset')
+    with pytest.raises(ExchangeError, match='not a BridgeData recording'):
+        import_recordings(tmp_path / 'source', tmp_path / 'dataset')

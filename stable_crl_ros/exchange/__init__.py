@@ -1,0 +1,1 @@
+"""Recordings of other formats as episodes, and episodes as datasets of other formats."""
