@@ -1,7 +1,9 @@
 """The attributes of a sealed episode: read, checked, and replaced as a whole."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+import fcntl
 import json
+import os
 from pathlib import Path
 
 from stable_crl_ros.data.schema import (
@@ -50,18 +52,35 @@ def read_attributes(path: Path) -> dict:
     return attributes if version > 1 else {**VERSION_1_ATTRIBUTES, **attributes}
 
 
-def write_attributes(path: Path, attributes: Mapping[str, object]) -> None:
+def change_attributes(path: Path,
+                      change: Callable[[dict], Mapping[str, object] | None]) -> dict:
     """
-    Replace an episode's attributes: readers see the old ones or the new ones.
+    Replace some of an episode's attributes: readers see all the old ones or all the new ones.
 
+    Processes that do so at the same time come one after the other.
+
+    :param change: is given the attributes and returns the new ones, None to leave all.
+    :returns: the attributes that are stored then.
     :raises EpisodeError: when the episode is damaged or the disk refuses.
     """
-    metadata = {**_read_metadata(path), 'attributes': dict(attributes)}
     try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise EpisodeError(f'{path}: no episode here ({error.strerror})') from error
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        metadata = _read_metadata(path)
+        attributes = change(read_attributes(path))
+        if attributes is None:
+            return read_attributes(path)
+        metadata['attributes'] = dict(attributes)
         write_atomic(path / FILE, json.dumps(metadata, indent=1, allow_nan=False).encode())
+        return metadata['attributes']
     except OSError as error:
         raise EpisodeError(f'{path}: cannot be written ({error.strerror}); its attributes are '
                            f'what they were') from error
+    finally:
+        os.close(directory)
 
 
 def _read_metadata(path: Path) -> dict:

@@ -1,7 +1,7 @@
 """A dataset: a directory of sealed episodes, and an index that can always be rebuilt."""
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 import hashlib
 import json
 import os
@@ -13,6 +13,7 @@ import uuid
 import numpy as np
 from stable_crl_ros.data.codecs import CodecError, ImageCodec, LOSSLESS
 from stable_crl_ros.data.episode import Episode, EpisodeError
+from stable_crl_ros.data.lock import DatasetLock, LockError
 from stable_crl_ros.data.recovery import inspect_journal, recover_journal, Unsealed
 from stable_crl_ros.data.schema import FORMAT_VERSION
 from stable_crl_ros.durable import write_atomic
@@ -21,8 +22,9 @@ INDEX = 'index.json'
 DESCRIPTION = 'dataset.json'  # what never changes: the dataset's identity and its codec
 EPISODE = re.compile(r'episode_(\d{6,})\.zarr')
 JOURNAL = re.compile(r'episode_(\d{6,})\.journal')
-SUMMARY = ('episode_id', 'steps', 'task', 'success', 'interrupted', 'operator', 'source',
-           'control_rate', 'created_ns', 'cameras', 'checksum')  # attributes the index repeats
+SUMMARY = ('episode_id', 'steps', 'task', 'instruction', 'success', 'interrupted', 'operator',
+           'source', 'tags', 'control_rate', 'created_ns', 'cameras', 'dropped', 'degraded',
+           'discarded', 'checksum')  # attributes the index repeats
 
 
 class DatasetError(RuntimeError):
@@ -50,6 +52,10 @@ def _not_writable(path: Path, error: OSError) -> DatasetError:
                         'you may write to, or free space')
 
 
+def _number(entry: dict) -> int:
+    return int(EPISODE.fullmatch(entry['name'])[1])
+
+
 def _newer(path: Path, version: int) -> DatasetError:
     return DatasetError(f'{path}: format {version} is newer than {FORMAT_VERSION}, the newest '
                         f'this version reads; update stable_crl_ros')
@@ -66,7 +72,7 @@ def _parse_codec(text: str) -> ImageCodec:
 
 class Dataset:
     """
-    Sealed episodes in one directory. Any number of processes may read and write at once.
+    Sealed episodes in one directory: one process writes, any number read.
 
     :param path: the directory.
     :param create: make it, or an empty one into a dataset, when it is not there.
@@ -119,8 +125,12 @@ class Dataset:
 
     @property
     def ids(self) -> list[int]:
-        """Return the numbers of the sealed episodes, damaged ones included, sorted."""
-        return sorted(self._ids(EPISODE))
+        """
+        Return the numbers of the sealed episodes, sorted.
+
+        Damaged ones are included, discarded ones are not.
+        """
+        return [_number(entry) for entry in self._entries() if not entry.get('discarded')]
 
     @property
     def episodes(self) -> list[Episode]:
@@ -135,14 +145,21 @@ class Dataset:
         """
         Return one summary per sealed episode (the attributes in `SUMMARY`), sorted by number.
 
+        Discarded ones are left out.
+
         :raises DatasetError: when an episode cannot be read; `broken` lists all of them.
         """
-        entries = self._entries()
+        entries = [entry for entry in self._entries() if not entry.get('discarded')]
         broken = [entry for entry in entries if 'error' in entry]
         if broken:
             raise DatasetError(f'{len(broken)} damaged episode(s): {broken[0]["error"]}; restore '
                                f'it from a copy or move it out of the dataset')
         return entries
+
+    @property
+    def discarded(self) -> list[dict]:
+        """Return the summaries of the discarded episodes, which nothing else returns."""
+        return [entry for entry in self._entries() if entry.get('discarded')]
 
     @property
     def broken(self) -> dict[str, str]:
@@ -155,30 +172,73 @@ class Dataset:
                  for entry in self.index()]
         return hashlib.sha256(''.join(lines).encode()).hexdigest()
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """
+        Be the process that writes this dataset; reading it needs no lock.
+
+        Recording takes it by itself. A program whose workers record holds it while they do, and
+        reserves their episode numbers.
+
+        :raises DatasetError: when another process writes it, which is named.
+        """
+        lock = self.acquire_lock()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def acquire_lock(self) -> DatasetLock:
+        """Take the lock as `lock` does, for as long as the caller does not release it."""
+        lock = DatasetLock(self.path)
+        try:
+            lock.acquire()
+        except LockError as error:
+            raise DatasetError(str(error)) from error
+        except OSError as error:
+            raise _not_writable(self.path, error) from error
+        return lock
+
     def reserve_id(self) -> int:
         """Reserve the next free episode number; see `reserve_ids`."""
         return self.reserve_ids(1)[0]
 
     def reserve_ids(self, count: int) -> list[int]:
         """
-        Reserve numbers no other process will get, by creating their empty journals.
+        Reserve the next free numbers, by creating their empty journals.
 
-        :raises DatasetError: when the directory is not writable.
+        Whoever is given one may record it, in this process or another.
+
+        :raises DatasetError: when the directory is not writable, or another process writes it.
         """
-        reserved: list[int] = []
-        candidate = max(self._ids(EPISODE) | self._ids(JOURNAL), default=-1) + 1
-        while len(reserved) < count:
-            if self._reserve(candidate):
-                reserved.append(candidate)
-            candidate += 1
+        with self.lock():
+            first = max(self._ids(EPISODE) | self._ids(JOURNAL), default=-1) + 1
+            reserved = list(range(first, first + count))
+            self.reserve(reserved)
         return reserved
+
+    def reserve(self, episode_ids: Iterable[int]) -> None:
+        """
+        Reserve certain numbers; see `reserve_ids`.
+
+        :raises DatasetError: as `reserve_ids`, or when one is taken.
+        """
+        with self.lock():
+            for episode_id in episode_ids:
+                if not self._reserve(episode_id):
+                    raise DatasetError(f'{self.path}: episode {episode_id} is there or being '
+                                       f'recorded; reserve another number')
+
+    def is_reserved(self, episode_id: int) -> bool:
+        """Tell whether a number is reserved and nothing recorded under it."""
+        path = self.journal_path(episode_id)
+        return path.exists() and path.stat().st_size == 0
 
     def release_ids(self, episode_ids: Iterable[int]) -> None:
         """Give back reserved numbers nothing was recorded under."""
         for episode_id in episode_ids:
-            path = self.journal_path(episode_id)
-            if path.exists() and path.stat().st_size == 0:
-                path.unlink()
+            if self.is_reserved(episode_id):
+                self.journal_path(episode_id).unlink()
 
     def unsealed(self) -> list[Unsealed]:
         """List the journals, changing nothing: being recorded, reserved, or cut off."""
@@ -255,7 +315,7 @@ class Dataset:
     def _entries(self) -> list[dict]:
         """Return the index, brought up to date with the directory."""
         old = {entry['name']: entry for entry in self._read_index()}
-        entries = [self._entry(episode_id, old) for episode_id in self.ids]
+        entries = [self._entry(episode_id, old) for episode_id in sorted(self._ids(EPISODE))]
         if entries != list(old.values()) or not (self.path / INDEX).exists():
             with suppress(OSError):  # reading a dataset needs no right to write it
                 self._write_index(entries)
@@ -264,14 +324,16 @@ class Dataset:
     def _entry(self, episode_id: int, old: dict[str, dict]) -> dict:
         path = self.episode_path(episode_id)
         try:
-            modified_ns = (path / 'zarr.json').stat().st_mtime_ns
-            known = old.get(path.name)
-            if known and known['modified_ns'] == modified_ns and not set(SUMMARY) - set(known):
+            found = (path / 'zarr.json').stat()
+            # The size as well: a file replaced twice within a tick of the clock keeps its time.
+            state = {'modified_ns': found.st_mtime_ns, 'metadata_bytes': found.st_size}
+            known = old.get(path.name, {})
+            if state.items() <= known.items() and known.keys() >= set(SUMMARY):
                 return known
             attributes = Episode(path).attrs
         except (OSError, EpisodeError) as error:
-            return {'name': path.name, 'modified_ns': 0, 'error': str(error)}
-        return {'name': path.name, 'modified_ns': modified_ns,
+            return {'name': path.name, 'error': str(error)}
+        return {'name': path.name, **state,
                 **{name: attributes.get(name) for name in SUMMARY}}
 
     def _read_index(self) -> list[dict]:
@@ -296,8 +358,8 @@ class Dataset:
             return False
         except OSError as error:
             raise _not_writable(self.path, error) from error
-        # Sealed by another process between our listing and here? Sealing puts the episode in
-        # place before it removes the journal, so looking after the creation is enough.
+        # Sealed by a worker between our listing and here? Sealing puts the episode in place
+        # before it removes the journal, so looking after the creation is enough.
         if self.episode_path(episode_id).exists():
             path.unlink()
             return False

@@ -45,27 +45,42 @@ class EpisodeWriter:
     :param episode_id: one that `dataset.reserve_ids` gave; left out, the next free one.
     :param sync_every: force the journal to disk after so many steps; 0 never (see journal).
     :raises EpisodeError: when the episode exists or the journal cannot be written.
+    :raises DatasetError: when another process writes the dataset, unless the number was reserved.
     """
 
     def __init__(self, dataset: 'Dataset', meta: EpisodeMeta | None = None,
                  episode_id: int | None = None, sync_every: int = 5) -> None:
         meta = meta or EpisodeMeta()
         header = header_record(meta, dataset.codec)
-        self.episode_id = dataset.reserve_id() if episode_id is None else int(episode_id)
-        self.path = dataset.episode_path(self.episode_id)
         self.steps = 0
+        self._sync_every = sync_every
         self._operator = meta.operator
         self._records = StepRecords(dataset.codec)
+        given = episode_id is not None and dataset.is_reserved(episode_id)
+        # Who reserved the number holds the lock, or held it then.
+        self._lock = None if given else dataset.acquire_lock()
+        try:
+            self.episode_id = dataset.reserve_id() if episode_id is None else int(episode_id)
+            self.path = dataset.episode_path(self.episode_id)
+            self._journal = self._begin(dataset, header, own=episode_id is None)
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _begin(self, dataset: 'Dataset', header: dict, own: bool) -> JournalWriter:
         if self.path.exists():
             raise EpisodeError(f'{self.path} exists; reserve another episode id')
         header['episode_id'] = self.episode_id
         try:
-            self._journal = JournalWriter(
-                dataset.journal_path(self.episode_id), header, sync_every)
+            return JournalWriter(dataset.journal_path(self.episode_id), header, self._sync_every)
         except JournalError as error:
-            if episode_id is None:
+            if own:
                 dataset.release_ids([self.episode_id])
             raise EpisodeError(str(error)) from error
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> 'EpisodeWriter':
         return self
@@ -142,11 +157,13 @@ class EpisodeWriter:
                                f'fix the cause, then recover the dataset') from error
         finally:
             self._journal.close()
+            self._unlock()
 
     def discard(self) -> None:
         """Throw the recording away."""
         self._journal.path.unlink(missing_ok=True)
         self._journal.close()
+        self._unlock()
 
 
 class Episode:

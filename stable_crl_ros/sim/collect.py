@@ -66,18 +66,19 @@ def collect(
         raise CollectError(f'collecting needs workers >= 1, seed >= 0 and noise >= 0; got '
                            f'{workers}, {seed} and {tuple(noise)}')
     dataset = Dataset(path, create=True)
-    ids = dataset.reserve_ids(len(plan))
-    work = [Demonstration(task, index, episode_id)
-            for index, (task, episode_id) in enumerate(zip(plan, ids, strict=True))]
-    shares = [work[i:i + SHARE] for i in range(0, len(work), SHARE)]
-    settings = Settings(Path(path), seed, tuple(noise), image_spec)
-    try:
-        calls = [(settings, share) for share in shares]
-        with closing(spread(record_share, calls, workers)) as done:
-            for share, successes in zip(shares, done, strict=True):
-                progress(len(share), successes)
-    finally:
-        dataset.release_ids(ids)
+    with dataset.lock():  # for the workers, who record under the numbers reserved here
+        ids = dataset.reserve_ids(len(plan))
+        work = [Demonstration(task, index, episode_id)
+                for index, (task, episode_id) in enumerate(zip(plan, ids, strict=True))]
+        shares = [work[i:i + SHARE] for i in range(0, len(work), SHARE)]
+        settings = Settings(Path(path), seed, tuple(noise), image_spec)
+        try:
+            calls = [(settings, share) for share in shares]
+            with closing(spread(record_share, calls, workers)) as done:
+                for share, successes in zip(shares, done, strict=True):
+                    progress(len(share), successes)
+        finally:
+            dataset.release_ids(ids)
     return dataset
 
 

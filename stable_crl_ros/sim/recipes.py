@@ -175,16 +175,22 @@ def collect_recipe(
         raise RecipeError(f'{workers} workers: give 1 or more')
     steps = plan_steps(recipe, transitions, seed)
     dataset = Dataset(path, create=True)
-    there = _recorded(dataset, recipe, seed, image_spec)
-    _clear_unfinished(dataset)
-    done = [number for number in range(len(steps)) if number in there]
-    progress(sum(steps[number] for number in done), len(done),
-             sum(there[number] for number in done))
-    shares = _shares([number for number in range(len(steps)) if number not in there], steps)
-    calls = [(Path(path), recipe, seed, share, image_spec) for share in shares]
-    with closing(spread(record_share, calls, workers)) as results:
-        for share, successes in zip(shares, results, strict=True):
-            progress(sum(steps[number] for number in share), len(share), successes)
+    with dataset.lock():  # for the workers, who record under the numbers reserved here
+        there = _recorded(dataset, recipe, seed, image_spec)
+        _clear_unfinished(dataset)
+        done = [number for number in range(len(steps)) if number in there]
+        missing = [number for number in range(len(steps)) if number not in there]
+        progress(sum(steps[number] for number in done), len(done),
+                 sum(there[number] for number in done))
+        shares = _shares(missing, steps)
+        calls = [(Path(path), recipe, seed, share, image_spec) for share in shares]
+        dataset.reserve(missing)
+        try:
+            with closing(spread(record_share, calls, workers)) as results:
+                for share, successes in zip(shares, results, strict=True):
+                    progress(sum(steps[number] for number in share), len(share), successes)
+        finally:
+            dataset.release_ids(missing)
     return dataset
 
 
