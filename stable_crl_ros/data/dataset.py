@@ -52,6 +52,25 @@ def _not_writable(path: Path, error: OSError) -> DatasetError:
                         'you may write to, or free space')
 
 
+def read_description(path: Path) -> tuple[str, ImageCodec]:
+    """
+    Return a dataset's identity, '' for one of format 1, and its codec.
+
+    :raises DatasetError: when they are damaged, or of a newer format.
+    """
+    file = path / DESCRIPTION
+    try:
+        description = json.loads(file.read_bytes())
+        version = description['format_version']
+        if version > FORMAT_VERSION:
+            raise _newer(path, version)
+        return description['id'], ImageCodec.parse(description['image_codec'])
+    except FileNotFoundError:
+        return '', ImageCodec()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f'{file} is damaged ({error!r}); restore it from a copy') from error
+
+
 def _number(entry: dict) -> int:
     return int(EPISODE.fullmatch(entry['name'])[1])
 
@@ -93,7 +112,7 @@ class Dataset:
         if not self._is_dataset():
             raise DatasetError(f'{self.path} is not a dataset: it holds no {INDEX} and no '
                                f'episode_NNNNNN.zarr; name the directory that does')
-        self.id, self.codec = self._read_description()
+        self.id, self.codec = read_description(self.path)
         if image_codec not in (None, str(self.codec)):
             raise DatasetError(f'{self.path} stores its images as {self.codec}, not as '
                                f'{image_codec}; ask for {self.codec} or give a new directory')
@@ -285,20 +304,6 @@ class Dataset:
                        'image_codec': str(codec)}
         with suppress(FileExistsError):  # another process made the dataset meanwhile
             write_atomic(self.path / DESCRIPTION, json.dumps(description).encode(), new=True)
-
-    def _read_description(self) -> tuple[str, ImageCodec]:
-        """Return the identity and the codec; a dataset of format 1 has no identity."""
-        path = self.path / DESCRIPTION
-        try:
-            description = json.loads(path.read_bytes())
-            version = description['format_version']
-            if version > FORMAT_VERSION:
-                raise _newer(self.path, version)
-            return description['id'], ImageCodec.parse(description['image_codec'])
-        except FileNotFoundError:
-            return '', ImageCodec()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f'{path} is damaged ({error!r}); restore it from a copy') from error
 
     def _is_dataset(self) -> bool:
         if (self.path / DESCRIPTION).exists() or (self.path / INDEX).exists():

@@ -25,6 +25,7 @@ from stable_crl_ros.data.schema import (
 )
 from stable_crl_ros.data.seal import seal, SealError
 from stable_crl_ros.data.version1 import ArrayReader
+from stable_crl_ros.data.zarr_files import read_array
 import zarr
 from zarr.errors import ZarrUserWarning
 
@@ -44,14 +45,17 @@ class EpisodeWriter:
     :param meta: what is known at the start.
     :param episode_id: one that `dataset.reserve_ids` gave; left out, the next free one.
     :param sync_every: force the journal to disk after so many steps; 0 never (see journal).
+    :param kept: what a copy takes over of the original: 'created_ns', 'versions',
+        'label_history', 'unfinished_step', 'lost_bytes'.
     :raises EpisodeError: when the episode exists or the journal cannot be written.
     :raises DatasetError: when another process writes the dataset, unless the number was reserved.
     """
 
     def __init__(self, dataset: 'Dataset', meta: EpisodeMeta | None = None,
-                 episode_id: int | None = None, sync_every: int = 5) -> None:
+                 episode_id: int | None = None, sync_every: int = 5,
+                 kept: dict | None = None) -> None:
         meta = meta or EpisodeMeta()
-        header = header_record(meta, dataset.codec)
+        header = {**header_record(meta, dataset.codec), **(kept or {})}
         self.steps = 0
         self._sync_every = sync_every
         self._operator = meta.operator
@@ -224,10 +228,14 @@ class Episode:
     def __getitem__(self, name: str) -> np.ndarray:
         if name.startswith(f'{IMAGES}/'):
             return self._all_images(name.removeprefix(f'{IMAGES}/'))
-        array = self.array(name)
+        if name not in self.attrs['checksums']:
+            raise EpisodeError(f'{self.path}: no array {name!r}; it has {self.names}')
         try:
-            values = np.ascontiguousarray(array[...]).reshape(array.shape)
-        except (OSError, ValueError, RuntimeError) as error:
+            values = read_array(self.path / name)
+            if values is None:
+                array = self.array(name)
+                values = np.ascontiguousarray(array[...]).reshape(array.shape)
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             raise self._damaged(name, error) from error
         # A missing chunk reads as zeros without any error: only the checksum notices.
         if hashlib.sha256(values).hexdigest() != self.attrs['checksums'][name]:

@@ -171,7 +171,7 @@ class FrameReader:
                     file.seek(start)
                     data = file.read(end - start)
                     if len(data) < end - start or zlib.crc32(data) != self._crcs[row]:
-                        raise FrameError(f'image {row} is damaged: it differs from its checksum')
+                        raise FrameError(f'image {row} differs from its checksum')
                     yield Encoded(data, (*self._size, 3), str(self._codec))
         except OSError as error:
             raise FrameError(f'the images cannot be read ({error.strerror})') from error

@@ -187,8 +187,8 @@ class _Content:
             **({'discarded': end['discarded']} if end.get('discarded') else {}),
             **health(arrays, given.get('control_rate') or 0.0,
                      given.get('minimum_rate_share', 0.9)),
-            'unfinished_step': _plain_step(self._unfinished),
-            'lost_bytes': lost_bytes,
+            'unfinished_step': _plain_step(self._unfinished) or header.get('unfinished_step'),
+            'lost_bytes': lost_bytes + header.get('lost_bytes', 0),
             **{f'final_{name}': stamp for name, stamp in self._last.items()},
             'checksums': checksums,
             'checksum': hashlib.sha256(

@@ -19,19 +19,23 @@ class ArrayReader:
 
     def __init__(self, array: zarr.Array, checksum: str) -> None:
         self._array, self._checksum = array, checksum
+        self._cached: tuple[int, np.ndarray] | None = None  # a chunk is many images
 
     def __len__(self) -> int:
         return self._array.shape[0]
 
     def image(self, row: int) -> np.ndarray:
         """Read one image; damage in its chunk is noticed, in others not."""
-        return self._rows(row, row + 1)[0]
+        number, within = divmod(row, self._array.chunks[0])
+        if self._cached is None or self._cached[0] != number:
+            self._cached = number, self._chunk(number)
+        return self._cached[1][within]
 
     def images(self) -> Iterator[np.ndarray]:
         """Read one image after another; the end is reached only if the checksum is right."""
         digest = hashlib.sha256()
-        for start in range(0, len(self), self._array.chunks[0]):
-            rows = self._rows(start, start + self._array.chunks[0])
+        for number in range(-(-len(self) // self._array.chunks[0])):
+            rows = self._chunk(number)
             digest.update(rows)
             yield from rows
         if digest.hexdigest() != self._checksum:
@@ -54,12 +58,12 @@ class ArrayReader:
     def check_end(self) -> None:
         """Find nothing: a format 1 array has no index of its own."""
 
-    def _rows(self, start: int, end: int) -> np.ndarray:
-        chunk = start // self._array.chunks[0]
-        file = self._array.store.root / self._array.path / 'c' / str(chunk) / '0/0/0'
+    def _chunk(self, number: int) -> np.ndarray:
+        file = self._array.store.root / self._array.path / 'c' / str(number) / '0/0/0'
+        start = number * self._array.chunks[0]
         try:
             if not file.exists():  # Zarr would make up zeros
                 raise FrameError(f'the file {file} is missing')
-            return np.ascontiguousarray(self._array[start:end])
+            return np.ascontiguousarray(self._array[start:start + self._array.chunks[0]])
         except (OSError, ValueError, RuntimeError) as error:
             raise FrameError(str(error)) from error
