@@ -214,8 +214,7 @@ class Episode:
 
         :raises EpisodeError: when the episode has none of that name.
         """
-        if name not in self.attrs['checksums']:
-            raise EpisodeError(f'{self.path}: no array {name!r}; it has {self.names}')
+        self._check_name(name)
         try:
             if self._group is None:
                 self._group = zarr.open_group(self.path, mode='r')
@@ -228,8 +227,7 @@ class Episode:
     def __getitem__(self, name: str) -> np.ndarray:
         if name.startswith(f'{IMAGES}/'):
             return self._all_images(name.removeprefix(f'{IMAGES}/'))
-        if name not in self.attrs['checksums']:
-            raise EpisodeError(f'{self.path}: no array {name!r}; it has {self.names}')
+        self._check_name(name)
         try:
             values = read_array(self.path / name)
             if values is None:
@@ -311,6 +309,10 @@ class Episode:
     def goal_image(self) -> np.ndarray | None:
         """The goal image, uint8 RGB (H, W, 3), None where none was stored."""
         return self[GOAL_IMAGE] if GOAL_IMAGE in self.attrs['checksums'] else None
+
+    def _check_name(self, name: str) -> None:
+        if name not in self.attrs['checksums']:
+            raise EpisodeError(f'{self.path}: no array {name!r}; it has {self.names}')
 
     def _camera(self, camera: str | None) -> str:
         if camera is None and len(self.cameras) == 1:

@@ -9,6 +9,7 @@ from numcodecs.zstd import Zstd
 import numpy as np
 
 ZSTD_LEVEL = 3
+CHUNK_KEYS = {'name': 'default', 'configuration': {'separator': '/'}}
 INDEX_CODECS = [{'name': 'bytes', 'configuration': {'endian': 'little'}}, {'name': 'crc32c'}]
 
 
@@ -33,6 +34,27 @@ def write_array(path: Path, values: np.ndarray, meaning: str) -> None:
     write_metadata(path, values.shape, values.dtype, chunk, codecs, {'meaning': meaning})
 
 
+def read_array(path: Path) -> np.ndarray | None:
+    """
+    Read an array as `write_array` writes it, in a tenth of the time Zarr takes.
+
+    :returns: None for an array of any other layout.
+    :raises OSError: when a file is missing or unreadable.
+    :raises ValueError: when they are damaged; KeyError, TypeError and RuntimeError likewise.
+    """
+    metadata = json.loads((path / 'zarr.json').read_bytes())
+    shape, codecs = tuple(metadata['shape']), [item['name'] for item in metadata['codecs']]
+    chunk = metadata['chunk_grid']['configuration']['chunk_shape']
+    endian = metadata['codecs'][0].get('configuration', {}).get('endian', 'little')
+    if codecs != ['bytes', 'zstd'] or endian != 'little' \
+            or metadata['chunk_key_encoding'] != CHUNK_KEYS \
+            or tuple(chunk) != tuple(max(1, size) for size in shape):
+        return None
+    dtype = np.dtype(metadata['data_type'])
+    data = Zstd().decode(chunk_file(path, len(shape)).read_bytes()) if 0 not in shape else b''
+    return np.frombuffer(data, dtype).reshape(shape).copy()  # to be written to
+
+
 def write_metadata(path: Path, shape: tuple[int, ...], dtype: np.dtype, chunk: tuple[int, ...],
                    codecs: list[dict], attributes: Mapping[str, object]) -> None:
     """Write an array's metadata."""
@@ -41,7 +63,7 @@ def write_metadata(path: Path, shape: tuple[int, ...], dtype: np.dtype, chunk: t
         'zarr_format': 3, 'node_type': 'array', 'shape': shape,
         'data_type': np.dtype(dtype).name, 'fill_value': zero,
         'chunk_grid': {'name': 'regular', 'configuration': {'chunk_shape': chunk}},
-        'chunk_key_encoding': {'name': 'default', 'configuration': {'separator': '/'}},
+        'chunk_key_encoding': CHUNK_KEYS,
         'codecs': codecs, 'storage_transformers': [], 'attributes': dict(attributes)})
 
 
