@@ -178,7 +178,7 @@ def make_example(values: dict[str, Value]) -> bytes:
         elif value.dtype.kind == 'f':
             feature.float_list.value.extend(value.ravel().tolist())
         else:
-            feature.int64_list.value.extend(value.ravel().tolist())
+            feature.int64_list.value.extend(value.ravel().astype(np.int64).tolist())
     return example.SerializeToString(deterministic=True)
 
 
