@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeError
+from stable_crl_ros.data.labels import restore
 from stable_crl_ros.data.recorder import EpisodeRecorder
 from stable_crl_ros.data.schema import Action, EpisodeMeta, Observation, SchemaError
 
@@ -56,6 +57,7 @@ def test_a_burst_faster_than_the_disk_drops_counts_and_marks_but_never_waits(dat
     assert summary.steps == accepted == dataset[0].steps
     assert summary.dropped == 40 - accepted == dataset[0].attrs['dropped']
     assert 'disk is too slow: 3 steps' in summary.error
+    assert summary.drops == dataset[0].attrs['drops'] == {'queue full': summary.dropped}
     steps = dataset[0]['action'][:, 0]
     gaps = [row for row in range(accepted) if steps[row] != (steps[row - 1] + 1 if row else 0)]
     assert dataset[0].attrs['gaps'] == gaps
@@ -72,6 +74,7 @@ def test_a_step_that_does_not_fit_is_dropped_named_and_marked(dataset):
         recorder.record(observation(0, step), action(0, step))
     summary = recorder.stop(final_observation=observation(0, 4))
     assert (summary.steps, summary.dropped) == (4, 3)
+    assert summary.drops == {'front': 1, 'refused': 1, 'error': 1}
     assert summary.error
     assert dataset[0].attrs['gaps'] == [2]
     assert_holds(dataset[0], 4)
@@ -116,12 +119,24 @@ def test_stopping_without_steps_is_refused_and_leaves_nothing(dataset):
     assert (dataset.ids, dataset.unsealed(), recorder.recording) == ([], [], False)
 
 
-def test_discarding_leaves_nothing(dataset):
+def test_discarding_before_the_first_step_leaves_nothing(dataset):
     recorder = EpisodeRecorder(dataset)
     recorder.start()
-    hand_over(recorder, 0, 10)
     assert recorder.discard() == 0
+    assert (dataset.ids, dataset.discarded, dataset.unsealed()) == ([], [], [])
+
+
+def test_a_discarded_episode_is_left_out_and_can_be_restored(dataset):
+    recorder = EpisodeRecorder(dataset)
+    recorder.start(EpisodeMeta(operator='ada'))
+    hand_over(recorder, 0, 10)
+    assert recorder.discard('the cup fell') == 0
     assert (dataset.ids, dataset.unsealed()) == ([], [])
+    tombstone = dataset.discarded[0]['discarded']
+    assert (tombstone['by'], tombstone['why']) == ('ada', 'the cup fell')
+    restore(dataset, 0, 'ada')
+    assert dataset.ids == [0]
+    assert_holds(dataset[0], 9)
 
 
 def test_stopping_in_mid_episode_saves_it_as_interrupted(dataset):
@@ -162,7 +177,7 @@ def test_a_disk_that_refuses_is_named_while_recording_and_at_the_end(dataset, mo
     while not recorder.error:
         time.sleep(0.001)
     assert 'journal is closed' in recorder.error
-    assert recorder.dropped == 1
+    assert recorder.drops == {'disk': 1}
     with pytest.raises(EpisodeError, match='kept in .*episode_000000.journal'):
         recorder.stop()
     assert [item.state for item in dataset.recover()] == ['recovered']

@@ -4,7 +4,8 @@ from dataclasses import fields
 
 import numpy as np
 from stable_crl_ros.data.attributes import EpisodeError
-from stable_crl_ros.data.dataset import Dataset, read_description
+from stable_crl_ros.data.dataset import Dataset
+from stable_crl_ros.data.description import read_description
 from stable_crl_ros.data.episode import Episode, EpisodeWriter
 from stable_crl_ros.data.schema import (
     Action,

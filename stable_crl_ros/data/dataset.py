@@ -3,32 +3,27 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 import hashlib
-import json
 import os
 from pathlib import Path
 import re
 import tempfile
-import uuid
 
-import numpy as np
-from stable_crl_ros.data.codecs import CodecError, ImageCodec, LOSSLESS
-from stable_crl_ros.data.episode import Episode, EpisodeError
+from stable_crl_ros.data.codecs import ImageCodec, LOSSLESS
+from stable_crl_ros.data.description import (
+    DatasetError,
+    DESCRIPTION,
+    not_writable,
+    parse_codec,
+    read_description,
+    write_description,
+)
+from stable_crl_ros.data.episode import Episode
+from stable_crl_ros.data.index import episode_entry, INDEX, read_index, write_index
 from stable_crl_ros.data.lock import DatasetLock, LockError
 from stable_crl_ros.data.recovery import inspect_journal, recover_journal, Unsealed
-from stable_crl_ros.data.schema import FORMAT_VERSION
-from stable_crl_ros.durable import write_atomic
 
-INDEX = 'index.json'
-DESCRIPTION = 'dataset.json'  # what never changes: the dataset's identity and its codec
 EPISODE = re.compile(r'episode_(\d{6,})\.zarr')
 JOURNAL = re.compile(r'episode_(\d{6,})\.journal')
-SUMMARY = ('episode_id', 'steps', 'task', 'instruction', 'success', 'interrupted', 'operator',
-           'source', 'tags', 'control_rate', 'created_ns', 'cameras', 'dropped', 'degraded',
-           'discarded', 'checksum')  # attributes the index repeats
-
-
-class DatasetError(RuntimeError):
-    """A dataset that cannot be opened, read or written."""
 
 
 def check_recordable(path: Path) -> None:
@@ -42,51 +37,9 @@ def check_recordable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise _not_writable(path, error) from error
+        raise not_writable(path, error) from error
     if path.is_dir():
         Dataset(path, create=True)
-
-
-def _not_writable(path: Path, error: OSError) -> DatasetError:
-    return DatasetError(f'{path} is not writable ({error.strerror or error}); give a directory '
-                        'you may write to, or free space')
-
-
-def read_description(path: Path) -> tuple[str, ImageCodec]:
-    """
-    Return a dataset's identity, '' for one of format 1, and its codec.
-
-    :raises DatasetError: when they are damaged, or of a newer format.
-    """
-    file = path / DESCRIPTION
-    try:
-        description = json.loads(file.read_bytes())
-        version = description['format_version']
-        if version > FORMAT_VERSION:
-            raise _newer(path, version)
-        return description['id'], ImageCodec.parse(description['image_codec'])
-    except FileNotFoundError:
-        return '', ImageCodec()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f'{file} is damaged ({error!r}); restore it from a copy') from error
-
-
-def _number(entry: dict) -> int:
-    return int(EPISODE.fullmatch(entry['name'])[1])
-
-
-def _newer(path: Path, version: int) -> DatasetError:
-    return DatasetError(f'{path}: format {version} is newer than {FORMAT_VERSION}, the newest '
-                        f'this version reads; update stable_crl_ros')
-
-
-def _parse_codec(text: str) -> ImageCodec:
-    try:
-        codec = ImageCodec.parse(text)
-        codec.encode(np.zeros((2, 2, 3), np.uint8))  # it must be able to
-        return codec
-    except CodecError as error:
-        raise DatasetError(str(error)) from error
 
 
 class Dataset:
@@ -149,7 +102,8 @@ class Dataset:
 
         Damaged ones are included, discarded ones are not.
         """
-        return [_number(entry) for entry in self._entries() if not entry.get('discarded')]
+        return [int(EPISODE.fullmatch(entry['name'])[1]) for entry in self._entries()
+                if not entry.get('discarded')]
 
     @property
     def episodes(self) -> list[Episode]:
@@ -215,7 +169,7 @@ class Dataset:
         except LockError as error:
             raise DatasetError(str(error)) from error
         except OSError as error:
-            raise _not_writable(self.path, error) from error
+            raise not_writable(self.path, error) from error
         return lock
 
     def reserve_id(self) -> int:
@@ -275,7 +229,7 @@ class Dataset:
         try:
             return self._for_each_journal(recover_journal)
         except OSError as error:
-            raise _not_writable(self.path, error) from error
+            raise not_writable(self.path, error) from error
 
     def _for_each_journal(self, function: Callable) -> list[Unsealed]:
         found = [function(self.journal_path(episode_id), self.episode_path(episode_id))
@@ -283,27 +237,21 @@ class Dataset:
         return [item for item in found if item is not None]
 
     def _create(self, image_codec: str) -> None:
-        codec = _parse_codec(image_codec)
+        codec = parse_codec(image_codec)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if self._is_dataset():
                 if not (self.path / DESCRIPTION).exists():  # of format 1
-                    self._write_description(ImageCodec())
+                    write_description(self.path, ImageCodec())
                 return
             foreign = [name for name in os.listdir(self.path) if not name.startswith('.')]
             if foreign:
                 raise DatasetError(f'{self.path} holds other files ({foreign[0]}, ...); give a '
                                    f'new or empty directory')
-            self._write_description(codec)
-            self._write_index([])
+            write_description(self.path, codec)
+            write_index(self.path, [])
         except OSError as error:
-            raise _not_writable(self.path, error) from error
-
-    def _write_description(self, codec: ImageCodec) -> None:
-        description = {'format_version': FORMAT_VERSION, 'id': str(uuid.uuid4()),
-                       'image_codec': str(codec)}
-        with suppress(FileExistsError):  # another process made the dataset meanwhile
-            write_atomic(self.path / DESCRIPTION, json.dumps(description).encode(), new=True)
+            raise not_writable(self.path, error) from error
 
     def _is_dataset(self) -> bool:
         if (self.path / DESCRIPTION).exists() or (self.path / INDEX).exists():
@@ -319,41 +267,13 @@ class Dataset:
 
     def _entries(self) -> list[dict]:
         """Return the index, brought up to date with the directory."""
-        old = {entry['name']: entry for entry in self._read_index()}
-        entries = [self._entry(episode_id, old) for episode_id in sorted(self._ids(EPISODE))]
+        old = read_index(self.path)
+        paths = [self.episode_path(number) for number in sorted(self._ids(EPISODE))]
+        entries = [episode_entry(path, old.get(path.name, {})) for path in paths]
         if entries != list(old.values()) or not (self.path / INDEX).exists():
             with suppress(OSError):  # reading a dataset needs no right to write it
-                self._write_index(entries)
+                write_index(self.path, entries)
         return entries
-
-    def _entry(self, episode_id: int, old: dict[str, dict]) -> dict:
-        path = self.episode_path(episode_id)
-        try:
-            found = (path / 'zarr.json').stat()
-            # The size as well: a file replaced twice within a tick of the clock keeps its time.
-            state = {'modified_ns': found.st_mtime_ns, 'metadata_bytes': found.st_size}
-            known = old.get(path.name, {})
-            if state.items() <= known.items() and known.keys() >= set(SUMMARY):
-                return known
-            attributes = Episode(path).attrs
-        except (OSError, EpisodeError) as error:
-            return {'name': path.name, 'error': str(error)}
-        return {'name': path.name, **state,
-                **{name: attributes.get(name) for name in SUMMARY}}
-
-    def _read_index(self) -> list[dict]:
-        try:
-            index = json.loads((self.path / INDEX).read_bytes())
-            version, entries = index['format_version'], index['episodes']
-        except (OSError, ValueError, KeyError, TypeError):
-            return []  # absent or damaged: rebuilt from the episodes
-        if version > FORMAT_VERSION:
-            raise _newer(self.path, version)
-        return entries
-
-    def _write_index(self, entries: list[dict]) -> None:
-        index = {'format_version': FORMAT_VERSION, 'episodes': entries}
-        write_atomic(self.path / INDEX, json.dumps(index, indent=1).encode())
 
     def _reserve(self, episode_id: int) -> bool:
         path = self.journal_path(episode_id)
@@ -362,7 +282,7 @@ class Dataset:
         except FileExistsError:
             return False
         except OSError as error:
-            raise _not_writable(self.path, error) from error
+            raise not_writable(self.path, error) from error
         # Sealed by a worker between our listing and here? Sealing puts the episode in place
         # before it removes the journal, so looking after the creation is enough.
         if self.episode_path(episode_id).exists():
