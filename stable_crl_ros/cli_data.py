@@ -1,17 +1,15 @@
-"""The commands of `stable-crl` around recorded data: collect, episodes, import-bridge."""
+"""The commands of `stable-crl` around recorded data: collect, import-bridge."""
 
 import argparse
-from pathlib import Path
 
-BAR_DELAY_S = 0.5  # a refusal comes first
+from stable_crl_ros.cli_options import BAR_DELAY_S
+
 RECIPES = ('expert', 'mixed', 'stitch', 'play', 'varied')  # repeated, to answer --help at once
-VERBS = ('list', 'info', 'verify', 'recover', 'strip', 'video')
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add collect, episodes and import-bridge."""
+    """Add collect and import-bridge."""
     _add_collect(commands)
-    _add_episodes(commands)
     text = 'import BridgeData recordings (folders with an episode.npz) into a dataset'
     bridge = commands.add_parser('import-bridge', help=text, description=text)
     bridge.add_argument('source', help='folder that holds episode_000, episode_001, ...')
@@ -94,71 +92,6 @@ def _collect_recipe(chosen, image_spec) -> None:
         done = bar.n
     print(f'{chosen.dataset} holds the first {done} transitions of {chosen.recipe} (seed '
           f'{chosen.seed}): {episodes} episodes, {successes} successful')
-
-
-def _add_episodes(commands) -> None:
-    text = 'look at recorded episodes'
-    episodes = commands.add_parser('episodes', help=text, description=f'{text}.', epilog=(
-        'list: a table. info: all that is known of one episode. verify: check against '
-        'checksums. recover: seal what a crash cut off. strip: a picture, observations beside '
-        'the goal. video: an mp4.'))
-    episodes.add_argument('verb', choices=VERBS)
-    episodes.add_argument('path', help='a dataset, or one of its episodes')
-    episodes.add_argument('--episode', type=int, metavar='N',
-                          help='number of the episode; the last one when left out')
-    episodes.add_argument('--camera', metavar='NAME', help='needed when there are several')
-    episodes.add_argument('--out', metavar='FILE', help='.png of the strip, .mp4 of the video '
-                          '(default: episode_N.png or .mp4 here)')
-    episodes.set_defaults(run=_episodes)
-
-
-def _episodes(chosen) -> int:
-    from stable_crl_ros.data import inspect
-    if chosen.verb == 'list':
-        print(inspect.list_episodes(chosen.path))
-        return 0
-    if chosen.verb == 'verify':
-        return _verify(inspect, chosen.path)
-    if chosen.verb == 'recover':
-        return _recover(chosen.path)
-    episode = _find_episode(chosen.path, chosen.episode)
-    if chosen.verb == 'info':
-        print(inspect.describe_episode(episode.path))
-        return 0
-    suffix, write = {'strip': ('.png', inspect.write_strip),
-                     'video': ('.mp4', inspect.write_video)}[chosen.verb]
-    out = chosen.out or f'episode_{episode.id}{suffix}'
-    write(episode, out, chosen.camera)
-    print(f'wrote {out}')
-    return 0
-
-
-def _is_episode(path: str) -> bool:
-    return Path(path).suffix == '.zarr'
-
-
-def _find_episode(path: str, number: int | None):
-    from stable_crl_ros.data.dataset import Dataset, DatasetError
-    from stable_crl_ros.data.episode import read_episode
-    if _is_episode(path):
-        return read_episode(path)
-    dataset = Dataset(path)
-    if not dataset.ids:
-        raise DatasetError(f'{path} holds no sealed episode yet')
-    return dataset[dataset.ids[-1] if number is None else number]
-
-
-def _verify(inspect, path: str) -> int:
-    problems = (inspect.verify_episode if _is_episode(path) else inspect.verify_dataset)(path)
-    print('\n'.join(problems) or f'{path}: all is well')
-    return 1 if problems else 0
-
-
-def _recover(path: str) -> int:
-    from stable_crl_ros.data.dataset import Dataset
-    found = Dataset(path).recover()
-    print('\n'.join(item.message for item in found) or f'{path}: nothing was cut off')
-    return 0
 
 
 def _import_bridge(chosen) -> None:

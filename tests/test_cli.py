@@ -1,6 +1,5 @@
 """`stable-crl`: what it prints, what it refuses, and how it talks to a running stack."""
 
-import shutil
 import subprocess
 import sys
 import time
@@ -159,25 +158,6 @@ def test_a_picture_becomes_a_goal_that_is_listed(tmp_path, capsys):
     assert any(line.split() == ['cup', str(goals / 'cup.png')] for line in listed.splitlines())
     assert "goal 'cup' exists" in said(capsys, 'goals', '--directory', goals, '--add', 'cup',
                                        picture, status=2)
-
-
-def test_recorded_episodes_are_listed_verified_and_pictured(dataset, tmp_path, capsys):
-    assert '1 episodes, 50 steps' in said(capsys, 'episodes', 'list', dataset)
-    assert 'all is well' in said(capsys, 'episodes', 'verify', dataset)
-    assert 'nothing was cut off' in said(capsys, 'episodes', 'recover', dataset)
-    assert 'task: open_drawer' in said(capsys, 'episodes', 'info', dataset)
-    for verb, name in (('strip', 'strip.png'), ('video', 'video.mp4')):
-        said(capsys, 'episodes', verb, dataset, '--out', tmp_path / name)
-        assert (tmp_path / name).stat().st_size > 1000
-
-
-def test_damage_is_reported_and_shows_in_the_status(dataset, tmp_path, capsys):
-    copy = tmp_path / 'copy'
-    shutil.copytree(dataset, copy)
-    stored = next(path for path in copy.glob('*.zarr/action/**/*')
-                  if path.is_file() and path.name != 'zarr.json')
-    stored.write_bytes(b'\0' * 10)
-    assert 'action' in said(capsys, 'episodes', 'verify', copy, status=1)
 
 
 def test_a_first_training_and_evaluation(dataset, tmp_path, capsys):

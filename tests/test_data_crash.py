@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from stable_crl_ros.data.dataset import Dataset, DatasetError
 from stable_crl_ros.data.episode import EpisodeError, EpisodeWriter
-from stable_crl_ros.data.inspect import verify_dataset
+from stable_crl_ros.data.verify import verify_dataset
 
 # Children start in milliseconds: they are forked from a server that has imported everything.
 CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(
-    ['data_samples', 'pytest', 'stable_crl_ros.data.dataset', 'stable_crl_ros.data.inspect'])
+    ['data_samples', 'pytest', 'stable_crl_ros.data.dataset', 'stable_crl_ros.data.verify'])
 EPISODE_STEPS = 20
 
 
@@ -97,7 +97,7 @@ def check_after_kill(path, reports):
         assert_holds(dataset[number], EPISODE_STEPS)
     states = {item.state for item in dataset.recover()}
     assert states <= {'recovered', 'sealed', 'empty', 'reserved'}
-    assert verify_dataset(path) == []
+    assert verify_dataset(path, integrity_only=True) == []
     for number, count in recorded.items():
         episode = dataset[number]
         # The step after the last reported one may be there too; its last action has no outcome.
@@ -260,7 +260,7 @@ def test_workers_record_at_once_under_numbers_that_the_lock_holder_reserved(tmp_
             dataset.index()
         assert [link.recv() for link in links] == [3] * 4
     assert dataset.ids == list(range(12))
-    assert verify_dataset(dataset.path) == []
+    assert verify_dataset(dataset.path, integrity_only=True) == []
     for number in dataset.ids:
         assert_holds(dataset[number], 3)
 

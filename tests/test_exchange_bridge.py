@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from stable_crl_ros.data.dataset import Dataset
-from stable_crl_ros.data.inspect import verify_dataset
 from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.data.verify import verify_dataset
 from stable_crl_ros.exchange.importing import import_recordings
 from stable_crl_ros.exchange.recording import ExchangeError
 from stable_crl_ros.robot.poses import (

@@ -7,7 +7,7 @@ import pytest
 from stable_crl_ros.bringup import GRAPHS
 from stable_crl_ros.crl.train import train
 from stable_crl_ros.data.dataset import Dataset
-from stable_crl_ros.data.inspect import verify_dataset
+from stable_crl_ros.data.verify import errors, verify_dataset
 from stable_crl_ros.exchange.importing import import_recordings
 from stable_crl_ros.images import ImageSpec, read_image
 from stable_crl_ros.launcher import Launcher
@@ -66,7 +66,7 @@ def test_nodes_act_on_real_frames_towards_a_real_goal_and_record_it(
         saved, message = client.call('episode_logger/stop', False)
         assert saved, message
     recorded = Dataset(tmp_path / 'recorded')
-    assert verify_dataset(recorded.path) == []
+    assert errors(verify_dataset(recorded.path)) == []
     episode, = recorded.episodes
     assert episode.steps >= 5
     # Every frame in the episode is one of the real ones, in their channel order.

@@ -17,7 +17,8 @@ from rclpy.executors import SingleThreadedExecutor
 from stable_crl_ros.bringup import GRAPHS
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import Episode
-from stable_crl_ros.data.inspect import write_strip, write_video
+from stable_crl_ros.data.sheet import write_sheet
+from stable_crl_ros.data.video import write_video
 from stable_crl_ros.environment import LaunchError, ros_environment
 from stable_crl_ros.goals import GoalStore
 from stable_crl_ros.launcher import Launcher
@@ -197,7 +198,7 @@ def report(monitor: DemoMonitor, scene: Scene, folder: Path) -> int:
     """Say how it ended, write the pictures, and return the exit status."""
     dataset = Dataset(folder / 'episodes')
     episode: Episode = dataset[dataset.ids[-1]]
-    write_strip(episode, folder / 'strip.png')
+    write_sheet(episode, folder / 'sheet.png')
     write_video(episode, folder / 'episode.mp4')
     latencies = [1000 * latency for latency in monitor.latencies]
     limits = ', '.join(f'{1000 * strict:.0f} mm' for strict, _ in scene.task.tolerances.values())
@@ -207,7 +208,7 @@ def report(monitor: DemoMonitor, scene: Scene, folder: Path) -> int:
     print(f'control: {monitor.late} late and {monitor.missed} missed ticks; image capture to '
           f'motion: median {statistics.median(latencies):.0f} ms, worst {max(latencies):.0f} ms')
     print(f'episode: {monitor.saved}\n'
-          f'picture strip: {folder / "strip.png"}\nvideo: {folder / "episode.mp4"}')
+          f'contact sheet: {folder / "sheet.png"}\nvideo: {folder / "episode.mp4"}')
     return 0 if monitor.reached else 1
 
 

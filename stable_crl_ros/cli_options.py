@@ -1,0 +1,48 @@
+"""What the commands of `stable-crl` share: options, progress bars, JSON."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+import json
+
+BAR_DELAY_S = 0.5  # a refusal comes first
+
+
+def add_verb(verbs: argparse._SubParsersAction, name: str, text: str, run,
+             more: str = '') -> argparse.ArgumentParser:
+    """Add one verb; `text` is its line in the list of verbs, `more` follows it in its help."""
+    parser = verbs.add_parser(name, help=text, description=f'{text}. {more}'.strip())
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Let a command answer machines."""
+    parser.add_argument('--json', action='store_true',
+                        help='print one JSON document instead of text')
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    """Let a command say what it would do."""
+    parser.add_argument('--dry-run', action='store_true', help='change nothing, say what would be')
+
+
+def answer(chosen: argparse.Namespace, document: object, text: str) -> None:
+    """Print an answer for machines or for people, as was asked for."""
+    print(json.dumps(document, indent=1) if chosen.json else text)
+
+
+@contextmanager
+def progress_bar(unit: str, description: str = '') -> Iterator[Callable[[int, int], None]]:
+    """
+    Show a bar on stderr where that is a terminal.
+
+    :returns: a function to be called with what is done and the total.
+    """
+    from tqdm import tqdm
+    with tqdm(unit=unit, desc=description or None, delay=BAR_DELAY_S, leave=False,
+              disable=None) as bar:
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+        yield show
