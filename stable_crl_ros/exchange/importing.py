@@ -9,6 +9,7 @@ from types import ModuleType
 from stable_crl_ros.data.codecs import JPEG
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeWriter
+from stable_crl_ros.data.labels import discard
 from stable_crl_ros.exchange.options import ImportOptions
 from stable_crl_ros.exchange.recording import ExchangeError, Item, NO_ACTIONS, Recording
 from stable_crl_ros.images import ImageSpec
@@ -109,10 +110,12 @@ def import_recordings(source: str | Path, dataset_path: str | Path,
     if not new:
         return result
     dataset = Dataset(dataset_path, create=True, image_codec=image_codec)
-    for item in new:
-        result.episodes.append(write_recording(dataset, item.read(), options, result.format))
-        if progress:
-            progress('importing', len(result.episodes), len(new))
+    with dataset.lock():
+        _discard_cut_off(dataset)
+        for item in new:
+            result.episodes.append(write_recording(dataset, item.read(), options, result.format))
+            if progress:
+                progress('importing', len(result.episodes), len(new))
     return result
 
 
@@ -160,6 +163,15 @@ def write_recording(dataset: Dataset, recording: Recording, options: ImportOptio
             writer.discard()
         raise
     return writer.episode_id
+
+
+def _discard_cut_off(dataset: Dataset) -> None:
+    """Leave out what a killed import left half done; the whole of it comes in again."""
+    dataset.recover()
+    for number in dataset.ids:
+        attributes = dataset[number].attrs
+        if attributes['interrupted'] and 'source_digest' in attributes:
+            discard(dataset, number, 'import', 'the import was cut off')
 
 
 def _write_steps(writer: EpisodeWriter, recording: Recording, spec: ImageSpec | None,
