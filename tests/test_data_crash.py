@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 
-from data_samples import action, assert_holds, observation, record
+from data_samples import action, assert_holds, observation, picture, record
 import numpy as np
 import pytest
 from stable_crl_ros.data.dataset import Dataset, DatasetError
@@ -202,16 +202,24 @@ def test_a_journal_cut_at_any_byte_recovers_every_complete_step(tmp_path):
     assert previous == 3
 
 
-def test_damage_inside_a_journal_keeps_the_steps_before_it_and_the_file(tmp_path):
+def test_damage_inside_a_journal_costs_its_step_and_the_file_is_kept(tmp_path):
     dataset = Dataset(tmp_path / 'dataset', create=True)
     data = bytearray(cut_off(dataset, steps=8))
     data[len(data) // 2] ^= 1
     dataset.journal_path(0).write_bytes(data)
     found = dataset.recover()[0]
-    assert found.state == 'recovered'
-    assert 2 <= found.steps <= 4
+    assert (found.state, found.steps) == ('recovered', 6)
+    step, = found.damaged
+    assert f'damaged at step {step}' in found.message
     assert found.lost_bytes > 0
-    assert_holds(dataset[0], found.steps)
+    episode = dataset[0]
+    assert (episode.attrs['gaps'], episode.attrs['dropped']) == ([step], 1)
+    assert episode.attrs['drops'] == {'damaged on disk': 1}
+    kept = [number for number in range(8) if number != step]
+    for row, number in enumerate(kept[:-1]):
+        np.testing.assert_array_equal(episode['action'][row],
+                                      np.float32(action(0, number).action))
+    np.testing.assert_array_equal(episode.images(), [picture(0, number) for number in kept])
     assert (dataset.path / 'episode_000000.journal.damaged').read_bytes() == data
     assert dataset.recover() == []
 

@@ -23,6 +23,7 @@ class Unsealed:
     :param steps: complete steps found.
     :param lost_bytes: bytes of an incomplete or damaged record at the end.
     :param message: one line for the operator.
+    :param damaged: steps whose record is damaged; -1 is the record before the first step.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class Unsealed:
     steps: int = 0
     lost_bytes: int = 0
     message: str = ''
+    damaged: tuple[int, ...] = ()
 
 
 def inspect_journal(path: Path, episode_path: Path) -> Unsealed | None:
@@ -39,7 +41,7 @@ def inspect_journal(path: Path, episode_path: Path) -> Unsealed | None:
     :returns: None when it was sealed and removed meanwhile.
     """
     with _locked(path) as state:
-        return _found(path, episode_path, state)[0]
+        return _found(path, episode_path, state)
 
 
 def recover_journal(path: Path, episode_path: Path) -> Unsealed | None:
@@ -51,7 +53,7 @@ def recover_journal(path: Path, episode_path: Path) -> Unsealed | None:
     :returns: None when it was sealed and removed meanwhile.
     """
     with _locked(path) as state:
-        found, damaged = _found(path, episode_path, state)
+        found = _found(path, episode_path, state)
         if found is None or found.state not in ('sealed', 'empty', 'cut off'):
             return found
         if found.state == 'cut off':
@@ -64,23 +66,20 @@ def recover_journal(path: Path, episode_path: Path) -> Unsealed | None:
                 path, 'recovered', attributes['steps'], found.lost_bytes,
                 f'{episode_path.name}: recovered {attributes["steps"]} steps with an outcome of '
                 f'{found.steps} recorded; {found.lost_bytes} bytes of a '
-                f'{"damaged" if damaged else "cut"} record lost')
-        if damaged:
-            path.rename(path.with_name(f'{path.name}.damaged'))
-        else:
-            path.unlink()
+                f'{"damaged" if found.damaged else "cut"} record lost'
+                f'{_where(found.damaged)}', found.damaged)
+        path.unlink()
         sync_directory(path.parent)
         return found
 
 
-def _found(path: Path, episode_path: Path, state: str) -> tuple[Unsealed | None, bool]:
-    """Say what a journal is, and whether it is damaged before its end."""
+def _found(path: Path, episode_path: Path, state: str) -> Unsealed | None:
     if state != 'free':
-        return (None if state == 'gone' else Unsealed(path, state, message={
+        return None if state == 'gone' else Unsealed(path, state, message={
             'recording': f'{path.name}: being recorded by a living process',
-            'reserved': f'{path.name}: reserved, nothing recorded yet'}[state])), False
+            'reserved': f'{path.name}: reserved, nothing recorded yet'}[state])
     if episode_path.exists():
-        return Unsealed(path, 'sealed', message=f'{episode_path.name}: already sealed'), False
+        return Unsealed(path, 'sealed', message=f'{episode_path.name}: already sealed')
     steps = observations = 0
     try:
         with JournalReader(path) as journal:
@@ -88,11 +87,20 @@ def _found(path: Path, episode_path: Path, state: str) -> tuple[Unsealed | None,
                 steps += record.get('kind') == 'step'
                 observations += 'joint_positions' in record
     except JournalError as error:
-        return Unsealed(path, 'unreadable', message=str(error)), False
+        return Unsealed(path, 'unreadable', message=str(error))
     state = 'cut off' if observations else 'unreadable' if journal.damaged else 'empty'
-    where = f', damaged after step {steps - 1}' if journal.damaged else ''
-    return Unsealed(path, state, steps, journal.truncated_bytes,
-                    f'{path.name}: {state}, {steps} complete steps{where}'), journal.damaged
+    # One record per stretch; the header is record 0, step t was record t + 1.
+    damaged = tuple(records + before - 1 for before, records in enumerate(journal.lost))
+    if journal.damaged and journal.truncated_bytes:
+        damaged += (steps + len(journal.lost),)
+    lost = journal.lost_bytes + journal.truncated_bytes
+    return Unsealed(path, state, steps, lost, f'{path.name}: {state}, {steps} complete steps'
+                    f'{_where(damaged)}', damaged)
+
+
+def _where(damaged: tuple[int, ...]) -> str:
+    names = ['its description' if step < 0 else f'step {step}' for step in damaged]
+    return f', damaged at {", ".join(names)}' if names else ''
 
 
 @contextmanager

@@ -1,15 +1,16 @@
 """Turn a journal into a sealed Zarr v3 group: all of it or nothing."""
 
 from collections import defaultdict
-from contextlib import closing, ExitStack
+from contextlib import closing, ExitStack, suppress
 import hashlib
+from itertools import chain
 import json
 import os
 from pathlib import Path
 import shutil
 
 import numpy as np
-from stable_crl_ros.data.codecs import ImageCodec
+from stable_crl_ros.data.codecs import ImageCodec, JPEG, LOSSLESS
 from stable_crl_ros.data.frames import FrameWriter
 from stable_crl_ros.data.health import health
 from stable_crl_ros.data.journal import JournalError
@@ -17,6 +18,7 @@ from stable_crl_ros.data.journal_reader import JournalReader
 from stable_crl_ros.data.schema import (
     age_field,
     AGES,
+    EpisodeMeta,
     Field,
     FORMAT_VERSION,
     GOAL_IMAGE,
@@ -32,6 +34,7 @@ from stable_crl_ros.data.zarr_files import write_array, write_group
 from stable_crl_ros.durable import sync_directory, sync_tree
 
 PREFIX = f'{IMAGES}/'
+DAMAGED = 'damaged on disk'  # among the reasons of drops
 
 
 class SealError(RuntimeError):
@@ -42,8 +45,9 @@ def seal(journal_path: Path, target: Path) -> dict:
     """
     Write the group beside its place, force it to disk, and rename it into place.
 
-    The caller holds the journal's lock. The journal stays; remove it afterwards. The images are
-    copied as they were encoded, one at a time.
+    The caller holds the journal's lock. The journal stays; remove it afterwards: one that is
+    damaged gets a second name, '.journal.damaged'. The images are copied as they were encoded,
+    one at a time.
 
     :param target: the group's directory; must not exist.
     :returns: the attributes written.
@@ -54,6 +58,10 @@ def seal(journal_path: Path, target: Path) -> dict:
         shutil.rmtree(temporary, ignore_errors=True)
         with JournalReader(journal_path) as journal, closing(_Content(temporary)) as content:
             attributes = content.write(journal)
+            damaged = journal.damaged
+        if damaged:
+            with suppress(FileExistsError):
+                os.link(journal_path, journal_path.with_name(f'{journal_path.name}.damaged'))
         sync_tree(temporary)
         os.rename(temporary, target)
         sync_directory(target.parent)
@@ -80,6 +88,7 @@ class _Content:
         self._unfinished: dict | None = None  # a last step whose outcome was never seen
         self._last: dict[str, int] = {}  # stamps of the last observation
         self._observations = self._steps = 0
+        self._gaps: list[int] = []  # steps just before which a record is damaged
 
     def close(self) -> None:
         with ExitStack() as stack:
@@ -89,8 +98,15 @@ class _Content:
     def write(self, journal: JournalReader) -> dict:
         """Write everything; returns the attributes."""
         records = iter(journal)
-        self._header = _checked_header(next(records, None), journal.path)
+        first = next(records, None)
+        if first is not None and 'kind' in first:  # the header itself is damaged
+            self._header, records = _guessed_header(first, journal), chain([first], records)
+        else:
+            self._header = _checked_header(first, journal.path)
         for record in records:
+            # Stretches before the first record held the header, and no step.
+            if len(self._gaps) < sum(map(bool, journal.lost)):
+                self._gaps.append(self._steps)
             if record['kind'] == 'end':
                 self._end = record
             if STATE_FIELDS[0].name in record:
@@ -104,7 +120,7 @@ class _Content:
         if self._observations == self._steps:
             self._drop_last_step()
         # What follows an end record was never part of the episode.
-        lost = 0 if self._end else journal.truncated_bytes
+        lost = journal.lost_bytes + (0 if self._end else journal.truncated_bytes)
         return self._finish(lost)
 
     @property
@@ -181,8 +197,7 @@ class _Content:
             'success': end.get('success'),
             'interrupted': end.get('interrupted', True),
             'ended_why': end.get('ended_why', ''),
-            'dropped': end.get('dropped', 0),
-            'drops': end.get('drops', {}),
+            **self._losses(given),
             'late': end.get('late', 0),
             **({'discarded': end['discarded']} if end.get('discarded') else {}),
             **health(arrays, given.get('control_rate') or 0.0,
@@ -194,6 +209,29 @@ class _Content:
             'checksum': hashlib.sha256(
                 json.dumps(checksums, sort_keys=True).encode()).hexdigest(),
         }
+
+
+    def _losses(self, given: dict) -> dict:
+        """Return what says that steps are missing, those of damaged records included."""
+        dropped, drops = self._end.get('dropped', 0), self._end.get('drops', {})
+        if not self._gaps:
+            return {'dropped': dropped, 'drops': drops}
+        written = [step + before for before, step in enumerate(self._gaps)]
+        moved = [gap - sum(step < gap for step in written) for gap in given.get('gaps', [])]
+        return {'dropped': dropped + len(self._gaps),
+                'drops': {**drops, DAMAGED: drops.get(DAMAGED, 0) + len(self._gaps)},
+                'gaps': sorted({*moved, *self._gaps})}
+
+
+def _guessed_header(first: dict, journal: JournalReader) -> dict:
+    """Make up for a header that is damaged: the steps are worth more than it."""
+    jpeg = any(bytes(values[:2].tobytes()) == b'\xff\xd8' for name, values in first.items()
+               if name.startswith(PREFIX))
+    meta = EpisodeMeta(notes='the description of this episode was damaged on disk')
+    return {'format_version': FORMAT_VERSION, 'versions': {},
+            'created_ns': journal.path.stat().st_mtime_ns,
+            'episode_id': int(journal.path.stem.rpartition('_')[2]),
+            'image_codec': JPEG if jpeg else LOSSLESS, 'attributes': meta.to_attributes()}
 
 
 def _checked_header(header: dict | None, path: Path) -> dict:
