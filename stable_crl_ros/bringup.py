@@ -1,6 +1,7 @@
 """The node graph, once: which processes make up each stack, with which arguments."""
 
 from pathlib import Path
+import re
 
 from stable_crl_ros.goals import DEFAULT_DIRECTORY, GoalError, GoalStore
 from stable_crl_ros.graph import Argument, BringupError, Graph, NodeSpec, parse_arguments
@@ -13,6 +14,8 @@ SAFE_ROBOTS = ('sim', 'mock')  # nothing can be hurt: they may start to act by t
 SIM_CAMERA_RATE = 30.0  # Hz: an image is at most 33 ms old when the policy acts on it
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 BOOLEANS = ('true', 'false')
+CAMERA_NAME = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
+NOT_CAMERAS = ('joint_states', 'ee_pose')  # streams of an episode that have these names already
 
 ROBOT = Argument('robot', 'sim', 'who moves: the simulator, a still arm for tests, or a real bus',
                  choices=ROBOTS)
@@ -20,6 +23,9 @@ NAMESPACE = Argument('namespace', 'widowx', 'in front of every node and topic na
 CAMERA_SOURCE = Argument(
     'camera_source', 'auto', 'device number or path, video file, image folder or rtsp:// address; '
     "auto: the simulator's camera with robot:=sim, else device 0")
+CAMERAS = Argument(
+    'cameras', 'over_shoulder', "names in the episode, the policy's first, which camera_source "
+    'feeds; every further one as NAME=SOURCE in a namespace of its name: over_shoulder,wrist=2')
 AUTOSTART = Argument('autostart', 'auto', 'let the nodes act as soon as all are there; auto: with '
                      'robot:=sim and robot:=mock only', choices=('auto', *BOOLEANS))
 CONTROL_RATE = Argument('control_rate', '5.0', 'control steps per second (Hz)', kind=float)
@@ -33,12 +39,20 @@ RECORDING = (
     Argument('task', '', 'what is done, written into every episode'),
     Argument('operator', '', 'who does it, written into every episode'),
     Argument('notes', '', 'anything else, written into every episode'),
+    Argument('image_codec', '', 'how images are stored: lossless, or jpeg:95 (quality 1..100); '
+             "empty for the dataset's own, lossless in a new one"),
+    Argument('max_steps', '0', 'control steps after which an episode ends by itself; 0: never',
+             kind=int),
+    Argument('max_duration', '0.0', 'length after which an episode ends by itself (s); 0: never',
+             kind=float),
 )
 
 
 def _robot(values: dict[str, str]) -> list[NodeSpec]:
     rate = float(values['control_rate'])
     arm = {'driver': values['robot'], 'control_rate': rate}
+    _, *further = _cameras(values)
+    others = [_camera(source, name) for name, source in further]
     source = values['camera_source']
     if values['robot'] == 'sim':
         if source not in ('auto', 'sim'):
@@ -46,10 +60,28 @@ def _robot(values: dict[str, str]) -> list[NodeSpec]:
                                'brings its own camera; leave it out or use robot:=mock')
         world = {'task': values['sim_task'], 'seed': int(values['seed'])}
         camera = {'framerate': SIM_CAMERA_RATE}
-        return [NodeSpec('sim', {'sim': world, 'arm': arm, 'camera': camera})]
-    camera = {'source': '0' if source == 'auto' else source}
-    return [NodeSpec('arm', {'arm': arm}),
-            NodeSpec('camera', {'camera': camera}, respawn=True)]
+        return [NodeSpec('sim', {'sim': world, 'arm': arm, 'camera': camera}), *others]
+    return [NodeSpec('arm', {'arm': arm}), _camera('0' if source == 'auto' else source), *others]
+
+
+def _camera(source: str, name: str = '') -> NodeSpec:
+    frame = {'frame_id': f'{name}_optical_frame'} if name else {}
+    return NodeSpec('camera', {'camera': {'source': source, **frame}}, name, respawn=True)
+
+
+def _cameras(values: dict[str, str]) -> list[tuple[str, str]]:
+    """Return name and source of every camera; the first has its source elsewhere."""
+    first, *further = values['cameras'].split(',')
+    pairs = [(first, ''), *(tuple(word.split('=', 1)) for word in further)]
+    if not all(len(pair) == 2 and (pair[1] or pair is pairs[0]) for pair in pairs):
+        raise BringupError(f'cameras:={values["cameras"]}: where do they look? Write every camera '
+                           "after the first as NAME=SOURCE; the first's is camera_source")
+    names = [name for name, _ in pairs]
+    wrong = [name for name in names if not CAMERA_NAME.fullmatch(name) or name in NOT_CAMERAS]
+    if wrong or len(set(names)) < len(names):
+        raise BringupError(f'cameras:={values["cameras"]}: give each a name of its own, of '
+                           f'letters, digits and "_", none of {", ".join(NOT_CAMERAS)}')
+    return pairs
 
 
 def _lifecycle(values: dict[str, str], managed: list[str]) -> NodeSpec:
@@ -68,11 +100,15 @@ def _absolute(name: str, values: dict[str, str]) -> Path:
 
 
 def _logger(values: dict[str, str], record_on_start: bool = False) -> NodeSpec:
+    first, *further = (name for name, _ in _cameras(values))
     return NodeSpec('episode_logger', {'episode_logger': {
-        **{name: values[name] for name in ('task', 'operator', 'notes')},
+        **{name: values[name] for name in ('task', 'operator', 'notes', 'image_codec')},
         'dataset_path': str(_absolute('dataset_path', values)),
         'source': 'simulation' if values['robot'] == 'sim' else 'robot',
+        'cameras': [first, *further],
+        'image_topics': ['image_raw', *(f'{name}/image_raw' for name in further)],
         'control_rate': float(values['control_rate']),
+        'max_steps': int(values['max_steps']), 'max_duration': float(values['max_duration']),
         'record_on_start': record_on_start}}, respawn=True)
 
 
@@ -136,16 +172,17 @@ GRAPHS = {graph.name: graph for graph in (
         Argument('checkpoint', '', 'trained .safetensors file; empty for the shipped one'),
         Argument('device', 'cpu', 'where the policy computes: cpu, cuda or cuda:N'),
         Argument('record', 'false', 'write an episode from the first step on', choices=BOOLEANS),
-        *RECORDING, GOAL_DIRECTORY, CAMERA_SOURCE, CONTROL_RATE, AUTOSTART, NAMESPACE, LOG_LEVEL,
-        SIM_TASK, SEED,
+        *RECORDING, GOAL_DIRECTORY, CAMERA_SOURCE, CAMERAS, CONTROL_RATE, AUTOSTART, NAMESPACE,
+        LOG_LEVEL, SIM_TASK, SEED,
     ), _policy_graph),
     Graph('collect', 'camera, arm, teleoperation and recording: make a dataset', (
         ROBOT,
         Argument('teleop', 'keyboard', 'what steers the arm', choices=('keyboard', 'none')),
-        *RECORDING, GOAL_DIRECTORY, CAMERA_SOURCE, CONTROL_RATE, AUTOSTART, NAMESPACE, LOG_LEVEL,
-        SIM_TASK, SEED,
+        *RECORDING, GOAL_DIRECTORY, CAMERA_SOURCE, CAMERAS, CONTROL_RATE, AUTOSTART, NAMESPACE,
+        LOG_LEVEL, SIM_TASK, SEED,
     ), _collect_graph),
     Graph('hardware', 'arm and camera alone, for checks and for graphs of your own', (
-        ROBOT, CAMERA_SOURCE, CONTROL_RATE, AUTOSTART, NAMESPACE, LOG_LEVEL, SIM_TASK, SEED,
+        ROBOT, CAMERA_SOURCE, CAMERAS, CONTROL_RATE, AUTOSTART, NAMESPACE, LOG_LEVEL,
+        SIM_TASK, SEED,
     ), _hardware_graph),
 )}

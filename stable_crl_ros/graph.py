@@ -59,6 +59,7 @@ class NodeSpec:
     One process of a stack.
 
     :param executable: module in `nodes` and console script.
+    :param namespace: below the stack's, '' for the stack's own; without slashes around it.
     :param parameters: node name -> parameter -> value; a process may hold several nodes. Each
         overrides what `config/<node name>.yaml` says.
     :param respawn: start it again when it dies; never the arm or the policy.
@@ -68,9 +69,19 @@ class NodeSpec:
 
     executable: str
     parameters: dict[str, dict] = field(default_factory=dict)
+    namespace: str = ''
     respawn: bool = False
     once: bool = False
     terminal: bool = False
+
+    @property
+    def name(self) -> str:
+        """What tells this process from the others of its stack, such as wrist/camera."""
+        return f'{self.namespace}/{self.executable}' if self.namespace else self.executable
+
+    def namespace_in(self, stack: str) -> str:
+        """Return the full namespace, '/' in front, given that of the stack."""
+        return '/' + '/'.join(part for part in (stack, self.namespace) if part)
 
     @property
     def config(self) -> list[Path]:

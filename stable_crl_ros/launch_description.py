@@ -58,7 +58,7 @@ def _node(spec: NodeSpec, namespace: str, log_level: str) -> Node:
     environment = {name: value for name, value in ros_environment().items()
                    if name not in os.environ and name.endswith('PROFILES_FILE')}
     return Node(
-        package=PACKAGE, executable=spec.executable, namespace=f'/{namespace}',
+        package=PACKAGE, executable=spec.executable, namespace=spec.namespace_in(namespace),
         parameters=[*spec.config, *_overrides(spec)],
         ros_arguments=['--log-level', log_level], output='screen', emulate_tty=True,
         additional_env={**environment, PARENT_VARIABLE: str(os.getpid())},
@@ -79,11 +79,12 @@ def _end_stack(spec: NodeSpec):
     def on_exit(event, context) -> list:
         if context.is_shutdown or (spec.once and event.returncode == 0):
             return []
-        return [Shutdown(reason=f'{spec.executable} ended with status {event.returncode}')]
+        return [Shutdown(reason=f'{spec.name} ended with status {event.returncode}')]
     return on_exit
 
 
 def _terminal_hint(spec: NodeSpec, namespace: str) -> LogInfo:
     # launch gives its processes no keyboard.
     return LogInfo(msg=f'{spec.executable} needs a terminal of its own; run there: ros2 run '
-                       f'{PACKAGE} {spec.executable} --ros-args -r __ns:=/{namespace}')
+                       f'{PACKAGE} {spec.executable} --ros-args -r '
+                       f'__ns:={spec.namespace_in(namespace)}')

@@ -74,8 +74,8 @@ class Launcher:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Process ids of what runs now, by executable."""
-        return {w.spec.executable: w.process.pid for w in self._watched if w.running}
+        """Process ids of what runs now, by the name of their spec."""
+        return {w.spec.name: w.process.pid for w in self._watched if w.running}
 
     def start(self) -> None:
         """
@@ -142,7 +142,7 @@ class Launcher:
     def _ended(self, watched: '_Watched') -> None:
         spec, status = watched.spec, watched.process.returncode
         watched.close()
-        what = f'{spec.executable} (process {watched.process.pid}) {describe_status(status)}'
+        what = f'{spec.name} (process {watched.process.pid}) {describe_status(status)}'
         if spec.once and status == 0:
             watched.finished = True
             return
@@ -165,14 +165,15 @@ class Launcher:
         watched.started = time.monotonic()
         if not spec.terminal:
             watched.reader = threading.Thread(
-                target=_forward, args=(watched.process.stdout, spec.executable, self._output),
-                name=f'output of {spec.executable}', daemon=True)
+                target=_forward, args=(watched.process.stdout, spec.name, self._output),
+                name=f'output of {spec.name}', daemon=True)
             watched.reader.start()
 
     def _command(self, spec: NodeSpec) -> list[str]:
         command = [sys.executable, '-m', f'stable_crl_ros.nodes.{spec.executable}', '--ros-args',
-                   '-r', f'__ns:=/{self.namespace}', '--log-level', self._log_level]
-        own = self._folder / f'{spec.executable}.yaml'
+                   '-r', f'__ns:={spec.namespace_in(self.namespace)}',
+                   '--log-level', self._log_level]
+        own = self._folder / f'{spec.name.replace("/", ".")}.yaml'
         own.write_text(yaml.safe_dump(spec.overrides()))
         for file in [*spec.config, *([own] if spec.overrides() else [])]:
             command += ['--params-file', str(file)]

@@ -64,7 +64,32 @@ def test_recording_is_added_on_request(goals, tmp_path):
     logger = policy_specs(goals, record='True', dataset_path=str(tmp_path / 'd'), task='t')
     assert logger['episode_logger'].parameters['episode_logger'] == {
         'dataset_path': str(tmp_path / 'd'), 'task': 't', 'operator': '', 'notes': '',
-        'source': 'simulation', 'control_rate': 5.0, 'record_on_start': True}
+        'image_codec': '', 'source': 'simulation', 'cameras': ['over_shoulder'],
+        'image_topics': ['image_raw'], 'control_rate': 5.0, 'max_steps': 0, 'max_duration': 0.0,
+        'record_on_start': True}
+
+
+@pytest.mark.parametrize('robot', ['mock', 'sim'])
+def test_further_cameras_get_namespaces_of_their_own_and_the_logger_knows_them(robot):
+    specs_ = GRAPHS['collect'].specs({'robot': robot, 'cameras': 'front,wrist=/dev/video2,side=3'})
+    cameras = {spec.namespace: spec for spec in specs_ if spec.executable == 'camera'}
+    assert cameras['wrist'].parameters['camera'] == {
+        'source': '/dev/video2', 'frame_id': 'wrist_optical_frame'}
+    assert cameras['side'].namespace_in('widowx') == '/widowx/side'
+    assert ('' in cameras) == (robot == 'mock')
+    assert len({spec.name for spec in specs_}) == len(specs_)
+    logger = next(spec for spec in specs_ if spec.executable == 'episode_logger')
+    values = logger.parameters['episode_logger']
+    assert values['cameras'] == ['front', 'wrist', 'side']
+    assert values['image_topics'] == ['image_raw', 'wrist/image_raw', 'side/image_raw']
+
+
+@pytest.mark.parametrize(('cameras', 'reason'), [
+    ('front,wrist', 'NAME=SOURCE'), ('front,wrist=', 'NAME=SOURCE'), ('a,a=1', 'name of its own'),
+    ('front=1', 'name of its own'), ('joint_states', 'none of joint_states'), ('', 'letters')])
+def test_cameras_without_a_name_or_a_source_are_refused(cameras, reason):
+    with pytest.raises(BringupError, match=reason):
+        specs('collect', cameras=cameras)
 
 
 def test_only_camera_and_logger_are_started_again_and_only_teleop_gets_the_keyboard(goals):

@@ -16,6 +16,7 @@ from geometry_msgs.msg import TwistStamped
 from logger_stack import CAMERA, PERIOD_S, Stack
 from sensor_msgs.msg import JointState
 from stable_crl_ros.data.dataset import Dataset, DatasetError
+from stable_crl_ros.data.labels import restore
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.nodes.common import StartupError
 from stable_crl_ros.nodes.conversions import message_to_image, to_nanoseconds, to_stamp
@@ -53,12 +54,16 @@ def check_alignment(stack, episode):
 
 
 def check_states(states, episode):
-    """Compare the stored states with the message measured nearest to each image."""
+    """Compare the stored states with the newest message not younger than each tick."""
     stamps = np.array([to_nanoseconds(state.header.stamp) for state in states])
-    for row, stamp in enumerate([*episode['capture_stamp'], episode.attrs['final_capture_stamp']]):
-        nearest = decode_joint_states(states[np.abs(stamps - stamp).argmin()])
+    ticks = [*episode['capture_stamp'], episode.attrs['final_capture_stamp']]
+    for row, tick in enumerate(ticks):
+        newest = np.flatnonzero(stamps <= tick)[-1]
+        state = decode_joint_states(states[newest])
         for name in ('joint_positions', 'joint_velocities', 'joint_efforts', 'gripper'):
-            np.testing.assert_allclose(episode[name][row], getattr(nearest, name), atol=1e-6)
+            np.testing.assert_allclose(episode[name][row], getattr(state, name), atol=1e-6)
+        if row < episode.steps:
+            assert episode['ages/joint_states'][row] == tick - stamps[newest] >= 0
     assert episode['ee_pose'][-1, 2] - episode['ee_pose'][0, 2] > 0.02
 
 
@@ -80,6 +85,7 @@ def test_an_episode_holds_every_step_with_the_image_it_was_decided_on(stack):
     steps = check_alignment(stack, episode)
     check_states(states, episode)
     np.testing.assert_array_equal(episode['capture_stamp'], [step.capture_ns for step in steps])
+    assert not episode[f'ages/{CAMERA}'].any()
     np.testing.assert_allclose(episode['progress'], -10.0 + np.arange(10), atol=1e-5)
     assert (episode['mode'] == Mode.POLICY).all() and not episode['intervention'].any()
     assert (episode['receive_stamp'] > episode['capture_stamp']).all()
@@ -110,14 +116,18 @@ def test_the_operators_steps_are_marked_as_interventions(stack):
     assert episode.attrs['success'] is False
 
 
-def test_a_demonstration_is_no_intervention(stack):
+def test_a_demonstration_is_no_intervention_and_nobodys_checkpoint(stack):
+    stack.checkpoint.publish(String(data='abc'))
+    stack.ros.spin_until(lambda: stack.logger._input.checkpoint)
     stack.call('start')
     stack.run(5, prefix='teleop/')
     stack.call('stop', True)
     episode = stack.episode()
     assert (episode['mode'] == Mode.TELEOP).all() and not episode['intervention'].any()
-    ages = episode['command_stamp'] - episode['capture_stamp']
+    ages = episode[f'ages/{CAMERA}']
     assert (ages > 0).all() and ages.max() < 1e9
+    assert (episode['command_stamp'] - episode['capture_stamp'] >= ages).all()
+    assert episode.attrs['checkpoint'] == ''  # the one that is loaded did not act
 
 
 def test_refused_commands_are_counted_but_are_no_steps(stack):
@@ -169,16 +179,23 @@ def test_a_checkpoint_swapped_in_mid_episode_is_noted_with_its_step(stack):
     assert stack.episode().attrs['checkpoints'] == [[0, 'old'], [3, 'new']]
 
 
-def test_discard_leaves_nothing_and_the_next_episode_takes_the_number(stack):
+def test_a_discarded_episode_is_out_of_the_dataset_until_it_is_restored(stack):
     stack.call('start')
     stack.run(2)
     answer = stack.call('discard')
-    assert answer.success and 'discarded episode 0' in answer.message
-    assert len(Dataset(stack.folder / 'episodes')) == 0
+    assert answer.success and 'discarded episode 0: 2 steps, 0 dropped' in answer.message
+    dataset = Dataset(stack.folder / 'episodes')
+    assert len(dataset) == 0
+    restore(dataset, 0, 'ada')
+    assert Dataset(dataset.path)[0].attrs['discarded'] is None
+    assert stack.episode().steps == 1  # what came after the second was not waited for
+
+
+def test_discarding_before_the_first_step_leaves_nothing(stack):
+    stack.call('start')
+    answer = stack.call('discard')
+    assert answer.success and '0 steps' in answer.message
     assert 'recording episode 0 ' in stack.call('start').message
-    stack.run(2)
-    assert stack.call('stop', True).success
-    assert stack.episode().steps == 2
 
 
 def test_verbs_out_of_order_are_refused_and_lose_nothing(stack):

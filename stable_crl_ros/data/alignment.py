@@ -1,14 +1,14 @@
 """Put images and arm states, which come at rates of their own, together into observations."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from stable_crl_ros.data.schema import Observation
+from stable_crl_ros.data.schema import Observation, STATE_STREAMS
 
-STATE_TOLERANCE_NS = 200_000_000  # an arm state further from the image than this is not its state
+STATE_TOLERANCE_NS = 200_000_000  # an arm state older than this is not that of the tick
+STATES, POSES = STATE_STREAMS
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,13 @@ class Sample:
     :param stamp_ns: when it was measured, system clock.
     :param receive_ns: when it arrived here, system clock.
     :param content: whatever it is; an image may still be encoded.
+    :param nbytes: that the content holds; 0 where nobody asks.
     """
 
     stamp_ns: int
     receive_ns: int
     content: Any
+    nbytes: int = 0
 
 
 class Track:
@@ -43,7 +45,15 @@ class Track:
         return self._samples[-1] if self._samples else None
 
     def add(self, sample: Sample) -> None:
-        """Keep a sample; it may come out of order."""
+        """
+        Keep a sample; it may come out of order.
+
+        One older than all that is remembered means that the clock was stepped back, or that the
+        newest stamp was wrong: the track begins anew with it.
+        """
+        newest = self.newest
+        if newest is not None and sample.stamp_ns < newest.stamp_ns - self._history_ns:
+            self._samples.clear()
         index = bisect_right(self._samples, sample.stamp_ns, key=_stamp)
         self._samples.insert(index, sample)
         oldest = self._samples[-1].stamp_ns - self._history_ns
@@ -59,29 +69,37 @@ class Track:
         index = bisect_left(self._samples, stamp_ns, key=_stamp)
         return self._samples[index] if index < len(self._samples) else None
 
-    def nearest(self, stamp_ns: int) -> Sample | None:
-        """Return the sample closest to a stamp on either side."""
-        found = [sample for sample in (self.before(stamp_ns), self.after(stamp_ns)) if sample]
-        return min(found, key=lambda sample: abs(sample.stamp_ns - stamp_ns), default=None)
-
 
 def _stamp(sample: Sample) -> int:
     return sample.stamp_ns
+
+
+class UnseenError(ValueError):
+    """
+    A step without an image that belongs to it.
+
+    :param stream: the camera that has none.
+    """
+
+    def __init__(self, stream: str, message: str) -> None:
+        super().__init__(message)
+        self.stream = stream
 
 
 class Alignment:
     """
     Find what was seen when an action was decided on.
 
-    The first camera is the one the policy sees: a step belongs to its image whose capture stamp
-    the command carries. Everything else is taken as near to that image as it was measured.
+    Every stream gives its newest sample not younger than the tick, never one from after it; how
+    much older it is goes into the observation's `ages`.
 
     :param cameras: names, the policy's camera first.
-    :param decode: turns what `add_image` was given into uint8 RGB (H, W, 3).
+    :param decode: turns a camera's name and the content of its sample into what
+        `Observation.images` may hold; called when the image is first asked for.
     :param history_s: how long samples are kept, s.
     """
 
-    def __init__(self, cameras: Sequence[str], decode: Callable[[Any], np.ndarray],
+    def __init__(self, cameras: Sequence[str], decode: Callable[[str, Any], Any],
                  history_s: float = 2.0) -> None:
         history_ns = int(history_s * 1e9)
         self.cameras = tuple(cameras)
@@ -89,49 +107,92 @@ class Alignment:
         self.states, self.poses = Track(history_ns), Track(history_ns)
         self._decode = decode
 
-    def seen_at(self, stamp_ns: int, max_age_s: float) -> Observation | None:
+    def passed(self, stamp_ns: int) -> bool:
+        """Say whether every stream has given something younger: nothing older will come."""
+        return all(track.newest is not None and track.newest.stamp_ns > stamp_ns
+                   for track in (*self.images.values(), self.states, self.poses))
+
+    def seen_at(self, stamp_ns: int, max_age_s: float) -> Observation:
         """
         Return what a command with this stamp was computed from.
 
-        That is the image of exactly this stamp or, for an operator's command, the newest one not
-        younger than it.
-
+        :param stamp_ns: of the tick: capture time of the image that the policy saw, or the time
+            at which the operator sent the command.
         :param max_age_s: an image this much older than the stamp was not what was acted on, s.
-        :returns: None when there is no such image from every camera.
+        :raises UnseenError: when there is no such image from every camera.
         """
-        image = self.images[self.cameras[0]].before(stamp_ns)
-        if image is None or stamp_ns - image.stamp_ns > max_age_s * 1e9:
-            return None
-        return self._observation(image, max_age_s)
-
-    def seen_after(self, stamp_ns: int, max_age_s: float) -> Observation | None:
-        """Return the first observation captured at a time or later, None when there is none."""
-        image = self.images[self.cameras[0]].after(stamp_ns)
-        return None if image is None else self._observation(image, max_age_s)
-
-    def _observation(self, main: Sample, max_age_s: float) -> Observation | None:
-        frames = {self.cameras[0]: main}
-        for camera in self.cameras[1:]:
-            other = self.images[camera].nearest(main.stamp_ns)
-            if other is None or abs(other.stamp_ns - main.stamp_ns) > max_age_s * 1e9:
-                return None
-            frames[camera] = other
+        frames = {camera: self._frame(camera, stamp_ns, max_age_s) for camera in self.cameras}
+        main = frames[self.cameras[0]]
+        ages = {camera: stamp_ns - frame.stamp_ns for camera, frame in frames.items()}
         observation = Observation(
-            images={camera: self._decode(frame.content) for camera, frame in frames.items()},
-            capture_stamp=main.stamp_ns, receive_stamp=main.receive_ns)
-        if state := _near(self.states, main.stamp_ns):
+            LateImages(frames, self._decode),
+            capture_stamp=main.stamp_ns, receive_stamp=main.receive_ns, ages=ages)
+        state, ages[STATES] = _recent(self.states, stamp_ns)
+        if state is not None:
             observation.joint_positions = state.joint_positions
             observation.joint_velocities = state.joint_velocities
             observation.joint_efforts = state.joint_efforts
             observation.gripper = state.gripper
-        pose = _near(self.poses, main.stamp_ns)
+        pose, ages[POSES] = _recent(self.poses, stamp_ns)
         if pose is not None:
             observation.ee_pose = pose
         return observation
 
+    def seen_after(self, stamp_ns: int, max_age_s: float, waiting: bool = True,
+                   ) -> Observation | None:
+        """
+        Return the first observation captured at a time or later, None when there is none.
 
-def _near(track: Track, stamp_ns: int) -> Any:
-    sample = track.nearest(stamp_ns)
-    if sample is None or abs(sample.stamp_ns - stamp_ns) > STATE_TOLERANCE_NS:
-        return None
-    return sample.content
+        :param waiting: say None as well while a stream may still give something nearer to it.
+        """
+        image = self.images[self.cameras[0]].after(stamp_ns)
+        if image is None or (waiting and not self.passed(image.stamp_ns)):
+            return None
+        try:
+            return self.seen_at(image.stamp_ns, max_age_s)
+        except UnseenError:
+            return None
+
+    def _frame(self, camera: str, stamp_ns: int, max_age_s: float) -> Sample:
+        frame = self.images[camera].before(stamp_ns)
+        if frame is None:
+            raise UnseenError(camera, f'no image of {camera} as old as the command')
+        age_s = (stamp_ns - frame.stamp_ns) * 1e-9
+        if age_s > max_age_s:
+            raise UnseenError(camera, f'no image of {camera} that belongs to the command: the '
+                              f'newest before it is {age_s:.2f} s older')
+        return frame
+
+
+class LateImages(Mapping):
+    """
+    The images of one step, each decoded when it is asked for: by whoever writes it to disk.
+
+    :param samples: by camera.
+    :param decode: see `Alignment`.
+    """
+
+    def __init__(self, samples: dict[str, Sample], decode: Callable[[str, Any], Any]) -> None:
+        self._samples, self._decode = samples, decode
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes they hold while they wait."""
+        return sum(sample.nbytes for sample in self._samples.values())
+
+    def __getitem__(self, camera: str) -> Any:
+        return self._decode(camera, self._samples[camera].content)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._samples)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+
+def _recent(track: Track, stamp_ns: int) -> tuple[Any, int]:
+    """Return the content and age (ns) of the newest sample not younger; None and -1 for none."""
+    sample = track.before(stamp_ns)
+    if sample is None or stamp_ns - sample.stamp_ns > STATE_TOLERANCE_NS:
+        return None, -1
+    return sample.content, stamp_ns - sample.stamp_ns

@@ -176,7 +176,7 @@ class EpisodeRecorder:
             session.lose(reason, stream)
 
     def stop(self, success: bool | None = None, final_observation: Observation | None = None, *,
-             interrupted: bool = False, late: int = 0,
+             interrupted: bool = False, late: int = 0, ended_why: str = '',
              attributes: dict | None = None) -> RecordingSummary:
         """
         Write what waits, seal the episode and say what was saved.
@@ -189,7 +189,7 @@ class EpisodeRecorder:
             raise session.failure
         if session.path is None:
             path = session.finish(final_observation, success, interrupted=interrupted, late=late,
-                                  attributes=attributes)
+                                  ended_why=ended_why, attributes=attributes)
         else:
             path = session.path
             told = {**checked_attributes(attributes or {}), 'success': success, 'late': late}

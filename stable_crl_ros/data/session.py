@@ -177,6 +177,8 @@ class Session:
 
 
 def _bytes(observation: Observation) -> int:
-    images = getattr(observation, 'images', {}).values()
+    images = getattr(observation, 'images', {})
+    if hasattr(images, 'nbytes'):  # known without decoding them, which is the writer's part
+        return images.nbytes
     return sum(len(image.data) if isinstance(image, Encoded) else image.nbytes
-               for image in images)
+               for image in images.values())

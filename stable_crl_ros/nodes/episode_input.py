@@ -1,13 +1,17 @@
 """What the episode logger hears: images, arm states, goal, checkpoint, kept until needed."""
 
+from collections.abc import Callable
 from functools import partial
+import json
 
 from geometry_msgs.msg import PoseStamped
 import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
+from stable_crl_ros.actions import ActionScale
 from stable_crl_ros.data.alignment import Alignment, Sample
+from stable_crl_ros.data.schema import SchemaError, STATE_STREAMS
 from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.nodes.common import LATCHED, param, StartupError
 from stable_crl_ros.nodes.conversions import message_to_image, to_nanoseconds
@@ -17,6 +21,7 @@ from std_msgs.msg import String
 # Reliable, unlike the policy's: the recording must know when an image is lost.
 RELIABLE_IMAGES = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 STATE_AGE_NS = 1_000_000_000
+HISTORY_S = 1.0  # how long images are kept beyond max_image_age
 
 
 class EpisodeInput:
@@ -26,13 +31,16 @@ class EpisodeInput:
     Declares the parameters `cameras`, `image_topics`, `image_size` and `max_image_age`.
 
     :param node: who subscribes.
+    :param timed: puts a clock around a callback.
     :raises StartupError: for parameters that contradict each other.
     """
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, timed: Callable[[Callable], Callable]) -> None:
+        self._node, self._timed = node, timed
         self.goal: Image | None = None
         self.checkpoint = ''
+        self.arm_mode = ''
+        self._scale: dict = {}
         self.bad_messages = 0
         self.cameras = list(param(node, 'cameras', ['over_shoulder'],
                                   "Camera names, the policy's first", read_only=True))
@@ -45,21 +53,26 @@ class EpisodeInput:
         self.max_image_age_s = param(
             node, 'max_image_age', 0.5, 'A step with an older image counts as dropped (s)',
             low=0.01, high=10.0, read_only=True)
-        if len(set(self.cameras)) != len(self._topics) or len(self.cameras) != len(self._topics):
+        if len(set(self.cameras)) != len(self._topics) or len(self.cameras) != len(self._topics) \
+                or set(self.cameras) & set(STATE_STREAMS):
             raise StartupError(f'cameras {self.cameras} and image_topics {self._topics}: give '
-                               'each camera a name of its own and one topic')
-        self.alignment = Alignment(self.cameras, self._decode)
+                               'each camera a name of its own and one topic, and call none '
+                               f'{" or ".join(STATE_STREAMS)}')
+        self.alignment = Alignment(self.cameras, self._decode,
+                                   history_s=self.max_image_age_s + HISTORY_S)
         self._subscribe()
 
     def _subscribe(self) -> None:
         create = self._node.create_subscription
         for camera, topic in zip(self.cameras, self._topics, strict=True):
             kind = CompressedImage if topic.endswith('/compressed') else Image
-            create(kind, topic, partial(self._on_image, camera), RELIABLE_IMAGES)
-        create(JointState, 'joint_states', self._on_joints, 50)
-        create(PoseStamped, 'ee_pose', self._on_pose, 50)
+            create(kind, topic, self._timed(partial(self._on_image, camera)), RELIABLE_IMAGES)
+        create(JointState, 'joint_states', self._timed(self._on_joints), 50)
+        create(PoseStamped, 'ee_pose', self._timed(self._on_pose), 50)
         create(Image, 'goal/image', self._on_goal, LATCHED)
+        create(String, 'mode', self._on_mode, LATCHED)
         create(String, 'policy/checkpoint_id', self._on_checkpoint, LATCHED)
+        create(String, 'policy/action_scale', self._on_action_scale, LATCHED)
 
     @property
     def goal_id(self) -> str:
@@ -69,6 +82,19 @@ class EpisodeInput:
     def goal_image(self) -> np.ndarray | None:
         """Return the goal in force, uint8 RGB (H, W, 3)."""
         return None if self.goal is None else message_to_image(self.goal, 'goal/image')
+
+    @property
+    def in_force(self) -> dict[str, str]:
+        """What a step is taken under, for `Recording.note`; '' where nobody said."""
+        scale = self.action_scale
+        return {'goals': self.goal_id, 'checkpoints': self.checkpoint, 'modes': self.arm_mode,
+                'scales': json.dumps(scale) if scale else ''}
+
+    @property
+    def action_scale(self) -> dict | None:
+        """How the checkpoint in force scales its actions; None when nobody said."""
+        scale = dict(self._scale)
+        return scale if scale.pop('checkpoint', None) == self.checkpoint and scale else None
 
     def missing(self) -> list[str]:
         """Say what an episode needs and nobody sends; empty when all is there."""
@@ -85,16 +111,20 @@ class EpisodeInput:
             missing.append(f'no arm on {resolve("applied_action")}')
         return missing
 
-    def _decode(self, message: Image | CompressedImage) -> np.ndarray:
-        image = message_to_image(message)
-        return image if self.spec is None else self.spec.resize(image)
+    def _decode(self, camera: str, message: Image | CompressedImage) -> np.ndarray:
+        # In the thread that writes: decoding may take longer than a callback should.
+        try:
+            image = message_to_image(message, f'image of {camera}')
+            return image if self.spec is None else self.spec.resize(image)
+        except ValueError as error:
+            raise SchemaError(str(error), camera) from error
 
-    def _sample(self, message, content) -> Sample:
+    def _sample(self, message, content, nbytes: int = 0) -> Sample:
         return Sample(to_nanoseconds(message.header.stamp),
-                      self._node.get_clock().now().nanoseconds, content)
+                      self._node.get_clock().now().nanoseconds, content, nbytes)
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
-        self.alignment.images[camera].add(self._sample(message, message))
+        self.alignment.images[camera].add(self._sample(message, message, len(message.data)))
 
     def _on_joints(self, message: JointState) -> None:
         try:
@@ -111,8 +141,21 @@ class EpisodeInput:
     def _on_goal(self, message: Image) -> None:
         self.goal = message
 
+    def _on_mode(self, message: String) -> None:
+        self.arm_mode = message.data
+
     def _on_checkpoint(self, message: String) -> None:
         self.checkpoint = message.data
+
+    def _on_action_scale(self, message: String) -> None:
+        try:
+            scale = json.loads(message.data)
+            self._scale = {'checkpoint': str(scale.pop('checkpoint')),
+                           **ActionScale.from_dict(scale).to_dict()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.bad_messages += 1
+            self._node.get_logger().error(f'policy/action_scale: {error}',
+                                          throttle_duration_sec=2.0)
 
 
 def _image_spec(size: str) -> ImageSpec | None:

@@ -1,50 +1,49 @@
-"""Record episodes: every control step with its image, states, stamps and provenance."""
+"""Record episodes: every control step with its images, states, stamps and provenance."""
 
 from functools import partial
 from pathlib import Path
-import shutil
 import sys
 import threading
 import time
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.task import Future
 from stable_crl_ros.data.dataset import check_recordable, Dataset, DatasetError
 from stable_crl_ros.data.episode import EpisodeError
+from stable_crl_ros.data.labels import relabel
 from stable_crl_ros.data.recorder import EpisodeRecorder, RecordingSummary
 from stable_crl_ros.data.schema import EpisodeMeta
 from stable_crl_ros.nodes.common import (
     answer,
     Diagnostics,
-    ERROR,
-    OK,
-    param,
     REFUSALS,
     spin_node,
     steady_clock,
     value,
-    WARN,
 )
 from stable_crl_ros.nodes.episode_input import EpisodeInput
+from stable_crl_ros.nodes.logger_parameters import declare, read_label, used_tags, WORDS
 from stable_crl_ros.nodes.messages import decode_applied_action, MessageError
 from stable_crl_ros.nodes.recording import Recording
+from stable_crl_ros.nodes.recording_health import CallbackCost, DiskWatch, judge
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
-TOLD = ('task', 'instruction', 'operator', 'notes', 'source')
-SETTLE_PERIOD_S = 0.05
+SETTLE_PERIOD_S = 0.02
 FINAL_WAIT_S = 2.0  # for the image after the last action
-LOW_DISK_BYTES = 1e9
+BY_ITSELF = ('max_steps', 'max_duration')
 
 
 class EpisodeLoggerNode(Node):
     """
     Record one episode from `~/start` to `~/stop`, or throw it away with `~/discard`.
 
-    `task`, `operator` and `notes` are taken as they are at the start. Ending the node in the
-    middle of an episode saves it, marked as interrupted; that of a killed node is recovered by
-    the next one with the same `dataset_path`.
+    What is told of an episode (`task`, `operator`, ...) is taken as it is at the start;
+    `~/label_last` says better afterwards. Ending the node in the middle of an episode saves it,
+    marked as interrupted; that of a killed node is recovered by the next one with the same
+    `dataset_path`.
 
     :raises StartupError: for parameters that contradict each other.
     :raises DatasetError: for a `dataset_path` to which nothing can be recorded.
@@ -52,34 +51,33 @@ class EpisodeLoggerNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('episode_logger', enable_logger_service=True, **kwargs)
-        self._declare()
+        declare(self)
+        self._period_s = 1.0 / value(self, 'control_rate')
+        self._armed = value(self, 'record_on_start')
         check_recordable(self._path())
-        self._input = EpisodeInput(self)
+        self._cost = CallbackCost()
+        self._input = EpisodeInput(self, self._cost.timed)
         self._recording: Recording | None = None
         self._ending: Future | None = None
         self._ending_deadline = 0.0
-        self._sealer: threading.Thread | None = None
-        self.create_subscription(Float64MultiArray, 'applied_action', self._on_applied, 50)
-        self.create_subscription(Float64, 'policy/progress', self._on_progress, 10)
-        self.create_service(Trigger, '~/start', self._on_start)
-        # A group of its own: its answer waits, and must not keep the others from theirs.
-        self.create_service(SetBool, '~/stop', self._on_stop,
-                            callback_group=ReentrantCallbackGroup())
-        self.create_service(Trigger, '~/discard', self._on_discard)
-        self.create_timer(SETTLE_PERIOD_S, self._settle, clock=steady_clock())
+        self._saved: tuple[Path, int] | None = None  # dataset and number of the last episode
+        self._threads: list[threading.Thread] = []
+        self._create_topics()
+        self._disk = DiskWatch(self._path)
         Diagnostics(self).add('recording', self._diagnose)
         self._recover()
 
-    def _declare(self) -> None:
-        param(self, 'dataset_path', '~/stable_crl/episodes', 'Directory the episodes go to')
-        for name in TOLD[:-1]:
-            param(self, name, '', f'{name} of the next episode, stored with it')
-        param(self, 'source', 'robot', 'Where episodes come from: robot, simulation, ...')
-        self._armed = param(self, 'record_on_start', False, 'Record from the first control step '
-                            'on', read_only=True)
-        rate = param(self, 'control_rate', 5.0, 'Control steps per second (Hz)', low=0.5,
-                     high=50.0, read_only=True)
-        self._period_s = 1.0 / rate
+    def _create_topics(self) -> None:
+        timed = self._cost.timed
+        self.create_subscription(Float64MultiArray, 'applied_action', timed(self._on_applied), 50)
+        self.create_subscription(Float64, 'policy/progress', timed(self._on_progress), 10)
+        self.create_service(Trigger, '~/start', self._on_start)
+        # Groups of their own: their answers wait, and must not keep the others from theirs.
+        for kind, name, callback in ((SetBool, '~/stop', self._on_stop),
+                                     (Trigger, '~/discard', self._on_discard),
+                                     (SetBool, '~/label_last', self._on_label_last)):
+            self.create_service(kind, name, callback, callback_group=ReentrantCallbackGroup())
+        self.create_timer(SETTLE_PERIOD_S, timed(self._settle), clock=steady_clock())
 
     def _path(self) -> Path:
         return Path(value(self, 'dataset_path')).expanduser()
@@ -103,10 +101,14 @@ class EpisodeLoggerNode(Node):
             self._input.bad_messages += isinstance(error, MessageError)
             self.get_logger().error(str(error), throttle_duration_sec=2.0)
             return
-        if self._recording is not None and self._ending is None:
-            self._recording.note('goals', self._input.goal_id)
-            self._recording.note('checkpoints', self._input.checkpoint)
-            self._recording.add(step, time.monotonic())
+        if self._recording is None or self._ending is not None:
+            return
+        for what, name in self._input.in_force.items():
+            self._recording.note(what, name)
+        self._recording.add(step, time.monotonic())
+        longest = value(self, 'max_steps')
+        if longest and self._recording.taken >= longest:
+            self._end_by_itself('max_steps')
 
     def _on_progress(self, message: Float64) -> None:
         if self._recording is not None:
@@ -123,7 +125,10 @@ class EpisodeLoggerNode(Node):
             raise EpisodeError('an episode is being recorded; stop or discard it first')
         if missing := self._input.missing():
             raise EpisodeError(f'cannot record: {"; ".join(missing)}')
-        recorder = EpisodeRecorder(Dataset(self._path(), create=True))
+        dataset = Dataset(self._path(), create=True,
+                          image_codec=value(self, 'image_codec') or None)
+        recorder = EpisodeRecorder(
+            dataset, minimum_free_bytes=int(1e9 * value(self, 'minimum_free_disk')))
         meta = self._meta()
         episode_id = recorder.start(meta)
         self._recording = Recording(recorder, self._input.alignment, self._period_s,
@@ -135,66 +140,119 @@ class EpisodeLoggerNode(Node):
     def _meta(self) -> EpisodeMeta:
         spec = self._input.spec
         return EpisodeMeta(
-            **{name: value(self, name) for name in TOLD}, control_rate=1.0 / self._period_s,
+            **{name: value(self, name) for name in (*WORDS, 'source', 'minimum_rate_share')},
+            tags=used_tags(value(self, 'tags')), control_rate=1.0 / self._period_s,
             goal_id=self._input.goal_id, goal_image=self._input.goal_image(),
-            checkpoint=self._input.checkpoint,
+            checkpoint=self._input.checkpoint, action_scale=self._input.action_scale,
             image_spec=None if spec is None else spec.to_dict())
 
     async def _on_stop(self, request: SetBool.Request, response: SetBool.Response):
         try:
-            summary = await self._end(request.data)
-            return answer(self, response, True, str(summary))
+            self._begin_end()
+            return answer(self, response, True, str(await self._end(request.data)))
         except REFUSALS as error:
             return answer(self, response, False, str(error))
 
-    async def _end(self, success: bool) -> RecordingSummary:
+    def _begin_end(self) -> None:
         if self._recording is None or self._ending is not None:
-            raise EpisodeError('no episode is being recorded; start one first')
+            last = '; ~/label_last labels the last one' if self._saved else ''
+            raise EpisodeError(f'no episode is being recorded; start one first{last}')
         self._ending = Future()
         self._ending_deadline = time.monotonic() + FINAL_WAIT_S
+
+    async def _end(self, success: bool | None, why: str = '') -> RecordingSummary:
         await self._ending  # `_settle` waits for what came after the last action
         recording, self._recording, self._ending = self._recording, None, None
-        return await self._in_thread(partial(recording.finish, success))
+        self._armed = why in BY_ITSELF and value(self, 'record_again')
+        summary = await self._in_thread(partial(recording.finish, success, why))
+        self._saved = summary.path.parent, summary.episode_id
+        return summary
 
-    def _in_thread(self, seal) -> Future:
-        """Run in a thread: sealing may take as long as the disk wants."""
+    def _end_by_itself(self, why: str) -> None:
+        async def end() -> None:
+            try:
+                summary = await self._end(None, why)
+                self.get_logger().info(f'ended by {why}: {summary}; ~/label_last says how it '
+                                       'went')
+            except REFUSALS as error:
+                self.get_logger().error(str(error))
+        self._begin_end()
+        self.executor.create_task(end())
+
+    def _in_thread(self, work) -> Future:
+        """Run in a thread: the disk may take as long as it wants."""
         future, executor = Future(), self.executor
 
         def run() -> None:
             try:
-                future.set_result(seal())
+                future.set_result(work())
             except Exception as error:  # it must reach the caller, whatever it is
                 future.set_exception(error)
             executor.wake()
-        self._sealer = threading.Thread(target=run, name='episode sealer')
-        self._sealer.start()
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._threads.append(threading.Thread(target=run, name='episode sealer'))
+        self._threads[-1].start()
         return future
 
     def _settle(self) -> None:
-        if self._recording is None:
+        recording = self._recording
+        if recording is None:
             return
         now = time.monotonic()
-        self._recording.settle(now)
-        ending = self._ending is not None and not self._ending.done()
-        if ending and (self._recording.settled or now > self._ending_deadline):
-            self._recording.settle(now, everything=True)
+        recording.settle(now)
+        if self._ending is None:
+            longest = value(self, 'max_duration')
+            if recording.recorder.ended_why:
+                self._end_by_itself(recording.recorder.ended_why)
+            elif longest and now - recording.begun_s >= longest:
+                self._end_by_itself('max_duration')
+        elif not self._ending.done() and (recording.settled or now > self._ending_deadline):
+            recording.settle(now, everything=True)
             self._ending.set_result(None)
 
-    def _on_discard(self, _, response: Trigger.Response) -> Trigger.Response:
+    async def _on_discard(self, _, response: Trigger.Response) -> Trigger.Response:
         if self._recording is None or self._ending is not None:
             return answer(self, response, False, 'no episode is being recorded')
         recording, self._recording = self._recording, None
+        recording.settle(time.monotonic(), everything=True)
         try:
-            episode_id = recording.discard()
+            by = value(self, 'operator') or self.get_name()
+            said = await self._in_thread(partial(recording.discard, f'~/discard, {by}'))
+            return answer(self, response, True, said)
         except REFUSALS as error:
             return answer(self, response, False, str(error))
-        return answer(self, response, True,
-                      f'discarded episode {episode_id}: {recording.steps} steps')
+
+    async def _on_label_last(self, request: SetBool.Request, response: SetBool.Response):
+        try:
+            words = read_label(value(self, 'label'))
+            by = value(self, 'operator') or self.get_name()
+            said = await self._in_thread(
+                partial(self._label, *self._last(), by, {'success': request.data, **words}))
+            # It was said of this episode, not of the next one that is labelled.
+            self.set_parameters([Parameter('label', value='')])
+            return answer(self, response, True, said)
+        except REFUSALS as error:
+            return answer(self, response, False, str(error))
+
+    def _last(self) -> tuple[Path, int | None]:
+        return self._saved if self._saved else (self._path(), None)
+
+    @staticmethod
+    def _label(path: Path, episode_id: int | None, by: str, labels: dict) -> str:
+        dataset = Dataset(path)
+        if episode_id is None:
+            if not dataset.ids:
+                raise EpisodeError(f'{path} holds no episode to label')
+            episode_id = dataset.ids[-1]
+        relabel(dataset, episode_id, by, **labels)
+        said = ', '.join(f'{name} {label!r}' for name, label in labels.items())
+        return f'labelled episode {episode_id}: {said}; {dataset.episode_path(episode_id)}'
 
     def destroy_node(self) -> None:
         """Save a running episode as interrupted, then destroy the node."""
-        if self._sealer is not None:
-            self._sealer.join()
+        self._disk.close()
+        for thread in self._threads:
+            thread.join()
         recording, self._recording = self._recording, None
         if recording is not None:
             self._save(recording)
@@ -204,9 +262,9 @@ class EpisodeLoggerNode(Node):
         recording.settle(time.monotonic(), everything=True)
         try:
             if recording.steps:
-                self._say(f'interrupted: {recording.finish(interrupted=True)}')
+                self._say(f'interrupted: {recording.finish(None, "shutdown", interrupted=True)}')
             else:
-                recording.discard()
+                recording.discard('nothing was recorded')
         except REFUSALS as error:
             self._say(str(error))
 
@@ -217,27 +275,12 @@ class EpisodeLoggerNode(Node):
             print(f'{self.get_name()}: {text}', file=sys.stderr, flush=True)
 
     def _diagnose(self) -> tuple[bytes, str, dict]:
-        try:
-            existing = next(p for p in (self._path(), *self._path().parents) if p.exists())
-            free = shutil.disk_usage(existing).free
-        except REFUSALS as error:  # what was set may be no path at all
-            return ERROR, f'dataset_path: {error}', {}
-        values = {'dataset_path': self._path(), 'disk_free_gb': f'{free / 1e9:.1f}',
-                  'bad_messages': self._input.bad_messages}
-        recording = self._recording
-        if recording is not None:
-            values |= {'steps': recording.steps, 'dropped': recording.dropped,
-                       'late': recording.late, **recording.refused}
-            if recording.dropped:
-                text = f'{recording.dropped} steps dropped: {recording.error}'
-                self.get_logger().error(text, throttle_duration_sec=10.0)
-                return ERROR, text, values
-        if free < LOW_DISK_BYTES:
-            return WARN, f'only {free / 1e6:.0f} MB free at {existing}', values
-        if recording is not None:
-            return OK, f'recording: {recording.steps} steps', values
-        missing = self._input.missing()
-        return OK, f'waiting: {"; ".join(missing)}' if missing else 'ready', values
+        level, text, values = judge(self._recording, self._disk, self._input.missing(),
+                                    1e9 * value(self, 'minimum_free_disk'))
+        if self._recording is not None and self._recording.recorder.dropped:
+            self.get_logger().error(text, throttle_duration_sec=10.0)
+        return level, text, {'dataset_path': value(self, 'dataset_path'), **values,
+                             'bad_messages': self._input.bad_messages, **self._cost.values()}
 
 
 def main(args: list[str] | None = None) -> int:

@@ -1,20 +1,22 @@
 """One running episode: what the arm did, put together with what was seen, and handed on."""
 
 from collections import Counter, deque
-import contextlib
 from dataclasses import dataclass
+import json
 import math
+import time
 
-from stable_crl_ros.data.alignment import Alignment
+from stable_crl_ros.data.alignment import Alignment, UnseenError
 from stable_crl_ros.data.recorder import EpisodeRecorder, RecordingSummary
 from stable_crl_ros.data.schema import Action, Mode, Observation
 from stable_crl_ros.nodes.messages import AppliedAction
 from stable_crl_ros.robot.safety import flag_names, StepFlag
 
-SETTLE_S = 0.15  # image, state and progress of a step are under way for less than this
-PROGRESS_WINDOW_S = 0.1
+SETTLE_S = 0.1  # image, state and progress of a step are under way for less than this
+PROGRESS_WINDOW_S = 0.1  # at most, and half a control period
 POLICY_FRESH_S = 1.0
 LATE_FACTOR = 1.5
+OF_THE_POLICY = ('checkpoints', 'scales')
 # Refused before the arm considered them: nothing was decided, so they are no control steps.
 NO_STEP = (StepFlag.STALE | StepFlag.FUTURE | StepFlag.OVERRIDDEN | StepFlag.HELD
            | StepFlag.TOO_SOON)
@@ -25,6 +27,7 @@ class _Pending:
     step: AppliedAction
     arrived_s: float
     intervention: bool
+    in_force: dict[str, str]  # as `note` was told before it arrived
 
 
 class Recording:
@@ -42,15 +45,23 @@ class Recording:
                  max_image_age_s: float) -> None:
         self.refused: Counter[str] = Counter()
         self.late = self.steps = 0
-        self._recorder, self._alignment = recorder, alignment
+        self.begun_s = time.monotonic()
+        self.recorder, self._alignment = recorder, alignment
         self._period_s, self._max_image_age_s = period_s, max_image_age_s
         self._pending: deque[_Pending] = deque()
         self._progress: list[tuple[float, float]] = []
-        self._changes: dict[str, list[list]] = {'checkpoints': [], 'goals': []}
+        self._in_force: dict[str, str] = {}
+        self._changes: dict[str, list[list]] = {
+            'checkpoints': [], 'scales': [], 'goals': [], 'modes': []}
         self._policy_heard_s = -math.inf
         self._held = False
         self._last: AppliedAction | None = None
         self._after: Observation | None = None
+
+    @property
+    def taken(self) -> int:
+        """Steps taken in so far, those included that wait for what belongs to them."""
+        return self.steps + sum(not entry.step.flags & NO_STEP for entry in self._pending)
 
     def add(self, step: AppliedAction, now: float) -> None:
         """Take one applied action as it arrives."""
@@ -60,7 +71,8 @@ class Recording:
             self.refused.update(flag_names(step.flags & NO_STEP))
         if not step.flags & NO_STEP or step.flags & StepFlag.HELD:
             policy_runs = now - self._policy_heard_s < POLICY_FRESH_S
-            self._pending.append(_Pending(step, now, step.mode is Mode.TELEOP and policy_runs))
+            self._pending.append(_Pending(step, now, step.mode is Mode.TELEOP and policy_runs,
+                                          dict(self._in_force)))
 
     def add_progress(self, progress: float, now: float) -> None:
         """Take what the policy's critic said about the step it is sending."""
@@ -69,55 +81,93 @@ class Recording:
 
     def note(self, what: str, name: str) -> None:
         """
-        Note which checkpoint or goal is in force from the next step on.
+        Note what is in force from the next step on.
 
-        :param what: 'checkpoints' or 'goals'.
+        :param what: 'checkpoints', 'scales', 'goals' or 'modes'.
+        :param name: '' for nothing new.
         """
-        if name and (not self._changes[what] or self._changes[what][-1][1] != name):
-            self._changes[what].append([self.steps + len(self._pending), name])
+        if name:
+            self._in_force[what] = name
 
     def settle(self, now: float, everything: bool = False) -> None:
         """
-        Hand over the steps whose image and states have had time to arrive.
+        Hand over the steps for which nothing more can come.
 
         :param everything: do not wait for what may still come.
         """
-        while self._pending and (everything or now - self._pending[0].arrived_s >= SETTLE_S):
+        while self._pending and (everything or self._complete(self._pending[0], now)):
             self._hand_over(self._pending.popleft())
         if self._last is not None and self._after is None:
             due = self._last.applied_ns + int(self._period_s * 1e9)
-            with contextlib.suppress(ValueError):  # an image that cannot be decoded: the next may
-                self._after = self._alignment.seen_after(due, self._max_image_age_s)
+            self._after = self._alignment.seen_after(due, self._max_image_age_s,
+                                                     waiting=not everything)
+
+    def _complete(self, pending: _Pending, now: float) -> bool:
+        if now - pending.arrived_s >= SETTLE_S:
+            return True
+        scored = pending.step.mode is not Mode.POLICY or not self._progress \
+            or self._nearest_progress(pending) is not None
+        return scored and self._alignment.passed(pending.step.capture_ns)
 
     @property
     def settled(self) -> bool:
         """Say whether every step is handed over and what came after the last was seen."""
         return not self._pending and (self._after is not None or self._last is None)
 
-    def finish(self, success: bool | None = None, interrupted: bool = False) -> RecordingSummary:
+    def finish(self, success: bool | None, why: str = '',
+               interrupted: bool = False) -> RecordingSummary:
         """
         Seal the episode; blocks for as long as the disk takes.
 
+        :param success: None when nobody judged.
+        :param why: it ended by itself, '' when it did not.
         :raises stable_crl_ros.data.episode.EpisodeError: when no step was recorded, or the disk
             refuses.
         """
-        return self._recorder.stop(
-            success, self._after, interrupted=interrupted, late=self.late,
-            attributes={**self._changes, 'refused': dict(self.refused)})
+        try:
+            return self.recorder.stop(
+                success, self._after, interrupted=interrupted, late=self.late, ended_why=why,
+                attributes={**self._provenance(), 'refused': dict(self.refused)})
+        finally:
+            self.recorder.close()
 
-    def discard(self) -> int:
-        """Throw the episode away and return its number."""
-        return self._recorder.discard()
+    def _provenance(self) -> dict:
+        """Return what the steps were taken under, the policy's part only where it acted."""
+        noted = dict(self._changes)
+        scales = {scale for _, scale in noted.pop('scales')}
+        return {**noted, 'checkpoint': noted['checkpoints'][0][1] if noted['checkpoints'] else '',
+                # Of two policies with scales of their own, neither's is that of the episode.
+                'action_scale': json.loads(scales.pop()) if len(scales) == 1 else None}
 
-    @property
-    def dropped(self) -> int:
-        """Steps lost so far."""
-        return self._recorder.dropped
+    def health(self, free: float) -> dict[str, object]:
+        """
+        Return what /diagnostics shows.
 
-    @property
-    def error(self) -> str:
-        """Why steps were lost, '' if none."""
-        return self._recorder.error
+        :param free: bytes of the disk that are free.
+        """
+        return {
+            'steps': self.steps, 'late': self.late, 'dropped': self.recorder.dropped,
+            **{f'dropped_{stream}': count for stream, count in self.recorder.drops.items()},
+            **{f'refused_{name}': count for name, count in self.refused.items()},
+            'queue_fill': f'{self.recorder.queue_fill:.2f}',
+            'write_rate_mb_s': f'{self.recorder.write_rate / 1e6:.1f}',
+            'minutes_left': f'{self.recorder.minutes_left(free):.0f}'}
+
+    def discard(self, why: str) -> str:
+        """
+        End the episode as one that nobody wants; blocks for as long as the disk takes.
+
+        :returns: what became of it, one line.
+        :raises stable_crl_ros.data.episode.EpisodeError: when the disk refuses.
+        """
+        dropped, size = self.recorder.dropped, self.recorder.bytes_written
+        try:
+            number = self.recorder.discard(why)
+        finally:
+            self.recorder.close()
+        return (f'discarded episode {number}: {self.steps} steps, {dropped} dropped, '
+                f'{size / 1e6:.2f} MB'
+                + ('; `stable-crl episodes restore` brings it back' if self.steps else ''))
 
     def _hand_over(self, pending: _Pending) -> None:
         step = pending.step
@@ -125,23 +175,30 @@ class Recording:
             self._held = self._last is not None
             return
         if self._held:
-            self._recorder.lose('the arm was stopped during the episode')
+            self.recorder.lose('the arm was stopped during the episode')
             self._held = False
         try:
             observation = self._alignment.seen_at(step.capture_ns, self._max_image_age_s)
-        except ValueError as error:
-            self._recorder.lose(str(error))
-            return
-        if observation is None:
-            self._recorder.lose('no image that belongs to the command')
+        except UnseenError as error:
+            self.recorder.lose(str(error), error.stream)
             return
         self._count_late(step)
+        if not self.recorder.record(observation, Action(
+                action=step.applied, commanded_action=step.commanded, mode=step.mode,
+                command_stamp=step.receive_ns, applied_stamp=step.applied_ns,
+                intervention=pending.intervention, flags=int(step.flags),
+                progress=self._take_progress(pending))):
+            return
         self._last, self._after = step, None
-        self.steps += self._recorder.record(observation, Action(
-            action=step.applied, commanded_action=step.commanded, mode=step.mode,
-            command_stamp=step.receive_ns, applied_stamp=step.applied_ns,
-            intervention=pending.intervention, flags=int(step.flags),
-            progress=self._progress_of(pending)))
+        self._note_changes(pending)
+        self.steps += 1
+
+    def _note_changes(self, pending: _Pending) -> None:
+        for what, name in pending.in_force.items():
+            known = self._changes[what]
+            acts = what not in OF_THE_POLICY or pending.step.mode is Mode.POLICY
+            if acts and (not known or known[-1][1] != name):
+                known.append([self.steps, name])
 
     def _count_late(self, step: AppliedAction) -> None:
         last = self._last
@@ -149,13 +206,16 @@ class Recording:
             gap_s = (step.receive_ns - last.receive_ns) * 1e-9
             self.late += gap_s > LATE_FACTOR * self._period_s
 
-    def _progress_of(self, pending: _Pending) -> float:
-        if pending.step.mode is not Mode.POLICY:
+    def _take_progress(self, pending: _Pending) -> float:
+        best = self._nearest_progress(pending) if pending.step.mode is Mode.POLICY else None
+        if best is None:
             return math.nan
-        near = [entry for entry in self._progress
-                if abs(entry[0] - pending.arrived_s) < PROGRESS_WINDOW_S]
-        if not near:
-            return math.nan
-        best = min(near, key=lambda entry: abs(entry[0] - pending.arrived_s))
         self._progress.remove(best)
         return best[1]
+
+    def _nearest_progress(self, pending: _Pending) -> tuple[float, float] | None:
+        def distance(entry: tuple[float, float]) -> float:
+            return abs(entry[0] - pending.arrived_s)
+        best = min(self._progress, key=distance, default=None)
+        window_s = min(PROGRESS_WINDOW_S, self._period_s / 2)
+        return best if best is not None and distance(best) < window_s else None
