@@ -6,10 +6,10 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import time
 
 from data_samples import action, assert_holds, observation, picture, record
+from disks import run_unprivileged
 import numpy as np
 import pytest
 from stable_crl_ros.data.dataset import Dataset, DatasetError
@@ -325,19 +325,6 @@ def test_a_refused_write_is_explained_and_what_was_recorded_is_kept(tmp_path, ch
     assert_holds(dataset[1], steps - 1)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Give a file system of 1 MB, or skip where none can be mounted."""
-    mount = tmp_path / 'disk'
-    mount.mkdir()
-    done = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', mount],
-                          capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f'cannot mount a small file system: {done.stderr.strip()}')
-    yield mount
-    subprocess.run(['umount', mount], check=True)
-
-
 def test_a_full_disk_is_explained_and_nothing_recorded_is_lost(small_disk, child):
     dataset = Dataset(small_disk / 'dataset', create=True)
     record(dataset)
@@ -358,25 +345,6 @@ def test_a_full_disk_is_explained_and_nothing_recorded_is_lost(small_disk, child
     larger = Dataset(small_disk.parent / 'larger')
     assert [item.state for item in larger.recover()] == ['recovered']
     assert_holds(larger[1], steps - 1)
-
-
-def run_unprivileged(function):
-    """Run a function in a child without root's rights; return what it raised, as text."""
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        if os.getuid() == 0:
-            os.setuid(65534)
-        try:
-            function()
-            os.write(write_end, b'nothing was raised')
-        except BaseException as error:
-            os.write(write_end, f'{type(error).__name__}: {error}'.encode())
-        os._exit(0)
-    os.close(write_end)
-    os.waitpid(pid, 0)
-    with os.fdopen(read_end) as file:
-        return file.read()
 
 
 def refuse(message):
