@@ -21,21 +21,24 @@ CAMERA = 'image_0'
 
 
 def find(source: Path, options: ImportOptions) -> list[Item]:
-    """List the videos and folders of pictures; a folder's pictures go before its video."""
+    """
+    List the videos and folders of pictures.
+
+    Where folders hold some, pictures beside these folders are none of their frames. Where a
+    folder holds pictures, a video in it shows the same.
+    """
     if source.is_file():
         return [Item(str(source), partial(_read_video, source, options))]
-    if _pictures(source):
-        return [Item(str(source), partial(_read_folder, source, options))]
-    items = []
-    for path in sorted(source.iterdir(), key=_natural):
-        if path.is_dir() and _pictures(path):
-            items.append(Item(str(path), partial(_read_folder, path, options)))
-        elif path.is_dir():
-            items += [Item(str(video), partial(_read_video, video, options))
-                      for video in sorted(path.iterdir()) if _is_video(video)]
-        elif _is_video(path):
-            items.append(Item(str(path), partial(_read_video, path, options)))
-    return items
+    folders = [item for path in sorted(source.iterdir(), key=_natural) if path.is_dir()
+               for item in _in_folder(path, options)]
+    return folders or _in_folder(source, options)
+
+
+def _in_folder(folder: Path, options: ImportOptions) -> list[Item]:
+    if _pictures(folder):
+        return [Item(str(folder), partial(_read_folder, folder, options))]
+    return [Item(str(path), partial(_read_video, path, options))
+            for path in sorted(folder.iterdir(), key=_natural) if _is_video(path)]
 
 
 def _read_folder(folder: Path, options: ImportOptions) -> Recording:

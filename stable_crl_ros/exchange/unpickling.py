@@ -10,7 +10,7 @@ from stable_crl_ros.exchange.recording import ExchangeError
 
 MAX_BYTES = 32 << 30  # of one file; a larger one is no recording
 _CONTAINERS = {name: getattr(builtins, name) for name in (
-    'list', 'dict', 'tuple', 'set', 'frozenset', 'bytearray', 'complex')}
+    'list', 'dict', 'tuple', 'set', 'frozenset', 'bytes', 'bytearray', 'complex')}
 # What a truncated, damaged or malicious pickle may raise.
 _FAILURES = (pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError,
              ValueError, TypeError, OverflowError, MemoryError, RecursionError, RuntimeError)
