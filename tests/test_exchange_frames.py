@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from exchange_samples import write_raw
 import numpy as np
 import pytest
+from stable_crl_ros.data.cache import CacheError
+from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.exchange.frames import Video
 from stable_crl_ros.exchange.goal_frames import save_goal
@@ -11,7 +14,7 @@ from stable_crl_ros.exchange.importing import examine, import_recordings
 from stable_crl_ros.exchange.options import ImportOptions
 from stable_crl_ros.exchange.recording import ExchangeError
 from stable_crl_ros.goals import GoalStore
-from stable_crl_ros.images import read_image, write_image
+from stable_crl_ros.images import ImageSpec, read_image, write_image
 
 
 @pytest.fixture(scope='module')
@@ -30,6 +33,17 @@ def test_a_folder_of_pictures_says_that_no_actions_were_recorded(rollout, tmp_pa
     assert np.isnan(episode['commanded_action']).all()
     for row in (0, 20, episode.steps):
         np.testing.assert_array_equal(episode.image(None, row), read_image(pictures[row]))
+
+
+def test_training_learns_from_no_video(rollout, real_data, tmp_path):
+    dataset = tmp_path / 'dataset'
+    import_recordings(rollout, dataset)
+    with pytest.raises(CacheError, match='videos have no actions to learn'):
+        build_cache(dataset, ImageSpec(8, 8))
+    write_raw(tmp_path / 'raw' / 'traj0', real_data)
+    import_recordings(tmp_path / 'raw', dataset)
+    cache = build_cache(dataset, ImageSpec(8, 8))
+    assert [episode.id for episode in cache.episodes] == [1]
 
 
 def test_a_video_gives_every_frame_in_any_order(rollout):

@@ -23,6 +23,7 @@ from stable_crl_ros.data.cache import (
 from stable_crl_ros.data.cache_writer import CacheWriter, Rows, WrittenRows
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import Episode
+from stable_crl_ros.data.schema import NO_ACTIONS
 from stable_crl_ros.data.union import DatasetUnion, open_datasets
 from stable_crl_ros.durable import sync_tree, write_atomic
 from stable_crl_ros.images import ImageSpec
@@ -70,7 +71,8 @@ class _Wanted:
     def __init__(self, union: DatasetUnion, spec: ImageSpec, camera: str | None) -> None:
         self.spec = spec
         self.datasets = union.datasets
-        self.entries = [entry for entry in union.index() if entry['steps']]
+        self.entries = [entry for entry in union.index()
+                        if entry['steps'] and entry['actions'] != NO_ACTIONS]
         self.camera = _choose_camera(union, self.entries, camera)
         self.plan = [(entry['checksum'], entry['steps']) for entry in self.entries]
         self.settings = {'version': CACHE_VERSION, 'camera': self.camera,
@@ -113,7 +115,7 @@ def _choose_camera(union: DatasetUnion, entries: list[dict], camera: str | None)
     first = union.datasets[0].path
     if not entries:
         raise CacheError(f'no transitions in {[str(item.path) for item in union.datasets]}; '
-                         f'record or collect episodes first')
+                         f'record or collect episodes first (videos have no actions to learn)')
     common = set.intersection(*(set(entry['cameras']) for entry in entries))
     if camera is None and len(common) == 1:
         return common.pop()

@@ -18,6 +18,7 @@ IMAGE_CRCS = 'image_crcs'  # per camera (T + 1,): crc32 of each encoded image
 AGES = 'ages'  # group: per stream, how much older than the tick its sample was
 STATE_STREAMS = ('joint_states', 'ee_pose')
 GOAL_IMAGE = 'goal_image'
+NO_ACTIONS = 'none recorded'  # the attribute 'actions' of a video; its zeros are not to be learned
 
 
 class SchemaError(ValueError):

@@ -10,8 +10,9 @@ from stable_crl_ros.data.codecs import JPEG
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeWriter
 from stable_crl_ros.data.labels import discard
+from stable_crl_ros.data.schema import NO_ACTIONS
 from stable_crl_ros.exchange.options import ImportOptions
-from stable_crl_ros.exchange.recording import ExchangeError, Item, NO_ACTIONS, Recording
+from stable_crl_ros.exchange.recording import ExchangeError, Item, Recording
 from stable_crl_ros.images import ImageSpec
 
 FORMATS = {  # name -> module with find, LAYOUT, and what tells it: PATTERNS and SUFFIXES

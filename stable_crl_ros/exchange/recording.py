@@ -22,7 +22,6 @@ from stable_crl_ros.data.schema import (
 )
 from stable_crl_ros.images import decode_image, ImageError, ImageSpec
 
-NO_ACTIONS = 'none recorded'  # the attribute 'actions' of an episode that training must refuse
 JPEG_START = b'\xff\xd8\xff'
 _STATES = {item.name: item for item in STATE_FIELDS}
 _STEPS = {item.name: item for item in STEP_FIELDS if item.name != 'action'}

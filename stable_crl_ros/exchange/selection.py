@@ -7,8 +7,9 @@ import numpy as np
 from stable_crl_ros.actions import ACTION_DIM, ACTION_NAMES
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import Episode
+from stable_crl_ros.data.schema import NO_ACTIONS
 from stable_crl_ros.exchange.bridge import states_to
-from stable_crl_ros.exchange.recording import ExchangeError, NO_ACTIONS
+from stable_crl_ros.exchange.recording import ExchangeError
 from stable_crl_ros.images import encode_image, ImageSpec
 from stable_crl_ros.robot.kinematics import JOINT_NAMES
 
