@@ -39,7 +39,7 @@ def small_disk(tmp_path):
     place.mkdir()
     mount('-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', place)
     yield place
-    subprocess.run(['umount', place], check=True)
+    subprocess.run(['umount', '-l', place], check=True)
 
 
 @pytest.fixture
@@ -54,4 +54,4 @@ def read_only():
 
     yield make
     for path in mounted:
-        subprocess.run(['umount', path], check=True)
+        subprocess.run(['umount', '-l', path], check=True)

@@ -17,7 +17,7 @@ from stable_crl_ros.data.journal import (
 )
 
 RECORD_START = b'{"arrays": ['  # of the JSON part, behind PREFIX and INDEX
-SEARCH_BYTES = 1 << 16
+SEARCH_BYTES = 4096  # of a sector: what lies behind an unreadable one is found
 
 
 class JournalReader:
