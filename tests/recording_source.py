@@ -3,6 +3,8 @@
 
 import argparse
 import array
+from collections import deque
+from collections.abc import Iterable
 import os
 from pathlib import Path
 import time
@@ -68,8 +70,9 @@ class Source(Node):
     :param log: file that gets the stamp of every control step, int64 ns; None for none.
     """
 
-    def __init__(self, cameras: int, pool: list[np.ndarray], log: Path | None = None) -> None:
-        super().__init__('recording_source')
+    def __init__(self, cameras: int, pool: list[np.ndarray], log: Path | None = None,
+                 **kwargs) -> None:
+        super().__init__('recording_source', **kwargs)
         self._log = None if log is None else open(log, 'wb', buffering=0)  # noqa: SIM115 for ever
         self._pool = [self._message(frame) for frame in pool]
         names = ['image_raw', *(f'{name}/image_raw' for name in CAMERAS[1:cameras])]
@@ -77,15 +80,17 @@ class Source(Node):
         self._joints = self.create_publisher(JointState, 'joint_states', 10)
         self._poses = self.create_publisher(type(encode_ee_pose(self._state(0))), 'ee_pose', 10)
         self._applied = self.create_publisher(Float64MultiArray, 'applied_action', 10)
-        self._capture_ns = 0
+        # Stamps of the last images of each camera, ns.
+        self.shown = [deque(maxlen=64) for _ in self._images]
 
-    def show(self, number: int) -> None:
-        """Publish one image from every camera, now."""
-        self._capture_ns = time.time_ns()
-        for camera, publisher in enumerate(self._images):
+    def show(self, number: int, cameras: Iterable[int] | None = None) -> None:
+        """Publish one image from every camera, or from some, now."""
+        now = time.time_ns()
+        for camera in range(len(self._images)) if cameras is None else cameras:
             message = self._pool[(number + 7 * camera) % len(self._pool)]
-            message.header.stamp = to_stamp(self._capture_ns)
-            publisher.publish(message)
+            message.header.stamp = to_stamp(now)
+            self._images[camera].publish(message)
+            self.shown[camera].append(now)
 
     def move(self) -> None:
         """Publish the arm's state, now."""
@@ -96,11 +101,11 @@ class Source(Node):
     def act(self, number: int) -> None:
         """Publish one control step, on the newest image; its number is in the first action."""
         action = np.array([number * 1e-6, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
-        now = time.time_ns()
+        now, capture_ns = time.time_ns(), self.shown[0][-1]
         self._applied.publish(encode_applied_action(AppliedAction(
-            action, action, Mode.POLICY, StepFlag(0), self._capture_ns, now, now)))
+            action, action, Mode.POLICY, StepFlag(0), capture_ns, now, now)))
         if self._log is not None:
-            self._log.write(np.int64(self._capture_ns).tobytes())
+            self._log.write(np.int64(capture_ns).tobytes())
 
     @staticmethod
     def _state(stamp_ns: int) -> ArmState:

@@ -7,23 +7,67 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from logger_stack import Stack
+from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeWriter
 from stable_crl_ros.data.schema import Action, EpisodeMeta, Observation
+from stable_crl_ros.nodes.arm import ArmNode
+from stable_crl_ros.nodes.common import COMMAND
+from stable_crl_ros.nodes.messages import decode_applied_action, encode_command
 from stable_crl_ros.nodes.replay import replay
 from stable_crl_ros.robot.kinematics import START
+from stable_crl_ros.robot.limits import ArmLimits
 from stable_crl_ros.robot.playback import Plan, ReplayError
 from stable_crl_ros.robot.poses import apply_delta
+from stable_crl_ros.robot.safety import apply_action, Target
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-STEPS = 6
+STEPS = 5
+PERIOD_S = 0.1
+
+
+class Bench:
+    """An active mock arm, and an episode that it would have made, `turned` at its waist."""
+
+    def __init__(self, ros, folder, turned=0.0):
+        self.ros = ros
+        self.arm = ros.add(ArmNode(context=ros.context, parameter_overrides=ros.parameters(
+            control_rate=1.0 / PERIOD_S, homing_speed=1.5)))
+        self.probe, self.applied = ros.node(), []
+        self.probe.create_subscription(
+            Float64MultiArray, 'applied_action',
+            lambda m: self.applied.append(decode_applied_action(m)), 50)
+        for kind in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            request = ChangeState.Request(transition=Transition(id=kind))
+            assert ros.call(ChangeState, 'arm/change_state', request, node=self.probe).success
+        self.episode = write_motion(folder, turned)
+
+
+def write_motion(folder, turned):
+    """Record what the arm's checks make of a motion; the arm is where it was sent."""
+    target = Target.from_joints(START + [turned, 0.0, 0.0, 0.0, 0.0, 0.0], 1.0)
+    dataset = Dataset(folder / 'episodes', create=True)
+
+    def seen():
+        return Observation({'front': np.zeros((8, 8, 3), np.uint8)},
+                           joint_positions=target.joints, gripper=target.gripper)
+    with EpisodeWriter(dataset, EpisodeMeta(control_rate=1.0 / PERIOD_S)) as writer:
+        for number in range(STEPS):
+            asked = np.array([0.005, 0.01, 0.004, 0.02, -0.01, 0.03, float(number < 3)])
+            step = apply_action(target, asked, ArmLimits(), PERIOD_S)
+            writer.add_step(seen(), Action(step.applied, asked))
+            target = step.target
+        writer.finish(seen(), True)
+    return dataset[0]
 
 
 class Replaying:
-    """Run `replay` beside the stack, which spins in this thread."""
+    """Run `replay` beside the arm, which spins in this thread."""
 
-    def __init__(self, stack, *args, **kwargs):
+    def __init__(self, bench, *args, **kwargs):
         self.report = self.error = None
         self.steps = []
 
@@ -33,11 +77,11 @@ class Replaying:
                                      progress=lambda done, of: self.steps.append(done))
             except Exception as error:
                 self.error = error
-        self._stack, self._thread = stack, threading.Thread(target=run)
+        self._bench, self._thread = bench, threading.Thread(target=run)
         self._thread.start()
 
     def wait(self):
-        self._stack.ros.spin_until(lambda: not self._thread.is_alive(), 40.0, 'the replay')
+        self._bench.ros.spin_until(lambda: not self._thread.is_alive(), 40.0, 'the replay')
         self._thread.join()
         if self.error is not None:
             raise self.error
@@ -45,55 +89,55 @@ class Replaying:
 
 
 @pytest.fixture
-def recorded(ros, tmp_path):
-    """Give a stack that has recorded one episode, its arm where that ended."""
-    stack = Stack(ros, tmp_path)
-    assert stack.call('start').success
-    for number in range(STEPS):
-        stack.act([0.05, 0.1, 0.03], gripper=float(number < 3))
-        ros.spin_for(0.2)
-    assert stack.call('stop', True).success
-    return stack
+def bench(ros, tmp_path):
+    return Bench(ros, tmp_path)
 
 
-def test_an_episode_is_replayed_from_its_start_and_compared_with_the_recording(recorded):
+def test_an_episode_is_replayed_from_its_start_and_compared_with_the_recording(ros, tmp_path):
+    bench = Bench(ros, tmp_path, turned=0.3)
     with pytest.raises(ReplayError, match='mm and .* rad from where .* began'):
-        Replaying(recorded, recorded.episode()).wait()
-    report = Replaying(recorded, recorded.episode(), move_first=True).wait()
+        Replaying(bench, bench.episode).wait()
+    assert bench.applied == []
+    report = Replaying(bench, bench.episode, move_first=True).wait()
     assert report.faithful and report.steps == STEPS
     assert max(report.applied_error) < 1e-6
-    assert report.path_error_m[-1] < 0.015
-    assert max(report.path_error_m) < 0.03 and max(report.path_error_rad) < 0.05
-    assert report.seconds == pytest.approx(STEPS * 0.2, abs=0.15)
-    np.testing.assert_allclose([step.applied for step in recorded.applied[-STEPS:]],
-                               recorded.episode()['action'], atol=1e-6)
-    home = recorded.ros._nodes[2].get_parameter('home_joints').value
-    np.testing.assert_allclose(home, START)
+    assert max(report.path_error_m) < 0.02 and max(report.path_error_rad) < 0.1
+    assert report.seconds == pytest.approx(STEPS * PERIOD_S, abs=0.15)
+    np.testing.assert_allclose([step.applied for step in bench.applied],
+                               bench.episode['action'], atol=1e-6)
+    np.testing.assert_allclose(bench.arm.get_parameter('home_joints').value, START)
 
 
-def test_half_as_fast_takes_twice_the_time_in_half_steps(recorded):
-    report = Replaying(recorded, recorded.episode(), speed=0.5, move_first=True).wait()
-    assert report.faithful and max(report.applied_error) < 1e-6
-    assert report.seconds == pytest.approx(STEPS * 0.4, abs=0.2)
-    assert len(recorded.applied) == 3 * STEPS
-    np.testing.assert_allclose(recorded.applied[-1].applied[:3],
-                               recorded.episode()['action'][-1, :3] / 2, atol=1e-6)
+def test_half_as_fast_takes_twice_the_time_in_half_steps(bench):
+    report = Replaying(bench, bench.episode, speed=0.5).wait()
+    assert report.steps == STEPS and max(report.applied_error) < 1e-6
+    assert report.seconds == pytest.approx(2 * STEPS * PERIOD_S, abs=0.2)
+    assert len(bench.applied) == 2 * STEPS
+    np.testing.assert_allclose(bench.applied[-1].applied[:3],
+                               bench.episode['action'][-1, :3] / 2, atol=1e-6)
 
 
-def test_stopping_the_arm_ends_the_replay(recorded):
-    running = Replaying(recorded, recorded.episode(), move_first=True)
-    recorded.ros.spin_until(lambda: len(running.steps) == 2, 30.0)
-    assert recorded.ros.call(Trigger, 'arm/stop', node=recorded.probe).success
-    with pytest.raises(ReplayError, match='step [23]: the arm refused it: held'):
+def test_stopping_the_arm_ends_the_replay(bench):
+    running = Replaying(bench, bench.episode, speed=0.2)
+    bench.ros.spin_until(lambda: running.steps, 30.0)
+    assert bench.ros.call(Trigger, 'arm/stop', node=bench.probe).success
+    with pytest.raises(ReplayError, match='the arm refused it: held'):
         running.wait()
 
 
-def test_somebody_else_who_steers_ends_the_replay(recorded):
-    running = Replaying(recorded, recorded.episode(), move_first=True)
-    recorded.ros.spin_until(lambda: len(running.steps) == 2, 30.0)
-    recorded.act([0.0, 0.0, 0.01], prefix='teleop/')
+def test_somebody_else_who_steers_ends_the_replay(bench):
+    twists = bench.probe.create_publisher(TwistStamped, 'teleop/delta_twist_cmds', COMMAND)
+    running = Replaying(bench, bench.episode, speed=0.2)
+    bench.ros.spin_until(lambda: running.steps, 30.0)
+    now = bench.probe.get_clock().now().nanoseconds
+    twists.publish(encode_command(np.zeros(6), PERIOD_S, now))
     with pytest.raises(ReplayError, match='somebody else steers|overridden'):
         running.wait()
+
+
+def test_another_control_rate_is_refused(bench, tmp_path):
+    with pytest.raises(ReplayError, match='recorded at 5 Hz.*control_rate:=5.0'):
+        Replaying(bench, write(tmp_path)).wait()
 
 
 def write(folder, rate=5.0, joints=START, attributes=None, steps=2):
@@ -104,11 +148,6 @@ def write(folder, rate=5.0, joints=START, attributes=None, steps=2):
             writer.add_step(seen, Action(np.zeros(7)))
         writer.finish(seen, True, attributes=attributes)
     return dataset[writer.episode_id]
-
-
-def test_another_control_rate_is_refused(recorded, tmp_path):
-    with pytest.raises(ReplayError, match='recorded at 10 Hz.*control_rate:=10.0'):
-        Replaying(recorded, write(tmp_path, rate=10.0)).wait()
 
 
 @pytest.mark.parametrize(('recording', 'speed', 'reason'), [

@@ -11,6 +11,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from stable_crl_ros.actions import ActionScale
 from stable_crl_ros.data.alignment import Alignment, Sample
+from stable_crl_ros.data.codecs import Encoded
 from stable_crl_ros.data.schema import SchemaError, STATE_STREAMS
 from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.nodes.common import LATCHED, param, StartupError
@@ -21,7 +22,8 @@ from std_msgs.msg import String
 # Reliable, unlike the policy's: the recording must know when an image is lost.
 RELIABLE_IMAGES = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 STATE_AGE_NS = 1_000_000_000
-HISTORY_S = 1.0  # how long images are kept beyond max_image_age
+JPEG_START = b'\xff\xd8'
+HISTORY_S = 0.5  # how long images are kept beyond max_image_age
 
 
 class EpisodeInput:
@@ -40,6 +42,7 @@ class EpisodeInput:
         self.goal: Image | None = None
         self.checkpoint = ''
         self.arm_mode = ''
+        self.keeps_jpeg = False  # the dataset stores a JPEG as it comes
         self._scale: dict = {}
         self.bad_messages = 0
         self.cameras = list(param(node, 'cameras', ['over_shoulder'],
@@ -111,11 +114,15 @@ class EpisodeInput:
             missing.append(f'no arm on {resolve("applied_action")}')
         return missing
 
-    def _decode(self, camera: str, message: Image | CompressedImage) -> np.ndarray:
+    def _decode(self, camera: str, message: Image | CompressedImage) -> np.ndarray | Encoded:
         # In the thread that writes: decoding may take longer than a callback should.
         try:
             image = message_to_image(message, f'image of {camera}')
-            return image if self.spec is None else self.spec.resize(image)
+            if self.spec is not None:
+                return self.spec.resize(image)
+            data = bytes(message.data) if isinstance(message, CompressedImage) else b''
+            return Encoded(data, image.shape) if self.keeps_jpeg and data[:2] == JPEG_START \
+                else image
         except ValueError as error:
             raise SchemaError(str(error), camera) from error
 

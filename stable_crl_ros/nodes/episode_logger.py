@@ -10,6 +10,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.task import Future
+from stable_crl_ros.data.codecs import JPEG
 from stable_crl_ros.data.dataset import check_recordable, Dataset, DatasetError
 from stable_crl_ros.data.episode import EpisodeError
 from stable_crl_ros.data.labels import relabel
@@ -131,6 +132,7 @@ class EpisodeLoggerNode(Node):
             dataset, minimum_free_bytes=int(1e9 * value(self, 'minimum_free_disk')))
         meta = self._meta()
         episode_id = recorder.start(meta)
+        self._input.keeps_jpeg = dataset.codec.kind == JPEG
         self._recording = Recording(recorder, self._input.alignment, self._period_s,
                                     self._input.max_image_age_s)
         self._armed = False
