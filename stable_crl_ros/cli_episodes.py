@@ -2,8 +2,14 @@
 
 import argparse
 
-from stable_crl_ros import cli_editing
-from stable_crl_ros.cli_options import add_json, add_verb, answer, progress_bar
+from stable_crl_ros import cli_editing, cli_exchange
+from stable_crl_ros.cli_options import (
+    add_json,
+    add_one_episode,
+    add_verb,
+    answer,
+    progress_bar,
+)
 
 HELP = 'look at, label, edit and exchange recorded episodes'
 DATASET = 'folder of a dataset'
@@ -17,8 +23,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_list(verbs)
     _add_info(verbs)
     _add_verify(verbs)
+    _add_stats(verbs)
     _add_view(verbs)
+    _add_replay(verbs)
     cli_editing.add_verbs(verbs)
+    cli_exchange.add_verbs(verbs)
 
 
 def _add_list(verbs) -> None:
@@ -41,13 +50,6 @@ def _list(chosen) -> None:
     text = '\n\n'.join((f'{item["path"]}\n' if several else '') + format_list(item)
                        for item in listed)
     answer(chosen, {'datasets': listed}, text)
-
-
-def add_one_episode(parser: argparse.ArgumentParser) -> None:
-    """Let a verb take one episode."""
-    parser.add_argument('path', help='folder of a dataset, or of one of its episodes')
-    parser.add_argument('episode', nargs='?', default='last',
-                        help="number of the episode in the dataset, or 'last' (default: last)")
 
 
 def _add_info(verbs) -> None:
@@ -133,3 +135,47 @@ def _view(chosen) -> None:
         from stable_crl_ros.data.sheet import write_sheet
         write_sheet(episode, out, chosen.camera)
     answer(chosen, {'episode': episode.id, 'file': out}, f'wrote {out}')
+
+
+def _add_stats(verbs) -> None:
+    verb = add_verb(verbs, 'stats', 'say what the numbers of datasets are like', _stats, (
+        'Mean, standard deviation and quantiles of every dimension, tasks, successes, who '
+        'acted. Several datasets are taken as one.'))
+    verb.add_argument('datasets', nargs='+', metavar='DATASET', help=DATASET)
+    verb.add_argument('--histograms', metavar='FILE', help='draw them as a .png')
+    add_json(verb)
+
+
+def _stats(chosen) -> None:
+    from stable_crl_ros.data.statistics import draw_histograms, format_statistics, measure
+    with progress_bar('episode', 'reading') as show:
+        statistics = measure(chosen.datasets, show)
+    if chosen.histograms:
+        draw_histograms(statistics, chosen.histograms)
+    told = statistics.to_dict()
+    answer(chosen, told, format_statistics(told))
+
+
+def _add_replay(verbs) -> None:
+    verb = add_verb(verbs, 'replay', 'let a running arm do again what an episode holds', _replay, (
+        'The stack must be running (`stable-crl launch`), simulated or real, and its policy not '
+        'steering. The arm node clips and refuses as ever. The exit status is 1 when the arm did '
+        'not apply every step as recorded.'))
+    add_one_episode(verb)
+    verb.add_argument('--speed', type=float, default=1.0, metavar='FACTOR',
+                      help='1 as it was recorded, 0.5 half as fast; not faster (default: 1)')
+    verb.add_argument('--move-first', action='store_true',
+                      help='bring the arm to where the episode began, on its checked path')
+    verb.add_argument('--namespace', default='widowx', metavar='NAME',
+                      help='of the running stack (default: %(default)s)')
+    add_json(verb)
+
+
+def _replay(chosen) -> int:
+    from stable_crl_ros.data.selection import open_one
+    from stable_crl_ros.nodes.replay import replay
+    episode = open_one(chosen.path, chosen.episode)
+    with progress_bar('step', 'replaying') as show:
+        report = replay(episode, chosen.namespace, chosen.speed, chosen.move_first, progress=show)
+    answer(chosen, report.to_dict(), str(report))
+    return 0 if report.faithful else 1

@@ -60,6 +60,8 @@ def _add_learning(group) -> None:
     held_out = group.add_mutually_exclusive_group()
     held_out.add_argument('--held-out', type=int, nargs='+', metavar='N',
                           help='episodes kept for validation')
+    held_out.add_argument('--validation', metavar='FILE',
+                          help='of `stable-crl episodes split`: which are kept for validation')
     held_out.add_argument('--validation-fraction', type=float, default=0.05, metavar='SHARE',
                           help='of the episodes kept for validation, drawn at random (default: '
                                '%(default)s)')
@@ -94,10 +96,14 @@ def _train(chosen) -> None:
     nameless = [word for word in chosen.set if '=' not in word]
     if nameless:
         raise ConfigError(f'--set {nameless[0]!r} is not of the form NAME=VALUE')
+    held_out = chosen.held_out
+    if chosen.validation:
+        from stable_crl_ros.data.splits import read_validation
+        held_out = read_validation(chosen.validation, chosen.datasets)
     latest = train(
         chosen.datasets, chosen.out, chosen.preset, settings, steps=chosen.steps,
         seed=chosen.seed, resume=chosen.resume, device=chosen.device, threads=chosen.threads,
-        camera=chosen.camera, validation_episodes=chosen.held_out,
+        camera=chosen.camera, validation_episodes=held_out,
         validation_fraction=chosen.validation_fraction, log_every=chosen.log_every,
         save_every=chosen.save_every, keep_last=chosen.keep_last, progress=not chosen.quiet,
         transitions=chosen.transitions, evaluate_every=chosen.evaluate_every,

@@ -16,6 +16,13 @@ def add_verb(verbs: argparse._SubParsersAction, name: str, text: str, run,
     return parser
 
 
+def add_one_episode(parser: argparse.ArgumentParser) -> None:
+    """Let a verb take one episode."""
+    parser.add_argument('path', help='folder of a dataset, or of one of its episodes')
+    parser.add_argument('episode', nargs='?', default='last',
+                        help="number of the episode in the dataset, or 'last' (default: last)")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Let a command answer machines."""
     parser.add_argument('--json', action='store_true',

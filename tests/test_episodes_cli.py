@@ -118,3 +118,91 @@ def test_repair_says_what_it_would_do_and_does_it(path, capsys):
     (path / 'episode_000002.zarr/zarr.json').write_text('{')
     repairs = told(capsys, 'repair', path, status=1)['repairs']
     assert list(repairs[0]['damaged']) == ['episode_000002.zarr']
+
+
+def test_labels_are_changed_with_a_name_and_kept(path, capsys):
+    text = said(capsys, 'label', path, '0', '2', '--success', 'no', '--tags', 'dark', '--by',
+                'ada', '--dry-run')
+    assert "episode 2: tags [] -> ['dark'], success None -> False" in text
+    assert Dataset(path)[2].attrs['success'] is None
+    said(capsys, 'label', path, '0', '2', '--success', 'no', '--tags', 'dark', '--by', 'ada')
+    assert Dataset(path)[2].attrs['success'] is False
+    assert 'by ada: success True -> False' in said(capsys, 'info', path, 0)
+    assert 'is so already' in said(capsys, 'label', path, 0, '--success', 'no')
+    document = told(capsys, 'label', path, 1, '--task', 'push', '--by', 'bob')
+    assert document['episodes'] == [{'episode': 1, 'changed': {'task': ['open_drawer', 'push']}}]
+    assert 'nothing to change' in refused(capsys, 'label', path, 1)
+    assert "'first' names no episode" in refused(capsys, 'label', path, 'first', '--task', 'x')
+
+
+def test_discarded_episodes_are_marked_restored_and_deleted(path, capsys):
+    assert 'would be discarded: episode 0-1' in said(capsys, 'discard', path, '0-1', '--dry-run')
+    assert len(Dataset(path)) == 3
+    said(capsys, 'discard', path, '0-1', '--why', 'arm bumped')
+    text = said(capsys, 'list', path)
+    assert text.count('discarded (arm bumped)') == 2
+    assert '1 episodes, 12 steps' in text
+    assert 'discarded' not in said(capsys, 'list', path, '--hide-discarded')
+    assert told(capsys, 'restore', path, 1)['restored'] == [1]
+    assert 'there are 0' in refused(capsys, 'restore', path, 2)
+    assert 'would be deleted: episode_000000.zarr' in said(capsys, 'compact', path, '--dry-run')
+    deleted, = told(capsys, 'compact', path)['deleted']
+    assert deleted['episode_id'] == 0
+    assert not (path / 'episode_000000.zarr').exists()
+    assert 'nothing is discarded' in said(capsys, 'compact', path)
+
+
+def test_trims_by_steps_or_by_standstill(path, capsys):
+    assert 'steps 2-9 would be kept' in said(capsys, 'trim', path, 0, '--keep', '2-9',
+                                             '--dry-run')
+    assert 'episode 0: steps 2-9 are episode 3' in said(capsys, 'trim', path, 0, '--keep', '2-9')
+    assert Dataset(path).ids == [1, 2, 3]
+    assert told(capsys, 'trim', path, 1, '--still')['whole'] == [1]
+    assert 'cannot keep steps 5-40' in refused(capsys, 'trim', path, 1, '--keep', '5-40')
+
+
+def test_merges_and_goes_on_where_it_was(good, path, tmp_path, capsys):
+    into = tmp_path / 'all'
+    said(capsys, 'discard', path, 0)
+    assert '2 episodes, 24 steps would be copied' in said(capsys, 'merge', path, '--into', into,
+                                                          '--dry-run')
+    assert not into.exists()
+    said(capsys, 'merge', path, '--into', into)
+    assert '0 episodes, 0 steps copied, 2 were there' in said(capsys, 'merge', path, '--into',
+                                                              into)
+    assert len(Dataset(into)) == 2
+    assert 'is one of the sources' in refused(capsys, 'merge', path, '--into', path)
+
+
+def test_a_split_is_a_file_that_training_reads_or_two_datasets(good, tmp_path, capsys):
+    file, folders = tmp_path / 'split.json', (tmp_path / 'train', tmp_path / 'check')
+    assert '2 for training, 1 for validation' in said(capsys, 'split', good, '--fraction', 0.3,
+                                                      '--out', file, '--dry-run')
+    assert not file.exists()
+    held_out = told(capsys, 'split', good, '--fraction', 0.3, '--out', file)['datasets'][0]
+    said(capsys, 'split', good, '--fraction', 0.3, '--folders', *folders)
+    assert [len(Dataset(folder)) for folder in folders] == [2, 1]
+    copied = Dataset(folders[1])[0].attrs['copied_from']['episode']
+    assert [copied] == held_out['validation']
+    run = tmp_path / 'run'
+    assert main(['train', str(good), '--out', str(run), '--steps', '1', '--quiet', '--set',
+                 'batch_size=4', 'channels=4,4,4', 'image_size=16', '--threads', '1',
+                 '--log-every', '1', '--validation', str(file)]) == 0
+    assert 'validation/' in (run / 'metrics.csv').read_text().splitlines()[0]
+    capsys.readouterr()
+    assert main(['train', str(folders[0]), '--out', str(tmp_path / 'other'), '--validation',
+                 str(file), '--quiet']) == 2
+    assert 'knows nothing of' in capsys.readouterr().err
+
+
+def test_stats_of_several_datasets_and_a_picture(good, path, tmp_path, capsys):
+    record_good(Dataset(path), steps=12, seed=9)
+    document = told(capsys, 'stats', good, path)
+    assert document['steps'] == 3 * 12 + 4 * 12
+    text = said(capsys, 'stats', good, '--histograms', tmp_path / 'histograms.png')
+    assert text.startswith('3 episodes, 36 steps')
+    assert cv2.imread(str(tmp_path / 'histograms.png')) is not None
+
+
+def test_replay_without_a_running_arm_is_refused(good, capsys):
+    assert 'nobody offers' in refused(capsys, 'replay', good, '--namespace', 'nobody_here')

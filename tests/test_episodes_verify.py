@@ -10,6 +10,7 @@ import pytest
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeWriter
 from stable_crl_ros.data.findings import ERROR, runs, WARNING
+from stable_crl_ros.data.labels import discard
 from stable_crl_ros.data.schema import EpisodeMeta
 from stable_crl_ros.data.verify import errors, verify_dataset, verify_episode
 
@@ -246,20 +247,31 @@ def test_names_what_a_crash_cut_off(dataset):
     assert finding.episode == 'episode_000001.journal'
 
 
-def test_names_episodes_that_do_not_fit_the_others(dataset):
-    for seed in range(3):
-        record_good(dataset, seed=seed)
-    record_good(dataset, seed=0)
-    record_good(dataset, seed=4, cameras=('wrist',))
-    observations, actions = rows(seed=5)
+def without_stamps(observations, actions):
     for done in actions:
         done.command_stamp = done.applied_stamp = 0
     for seen in observations:
         seen.capture_stamp = seen.receive_stamp = 0
-    record_rows(dataset, observations, actions, meta=EpisodeMeta(control_rate=10.0))
-    assert [(finding.check, finding.episode) for finding in verify_dataset(dataset.path)] == [
-        ('duplicate', 'episode_000003.zarr'), ('mixed', 'episode_000005.zarr'),
-        ('mixed', 'episode_000004.zarr')]
+    return observations, actions
+
+
+def test_names_episodes_that_do_not_fit_the_others(dataset):
+    for seed in (0, 1, 0):
+        record_good(dataset, steps=5, seed=seed)
+    record_good(dataset, steps=5, seed=4, cameras=('wrist',))
+    record_rows(dataset, *without_stamps(*rows(5, seed=5)), meta=EpisodeMeta(control_rate=10.0))
+    assert [str(finding) for finding in verify_dataset(dataset.path)] == [
+        'episode_000002.zarr: warning: holds the same as episode_000000.zarr',
+        'dataset: warning: the control rates differ, training takes one (5 Hz: episodes 0-3; '
+        '10 Hz: episodes 4)',
+        'dataset: warning: no camera is in all episodes, training takes one']
+
+
+def test_discarded_episodes_are_not_verified(dataset):
+    record_good(dataset, steps=5)
+    record_good(dataset, steps=5, dropped=4, seed=1)
+    discard(dataset, 1, 'ada')
+    assert verify_dataset(dataset.path) == []
 
 
 def test_counts_the_episodes_it_has_read(dataset):

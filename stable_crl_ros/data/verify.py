@@ -1,6 +1,5 @@
 """Verify episodes: against their checksums and the format, then for what is implausible."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from stable_crl_ros.data.schema import (
     STATE_STREAMS,
     STEP_FIELDS,
 )
+from stable_crl_ros.data.selection import describe
 
 HEALTHY_JOURNALS = ('recording', 'reserved')
 
@@ -132,11 +132,19 @@ def _check_together(dataset: Dataset) -> list[Finding]:
         if twin != entry['name']:
             found.append(Finding('duplicate', f'holds the same as {twin}', WARNING,
                                  episode=entry['name']))
-    for what, values in (
-            ('a control rate', [f'{entry["control_rate"]:g} Hz' for entry in entries]),
-            ('cameras', [', '.join(sorted(entry['cameras'])) for entry in entries])):
-        usual = Counter(values).most_common(1)
-        found += [Finding('mixed', f'has {what} ({value}) other than most ({usual[0][0]}); '
-                          'training takes only one', WARNING, episode=entry['name'])
-                  for entry, value in zip(entries, values, strict=True) if value != usual[0][0]]
-    return found
+    return found + _check_alike(dataset.path.name, entries)
+
+
+def _check_alike(name: str, entries: list[dict]) -> list[Finding]:
+    """Find what keeps episodes from being trained on together."""
+    rates: dict[float, list[int]] = {}
+    for entry in entries:
+        rates.setdefault(entry['control_rate'], []).append(entry['episode_id'])
+    found = []
+    if len(rates) > 1:
+        told = '; '.join(f'{rate:g} Hz: episodes {describe(numbers)}'
+                         for rate, numbers in sorted(rates.items()))
+        found.append(f'the control rates differ, training takes one ({told})')
+    if entries and not set.intersection(*(set(entry['cameras']) for entry in entries)):
+        found.append('no camera is in all episodes, training takes one')
+    return [Finding('mixed', what, WARNING, episode=name) for what in found]
