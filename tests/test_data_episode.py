@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 
 from data_samples import action, assert_holds, observation, picture, record
 import numpy as np
@@ -75,6 +76,18 @@ def test_plain_zarr_reads_a_sealed_episode(dataset):
     assert 'really applied' in found['meaning']
     assert found['chunks'] == [1, 12, 16, 3]  # one image may be read without the others
     assert found['goal'] == [12, 16, 3]
+
+
+def test_sealing_holds_one_record_at_a_time(dataset):
+    with EpisodeWriter(dataset, sync_every=0) as writer:
+        for step in range(60):
+            writer.add_step(observation(0, step, size=(120, 160)), action(0, step))
+        assert writer.bytes_written > 3_000_000
+        tracemalloc.start()
+        writer.finish(observation(0, 60, size=(120, 160)))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_what_was_not_recorded_is_nan_or_zero_never_made_up(dataset):

@@ -182,3 +182,24 @@ def test_a_disk_that_refuses_is_named_while_recording_and_at_the_end(dataset, mo
         recorder.stop()
     assert [item.state for item in dataset.recover()] == ['recovered']
     assert_holds(dataset[0], 2)
+
+
+def test_a_final_observation_that_does_not_fit_costs_the_last_outcome_only(dataset):
+    recorder = EpisodeRecorder(dataset)
+    recorder.start()
+    hand_over(recorder, 0, 4)
+    summary = recorder.stop(True, observation(0, 4, size=(6, 6)))
+    assert 'the last action has no outcome' in summary.error
+    assert_holds(dataset[0], 3)
+    assert dataset[0].attrs['success'] is True
+
+
+def test_attributes_that_are_none_are_refused_and_the_episode_goes_on(dataset):
+    recorder = EpisodeRecorder(dataset)
+    recorder.start()
+    hand_over(recorder, 0, 3)
+    with pytest.raises(SchemaError, match='names of the format'):
+        recorder.stop(attributes={'steps': 9})
+    recorder.record(observation(0, 3), action(0, 3))
+    recorder.stop(final_observation=observation(0, 4))
+    assert_holds(dataset[0], 4)

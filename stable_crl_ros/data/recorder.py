@@ -183,7 +183,9 @@ class EpisodeRecorder:
 
         :param attributes: see `EpisodeWriter.finish`; so are the others.
         :raises EpisodeError: when nothing is being recorded, no step was, or the disk refuses.
+        :raises SchemaError: for attributes that are none; the episode goes on.
         """
+        attributes = checked_attributes(attributes or {})  # before anything ends
         session = self._end()
         if session.failure is not None:
             raise session.failure
@@ -192,7 +194,7 @@ class EpisodeRecorder:
                                   ended_why=ended_why, attributes=attributes)
         else:
             path = session.path
-            told = {**checked_attributes(attributes or {}), 'success': success, 'late': late}
+            told = {**attributes, 'success': success, 'late': late}
             change_attributes(path, lambda known: {**known, **told})
         return _summary(session, path)
 
@@ -223,7 +225,11 @@ class EpisodeRecorder:
         self._dataset_lock.release()
 
     def _check_disk(self) -> None:
-        free = shutil.disk_usage(self._dataset.path).free
+        try:
+            free = shutil.disk_usage(self._dataset.path).free
+        except OSError as error:
+            raise EpisodeError(f'{self._dataset.path}: cannot be read ({error.strerror}); give '
+                               f'another directory') from error
         if free < self._minimum_free_bytes:
             raise EpisodeError(
                 f'{self._dataset.path}: disk nearly full, {free / 1e9:.2f} GB are free and '

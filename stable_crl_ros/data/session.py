@@ -97,10 +97,19 @@ class Session:
 
     def finish(self, final_observation: Observation | None = None,
                success: bool | None = None, **kwargs) -> Path:
-        """Seal the episode with what was counted; arguments as those of `EpisodeWriter.finish`."""
-        attributes = {'gaps': self.gaps, **(kwargs.pop('attributes', None) or {})}
-        return self.writer.finish(final_observation, success, dropped=self.dropped,
-                                  drops=dict(self.drops), attributes=attributes, **kwargs)
+        """
+        Seal the episode with what was counted; arguments as those of `EpisodeWriter.finish`.
+
+        A final observation that does not fit is left out, and named in `error`.
+        """
+        kwargs |= {'attributes': {'gaps': self.gaps, **(kwargs.get('attributes') or {})},
+                   'dropped': self.dropped, 'drops': dict(self.drops)}
+        if final_observation is not None:
+            try:
+                return self.writer.finish(final_observation, success, **kwargs)
+            except ValueError as error:
+                self.error = f'the last action has no outcome: {error}'
+        return self.writer.finish(None, success, **kwargs)
 
     def _count(self, what: str, error: str) -> None:
         known = what in self.drops or len(self.drops) < MOST_REASONS
