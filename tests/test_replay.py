@@ -1,5 +1,6 @@
 """Replaying episodes on the simulated arm: as recorded, slower, and every reason not to begin."""
 
+import json
 import threading
 
 import numpy as np
@@ -103,6 +104,7 @@ def test_an_episode_is_replayed_from_its_start_and_compared_with_the_recording(r
     assert max(report.applied_error) < 1e-6
     assert max(report.path_error_m) < 0.02 and max(report.path_error_rad) < 0.1
     assert report.seconds == pytest.approx(STEPS * PERIOD_S, abs=0.15)
+    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))['faithful']
     np.testing.assert_allclose([step.applied for step in bench.applied],
                                bench.episode['action'], atol=1e-6)
     np.testing.assert_allclose(bench.arm.get_parameter('home_joints').value, START)

@@ -136,12 +136,14 @@ def test_episode_keys_call_the_logger(desk):
     serve(Trigger, 'start')
     serve(SetBool, 'stop')
     serve(Trigger, 'discard')
+    serve(SetBool, 'label_last')
     clients = desk.teleop._verbs.values()
     desk.ros.spin_until(lambda: all(client.service_is_ready() for client in clients))
-    for key in b'1234':
+    for key in b'123456':
         desk.type(bytes([key]))
         desk.ros.spin_until(lambda: len(calls) == key - ord('0'))  # noqa: B023 used at once
-    assert calls == [('start', None), ('stop', True), ('stop', False), ('discard', None)]
+    assert calls == [('start', None), ('stop', True), ('stop', False), ('discard', None),
+                     ('label_last', True), ('label_last', False)]
 
 
 def test_the_process_needs_a_terminal_and_gives_it_back_on_ctrl_c(terminal):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import reduce
 from operator import or_
+import os
 import time
 
 from geometry_msgs.msg import TwistStamped
@@ -13,6 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from stable_crl_ros.data.episode import Episode
+from stable_crl_ros.environment import ros_environment
 from stable_crl_ros.nodes.client import Client
 from stable_crl_ros.nodes.common import COMMAND, LATCHED
 from stable_crl_ros.nodes.messages import (
@@ -56,6 +58,7 @@ def replay(episode: Episode, namespace: str = 'widowx', speed: float = 1.0,
     :raises ClientError: when no arm answers.
     """
     plan = Plan.of(episode, speed)
+    os.environ.update(ros_environment())
     context = Context()
     rclpy.init(context=context)
     try:

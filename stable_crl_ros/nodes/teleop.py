@@ -34,6 +34,8 @@ SERVICES = {
     'end_success': ('episode_logger/stop', True),
     'end_failure': ('episode_logger/stop', False),
     'discard_episode': ('episode_logger/discard', None),
+    'label_success': ('episode_logger/label_last', True),
+    'label_failure': ('episode_logger/label_last', False),
     'stop_arm': ('arm/stop', None),
     'resume_arm': ('arm/resume', None),
     'home_arm': ('arm/home', None),
@@ -64,9 +66,8 @@ class TeleopNode(Node):
         self._terminal = Terminal(terminal)
         self._twists = self.create_publisher(TwistStamped, 'teleop/delta_twist_cmds', COMMAND)
         self._grippers = self.create_publisher(Float64, 'teleop/gripper_cmd', COMMAND)
-        self._verbs = {
-            name: self.create_client(Trigger if told is None else SetBool, name)
-            for name, told in SERVICES.values()}
+        kinds = {name: Trigger if told is None else SetBool for name, told in SERVICES.values()}
+        self._verbs = {name: self.create_client(kind, name) for name, kind in kinds.items()}
         self.create_subscription(JointState, 'joint_states', self._on_joints, 10)
         self.create_subscription(Float64MultiArray, 'applied_action', self._on_applied, 10)
         self.create_subscription(String, 'mode', self._on_mode, LATCHED)

@@ -53,7 +53,9 @@ class ReplayReport:
 
     def to_dict(self) -> dict:
         """Return plain values, for JSON."""
-        return {**asdict(self), 'faithful': self.faithful}
+        known = {name: [None if math.isnan(value) else value for value in getattr(self, name)]
+                 for name in ('path_error_m', 'path_error_rad')}  # JSON has no NaN
+        return {**asdict(self), **known, 'faithful': self.faithful}
 
     def __str__(self) -> str:
         largest = self.applied_error

@@ -19,6 +19,7 @@ MOTION_KEYS = {
 }
 EVENT_KEYS = {
     '1': 'start_episode', '2': 'end_success', '3': 'end_failure', '4': 'discard_episode',
+    '5': 'label_success', '6': 'label_failure',
     'escape': 'stop_arm', 'x': 'stop_arm', 'c': 'resume_arm', 'h': 'home_arm', 'z': 'sleep_arm',
 }
 HELP = """\
@@ -27,6 +28,7 @@ turn      j/l  roll      i/k  pitch      u/o  yaw      (about the axes of base_l
 gripper   space  open or close             + / -  faster, slower
 arm       x or Esc  STOP     c  resume     h  home     z  sleep
 episode   1  start     2  end: success     3  end: failure     4  discard
+          5  label the last: success       6  label the last: failure
 Ctrl-C    quit (the arm holds)
 """
 SPEED_STEP = 1.25
