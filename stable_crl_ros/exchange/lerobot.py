@@ -51,6 +51,7 @@ class _Writer:
         self._file, self._file_bytes, self._table_writer = -1, 0, None
         self._stats = {name: ColumnStats() for name in self._dtypes()}
         self._image_stats = {_camera_key(camera): Histogram() for camera in selection.cameras}
+        self._schema = self._make_schema()
         self._videos = {_camera_key(camera): VideoFiles(
             folder, VIDEO_PATH, _camera_key(camera), size, self._rate, VIDEO_MB)
             for camera, size in selection.cameras.items()} if selection.options.video else {}
@@ -86,7 +87,6 @@ class _Writer:
         for camera in self._selection.cameras:
             key, seen = _camera_key(camera), Histogram()
             video = self._videos.get(key)
-            pictures = columns.setdefault(key, []) if video is None else None
             if video is not None:
                 row.update(video.begin_episode(count))
             for frame in range(count):
@@ -95,7 +95,8 @@ class _Writer:
                 if video is not None:
                     video.add(image)
                 else:
-                    pictures.append(self._selection.picture(episode, camera, frame))
+                    columns.setdefault(key, []).append(
+                        self._selection.picture(episode, camera, frame))
             stats[key] = seen.statistics()
             self._image_stats[key].merge(seen)
         return columns
@@ -105,8 +106,9 @@ class _Writer:
         """Write one row group; returns the chunk and file it went to."""
         if self._table_writer is None or self._file_bytes > FILE_MB << 20:
             self._next_file()
-        columns = [self._arrow.array([{'bytes': data, 'path': None} for data in images[key]],
-                                     self._image_type()) for key in images]
+        columns = [self._arrow.array([{'bytes': data, 'path': None} for data in pictures],
+                                     self._schema.field(key).type)
+                   for key, pictures in images.items()]
         columns += [self._column(name, values) for name, values in arrays.items()]
         table = self._arrow.Table.from_arrays(columns, schema=self._schema)
         self._table_writer.write_table(table)
@@ -122,26 +124,25 @@ class _Writer:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._table_writer = self._parquet.ParquetWriter(path, self._schema)
 
-    @property
-    def _schema(self):
-        fields = [] if self._videos else [(key, self._image_type()) for key in self._image_stats]
+    def _make_schema(self):
+        """Describe the table, to Arrow and to the `datasets` library LeRobot reads it with."""
+        image = self._arrow.struct([('bytes', self._arrow.binary()),
+                                    ('path', self._arrow.string())])
+        images = [] if self._selection.options.video else list(self._image_stats)
+        shapes = {_key(column): column.shape for column in self._selection.columns}
+        fields = [(key, image) for key in images]
+        kinds = {key: {'_type': 'Image'} for key in images}
         for name, dtype in self._dtypes().items():
-            number = getattr(self._arrow, {'bool': 'bool_'}.get(dtype, dtype))()
-            shape = self._shapes().get(name, ())
-            fields.append((name, self._arrow.list_(number, shape[0]) if shape else number))
-        # What the `datasets` library reads the kinds of the columns from.
-        kinds = {name: _kind(kind, dtype) for (name, kind), dtype in zip(
-            fields, [None] * (len(fields) - len(self._dtypes())) + list(self._dtypes().values()),
-            strict=True)}
-        return self._arrow.schema(fields, {'huggingface': json.dumps({'info': {
-            'features': kinds}})})
-
-    def _image_type(self):
-        return self._arrow.struct([('bytes', self._arrow.binary()),
-                                   ('path', self._arrow.string())])
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        return {_key(column): column.shape for column in self._selection.columns}
+            number = getattr(self._arrow, 'bool_' if dtype == 'bool' else dtype)()
+            value = {'dtype': dtype, '_type': 'Value'}
+            if shape := shapes.get(name):
+                fields.append((name, self._arrow.list_(number, shape[0])))
+                kinds[name] = {'feature': value, 'length': shape[0], '_type': 'Sequence'}
+            else:
+                fields.append((name, number))
+                kinds[name] = value
+        return self._arrow.schema(fields, {'huggingface': json.dumps(
+            {'info': {'features': kinds}})})
 
     def _column(self, name: str, values: np.ndarray):
         if values.ndim == 1:
@@ -213,14 +214,6 @@ def _key(column: Column) -> str:
 
 def _camera_key(camera: str) -> str:
     return f'observation.images.{camera}'
-
-
-def _kind(kind, dtype: str | None) -> dict:
-    if dtype is None:
-        return {'_type': 'Image'}
-    value = {'dtype': dtype, '_type': 'Value'}
-    size = getattr(kind, 'list_size', None)
-    return value if size is None else {'feature': value, 'length': size, '_type': 'Sequence'}
 
 
 def _write_json(path: Path, values: object) -> None:
