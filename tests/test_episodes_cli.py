@@ -5,7 +5,7 @@ import shutil
 
 import cv2
 from data_samples import action, observation
-from episode_samples import record_good
+from episode_samples import in_memory, record_good
 import pytest
 from stable_crl_ros.cli import main
 from stable_crl_ros.data.dataset import Dataset
@@ -13,18 +13,20 @@ from stable_crl_ros.data.episode import EpisodeWriter
 
 
 @pytest.fixture(scope='module')
-def good(tmp_path_factory):
+def good():
     """Record three good episodes; nobody may change them."""
-    dataset = Dataset(tmp_path_factory.mktemp('data') / 'drawer', create=True)
-    for seed in range(3):
-        record_good(dataset, steps=12, seed=seed, success=(True, False, None)[seed])
-    return dataset.path
+    with in_memory() as folder:
+        dataset = Dataset(folder / 'drawer', create=True)
+        for seed in range(3):
+            record_good(dataset, steps=12, seed=seed, success=(True, False, None)[seed])
+        yield dataset.path
 
 
 @pytest.fixture
-def path(good, tmp_path):
+def path(good):
     """Give a copy that may be changed."""
-    return shutil.copytree(good, tmp_path / 'drawer')
+    with in_memory() as folder:
+        yield shutil.copytree(good, folder / 'drawer')
 
 
 def said(capsys, verb, *words, status=0):

@@ -1,7 +1,7 @@
 """Trimming and merging: new episodes with the same numbers, the old ones kept or restorable."""
 
 from data_samples import assert_holds, record
-from episode_samples import record_good, record_rows, rows
+from episode_samples import in_memory, record_good, record_rows, rows
 import numpy as np
 import pytest
 from stable_crl_ros.data.dataset import Dataset, DatasetError
@@ -12,8 +12,9 @@ from stable_crl_ros.data.verify import verify_dataset
 
 
 @pytest.fixture
-def dataset(tmp_path):
-    return Dataset(tmp_path / 'dataset', create=True)
+def dataset():
+    with in_memory() as folder:
+        yield Dataset(folder / 'dataset', create=True)
 
 
 def test_trimming_keeps_the_steps_asked_for_and_discards_the_long_episode(dataset):
@@ -88,9 +89,9 @@ def test_an_arm_that_never_moves_is_refused(dataset):
 
 
 @pytest.fixture
-def sources(tmp_path):
+def sources(dataset):
     """Record two datasets of two and one episodes."""
-    made = []
+    made, tmp_path = [], dataset.path.parent
     for name, count in (('one', 2), ('two', 1)):
         made.append(Dataset(tmp_path / name, create=True))
         for number in range(count):

@@ -3,7 +3,7 @@
 import json
 
 from data_samples import action, observation, record
-from episode_samples import record_good
+from episode_samples import in_memory, record_good
 import pytest
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeWriter
@@ -21,8 +21,9 @@ from stable_crl_ros.data.selection import describe, open_one, select, SelectionE
 
 
 @pytest.fixture
-def dataset(tmp_path):
-    return Dataset(tmp_path / 'dataset', create=True)
+def dataset():
+    with in_memory() as folder:
+        yield Dataset(folder / 'dataset', create=True)
 
 
 def cut_off(dataset):

@@ -1,6 +1,7 @@
 """Splits: drawn by task and seed, kept in a file, found again by training."""
 
 from data_samples import record
+from episode_samples import in_memory
 import pytest
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.labels import discard
@@ -15,14 +16,14 @@ from stable_crl_ros.data.splits import (
 
 
 @pytest.fixture(scope='module')
-def datasets(tmp_path_factory):
+def datasets():
     """Record 12 episodes of one task and 4 of another; nobody may change them."""
-    path, made = tmp_path_factory.mktemp('data'), []
-    for name, pushes in (('one', 8), ('two', 4)):
-        made.append(Dataset(path / name, create=True))
-        for task in [*['push'] * pushes, 'lift', 'lift']:
-            record(made[-1], steps=1, meta=EpisodeMeta(task=task))
-    return made
+    with in_memory() as folder:
+        made = [Dataset(folder / name, create=True) for name in ('one', 'two')]
+        for dataset, pushes in zip(made, (8, 4), strict=True):
+            for task in [*['push'] * pushes, 'lift', 'lift']:
+                record(dataset, steps=1, meta=EpisodeMeta(task=task))
+        yield made
 
 
 def validation(split):
@@ -59,7 +60,7 @@ def test_a_split_names_its_datasets_in_any_order_also_after_a_move(datasets, tmp
     assert sorted(read_validation(tmp_path / 'split.json', paths[::-1])) == sorted(swapped)
     only = read_validation(tmp_path / 'split.json', paths[1:])
     assert only == [(0, number) for number in split['datasets'][1]['validation']]
-    moved = paths[0].rename(tmp_path / 'moved')
+    moved = paths[0].rename(paths[0].with_name('moved'))
     try:
         assert read_validation(tmp_path / 'split.json', [moved, paths[1]]) == validation(split)
     finally:

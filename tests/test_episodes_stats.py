@@ -4,7 +4,7 @@ import json
 
 import cv2
 from data_samples import record
-from episode_samples import record_rows, rows
+from episode_samples import in_memory, record_rows, rows
 import numpy as np
 import pytest
 from stable_crl_ros.data.dataset import Dataset
@@ -18,13 +18,14 @@ from stable_crl_ros.data.statistics import (
 
 
 @pytest.fixture
-def datasets(tmp_path):
+def datasets():
     """Record two datasets whose actions are all different."""
-    made = [Dataset(tmp_path / name, create=True) for name in ('one', 'two')]
-    for dataset, steps in zip(made, (8, 5), strict=True):
-        record(dataset, steps=steps, meta=EpisodeMeta(task='push', operator='ada'))
-    record(made[1], steps=3, success=None, meta=EpisodeMeta(task='lift'))
-    return made
+    with in_memory() as folder:
+        made = [Dataset(folder / name, create=True) for name in ('one', 'two')]
+        for dataset, steps in zip(made, (8, 5), strict=True):
+            record(dataset, steps=steps, meta=EpisodeMeta(task='push', operator='ada'))
+        record(made[1], steps=3, success=None, meta=EpisodeMeta(task='lift'))
+        yield made
 
 
 def test_every_dimension_is_that_of_all_episodes_together(datasets):

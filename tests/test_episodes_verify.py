@@ -4,7 +4,7 @@ import json
 import shutil
 
 from data_samples import action, observation
-from episode_samples import record_good, record_rows, rows
+from episode_samples import in_memory, record_good, record_rows, rows
 import numpy as np
 import pytest
 from stable_crl_ros.data.dataset import Dataset
@@ -16,8 +16,9 @@ from stable_crl_ros.data.verify import errors, verify_dataset, verify_episode
 
 
 @pytest.fixture
-def dataset(tmp_path):
-    return Dataset(tmp_path / 'dataset', create=True)
+def dataset():
+    with in_memory() as folder:
+        yield Dataset(folder / 'dataset', create=True)
 
 
 def found(findings):

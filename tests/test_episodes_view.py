@@ -2,7 +2,7 @@
 
 import cv2
 from data_samples import record
-from episode_samples import record_good
+from episode_samples import in_memory, record_good
 import numpy as np
 import pytest
 from stable_crl_ros.data.dataset import Dataset
@@ -16,8 +16,9 @@ BLUE = (0, 0, 200)
 
 
 @pytest.fixture
-def dataset(tmp_path):
-    return Dataset(tmp_path / 'dataset', create=True)
+def dataset():
+    with in_memory() as folder:
+        yield Dataset(folder / 'dataset', create=True)
 
 
 def plain(colour, size=(60, 80)):
