@@ -6,7 +6,7 @@ set -euo pipefail
 source=${1:?usage: $0 SOURCE [FOLDER]}
 folder=${2:-runs/bridge}
 held_out=(15 16 17)
-stable-crl import-bridge "$source" "$folder/dataset"
+stable-crl episodes import "$source" "$folder/dataset"
 # 64 pixels is the size of these recordings; batches of 16 suit 15 episodes and two CPU cores.
 for preset in bridge bridge-gcbc; do
   stable-crl train "$folder/dataset" --out "$folder/$preset" --preset "$preset" --camera image_0 \

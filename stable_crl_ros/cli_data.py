@@ -1,4 +1,4 @@
-"""The commands of `stable-crl` around recorded data: collect, import-bridge."""
+"""The command of `stable-crl` that records in the simulator: collect."""
 
 import argparse
 
@@ -8,13 +8,8 @@ RECIPES = ('expert', 'mixed', 'stitch', 'play', 'varied')  # repeated, to answer
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add collect and import-bridge."""
+    """Add collect."""
     _add_collect(commands)
-    text = 'import BridgeData recordings (folders with an episode.npz) into a dataset'
-    bridge = commands.add_parser('import-bridge', help=text, description=text)
-    bridge.add_argument('source', help='folder that holds episode_000, episode_001, ...')
-    bridge.add_argument('dataset', help='dataset to add to; made when it is not there')
-    bridge.set_defaults(run=_import_bridge)
 
 
 def _add_collect(commands) -> None:
@@ -92,9 +87,3 @@ def _collect_recipe(chosen, image_spec) -> None:
         done = bar.n
     print(f'{chosen.dataset} holds the first {done} transitions of {chosen.recipe} (seed '
           f'{chosen.seed}): {episodes} episodes, {successes} successful')
-
-
-def _import_bridge(chosen) -> None:
-    from stable_crl_ros.exchange.importing import import_recordings
-    done = import_recordings(chosen.source, chosen.dataset)
-    print(f'imported {len(done.episodes)} episodes into {chosen.dataset}')

@@ -126,7 +126,7 @@ def test_launch_lists_the_arguments(capsys):
     (['checkpoint', '/no/such.safetensors'], '/no/such.safetensors'),
     (['evaluate', 'none', '--task', 'fly'], "unknown task 'fly'"),
     (['evaluate', 'none', '--json', '/no/such/folder/scores.json'], 'folder/scores.json'),
-    (['import-bridge', '/no/such/folder', '/tmp/none'], '/no/such/folder'),
+    (['episodes', 'import', '/no/such/folder', '/tmp/none'], '/no/such/folder'),
     (['train', '/no/such/folder', '--out', '/tmp/none', '--set', 'discount'], 'NAME=VALUE'),
 ])
 def test_refusals_are_one_line_without_a_traceback(capsys, words, message):

@@ -51,9 +51,9 @@ def test_only_nodes_import_ros():
     assert violations(others, *ROS) == {}
 
 
-def test_data_robot_and_teleop_never_import_torch():
+def test_data_exchange_robot_and_teleop_never_import_torch():
     torch = ['torch', *ours('crl', 'policy', 'checkpoint')]
-    assert violations(part('data', 'robot', 'teleop'), *torch) == {}
+    assert violations(part('data', 'exchange', 'robot', 'teleop'), *torch) == {}
 
 
 def test_crl_never_imports_robot_or_sim():
@@ -62,7 +62,11 @@ def test_crl_never_imports_robot_or_sim():
 
 def test_libraries_never_import_nodes_or_bringup():
     above = ours('nodes', 'bringup', 'graph', 'launcher', 'cli')
-    assert violations(part('robot', 'data', 'crl', 'sim', 'teleop'), *above) == {}
+    assert violations(part('robot', 'data', 'exchange', 'crl', 'sim', 'teleop'), *above) == {}
+
+
+def test_data_builds_on_no_other_format():
+    assert violations(part('data'), *ours('exchange')) == {}
 
 
 def test_nothing_but_the_command_line_builds_on_the_experiments():
@@ -90,7 +94,7 @@ def test_no_file_grows_long():
 
 
 def test_command_line_starts_without_the_heavy_libraries():
-    heavy = ['torch', 'rclpy', 'mujoco', 'zarr', 'gymnasium']
+    heavy = ['torch', 'rclpy', 'mujoco', 'zarr', 'gymnasium', 'pyarrow', 'rosbags', 'google']
     program = ('import sys; from stable_crl_ros.cli import make_parser; make_parser(); '
                f'print([name for name in {heavy} if name in sys.modules])')
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True,
