@@ -9,8 +9,8 @@ import warnings
 import numpy as np
 from stable_crl_ros.data.attributes import EpisodeError as EpisodeError
 from stable_crl_ros.data.attributes import read_attributes
-from stable_crl_ros.data.codecs import Encoded, ImageCodec
-from stable_crl_ros.data.frames import FrameError, FrameReader
+from stable_crl_ros.data.codecs import Encoded, ImageCodec, LOSSLESS
+from stable_crl_ros.data.frames import find_offsets, FrameError, FrameReader
 from stable_crl_ros.data.schema import GOAL_IMAGE, IMAGE_CRCS, IMAGE_OFFSETS, IMAGES
 from stable_crl_ros.data.version1 import ArrayReader
 from stable_crl_ros.data.writer import EpisodeWriter as EpisodeWriter
@@ -184,10 +184,16 @@ class Episode:
         name = f'{IMAGES}/{camera}'
         if self.attrs['format_version'] == 1:
             return ArrayReader(self.array(name), self.attrs['checksums'][name])
-        return FrameReader(
-            self.path / name, ImageCodec.parse(self.attrs['image_codec']),
-            self.attrs['cameras'][camera], self[f'{IMAGE_OFFSETS}/{camera}'],
-            self[f'{IMAGE_CRCS}/{camera}'])
+        codec = ImageCodec.parse(self.attrs['image_codec'])
+        try:
+            offsets = self[f'{IMAGE_OFFSETS}/{camera}']
+            crcs = self[f'{IMAGE_CRCS}/{camera}']
+        except EpisodeError:
+            if codec.kind != LOSSLESS:  # nothing else tells a sound JPEG from a damaged one
+                raise
+            with self._naming(camera):
+                offsets, crcs = find_offsets(self.path / name, codec, self.steps + 1), None
+        return FrameReader(self.path / name, codec, self.attrs['cameras'][camera], offsets, crcs)
 
     @contextmanager
     def _naming(self, camera: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import hashlib
+import os
 from pathlib import Path
 import zlib
 
@@ -11,6 +12,7 @@ from stable_crl_ros.data.schema import IMAGE_CRCS, IMAGE_OFFSETS, IMAGES
 from stable_crl_ros.data.zarr_files import (
     chunk_file,
     shard_index,
+    shard_index_bytes,
     sharding,
     write_array,
     write_metadata,
@@ -93,16 +95,17 @@ class FrameReader:
 
     :param path: the directory of the camera's array.
     :param offsets: int64, shape (N + 1,), and `crcs`: uint32, shape (N,): as stored beside it.
+        Without `crcs`, lossless images are checked by the codec's own checksum.
     """
 
     def __init__(self, path: Path, codec: ImageCodec, size: tuple[int, int],
-                 offsets: np.ndarray, crcs: np.ndarray) -> None:
+                 offsets: np.ndarray, crcs: np.ndarray | None) -> None:
         self._file_path = shard_file(path, codec)
         self._codec, self._size = codec, tuple(size)
         self._offsets, self._crcs = offsets, crcs
 
     def __len__(self) -> int:
-        return len(self._crcs)
+        return len(self._offsets) - 1
 
     def encoded(self, row: int) -> Encoded:
         """
@@ -157,10 +160,13 @@ class FrameReader:
         except OSError as error:
             raise FrameError(f'the images cannot be read ({error.strerror})') from error
 
+    def _is_sound(self, row: int, data: bytes) -> bool:
+        return self._crcs is None or zlib.crc32(data) == self._crcs[row]
+
     def _decoded(self, row: int, encoded: Encoded) -> np.ndarray:
         try:
             return self._codec.decode(encoded.data, self._size)
-        except CodecError as error:  # its checksum is right: it was never an image
+        except CodecError as error:
             raise FrameError(f'image {row}: {error}') from error
 
     def _read(self, rows: range) -> Iterator[Encoded]:
@@ -170,7 +176,7 @@ class FrameReader:
                     start, end = int(self._offsets[row]), int(self._offsets[row + 1])
                     file.seek(start)
                     data = file.read(end - start)
-                    if len(data) < end - start or zlib.crc32(data) != self._crcs[row]:
+                    if len(data) < end - start or not self._is_sound(row, data):
                         raise FrameError(f'image {row} differs from its checksum')
                     yield Encoded(data, (*self._size, 3), str(self._codec))
         except OSError as error:
@@ -180,6 +186,26 @@ class FrameReader:
 def shard_file(path: Path, codec: ImageCodec) -> Path:
     """Return the file that holds a camera's images, one behind another from its beginning."""
     return chunk_file(path, 4 if codec.kind == LOSSLESS else 1)
+
+
+def find_offsets(path: Path, codec: ImageCodec, count: int) -> np.ndarray:
+    """
+    Return where lossless images begin from what other Zarr readers find them by.
+
+    :param path: the directory of the camera's array.
+    :raises FrameError: when that is damaged.
+    """
+    try:
+        with open(shard_file(path, codec), 'rb') as file:
+            file.seek(-shard_index_bytes(count), os.SEEK_END)
+            data = file.read()
+    except OSError as error:
+        raise FrameError(f'the images cannot be read ({error.strerror})') from error
+    pairs = np.frombuffer(data[:-4], '<u8').reshape(count, 2).astype(np.int64)
+    offsets = np.append(pairs[:, 0], pairs[-1].sum())
+    if shard_index(offsets) != data:
+        raise FrameError('the index at the end of the file is damaged')
+    return offsets
 
 
 def shard_tail(codec: ImageCodec, offsets: np.ndarray) -> bytes:

@@ -86,6 +86,11 @@ def sharding(inner_chunk: Iterable[int], codecs: Iterable[dict]) -> list[dict]:
         'index_location': 'end'}}]
 
 
+def shard_index_bytes(count: int) -> int:
+    """Return the length of what `shard_index` gives for so many chunks."""
+    return 16 * count + 4
+
+
 def shard_index(offsets: np.ndarray) -> bytes:
     """
     Return what follows the inner chunks of a shard.
