@@ -4,21 +4,26 @@ from functools import partial
 import json
 import multiprocessing
 import os
+from pathlib import Path
 import pty
 import shutil
 import subprocess
 import sys
 import termios
 import time
+import zipfile
 
-from data_samples import picture, record
+from data_samples import action, picture, record
 from disks import run_unprivileged
 import numpy as np
 import pytest
 from stable_crl_ros.data.cache import CacheError, TrainingCache
 from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.data.dataset import Dataset
-from stable_crl_ros.data.episode import EpisodeError
+from stable_crl_ros.data.episode import EpisodeError, EpisodeWriter
+from stable_crl_ros.data.labels import discard, restore
+from stable_crl_ros.data.schema import Observation
+from stable_crl_ros.data.union import open_datasets
 from stable_crl_ros.images import ImageSpec
 
 SPEC = ImageSpec(12, 16)
@@ -296,3 +301,54 @@ def test_processes_that_want_the_same_cache_build_it_once(dataset):
     reports = [last_report(link) for link in pipes]
     assert sorted(map(len, reports)) == [1, 1, FRAMES + 2]
     assert len(TrainingCache.open(next((dataset.path / '.cache').glob('front-*[!k]')))) == 31
+
+
+def test_discarded_episodes_are_left_out_and_come_back(dataset):
+    whole = contents(build_cache(dataset, SPEC))
+    discard(dataset, 2, 'ann', 'the cup fell')
+    assert [item.id for item in build_cache(dataset, SPEC).episodes] == [0, 1, 3, 4, 5, 6, 7]
+    restore(dataset, 2, 'ann')
+    assert contents(build_cache(dataset, SPEC)) == whole
+
+
+def test_episodes_of_every_format_and_codec_are_read_alike(dataset, tmp_path):
+    with zipfile.ZipFile(Path(__file__).parent / 'data' / 'version1.zip') as archive:
+        archive.extractall(tmp_path)
+    first = next(tmp_path.rglob('episode_*.zarr')).parent
+    jpeg = Dataset(tmp_path / 'jpeg', create=True, image_codec='jpeg:95')
+    record(jpeg, steps=4)
+    union = open_datasets([Dataset(first), dataset, jpeg])
+    camera = 'front'
+    assert {episode.attrs['format_version'] for episode in union.episodes} == {1, 2}
+    cache = build_cache(union.datasets, SPEC, camera)
+    frames, actions = [], []
+    for episode in union.episodes:
+        frames += [SPEC.resize(image) for image in episode.images(camera)]
+        actions.append(episode['action'])
+    np.testing.assert_array_equal(cache.observations, frames)
+    np.testing.assert_array_equal(cache.actions, np.concatenate(actions))
+
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from stable_crl_ros.data.cache_build import build_cache
+from stable_crl_ros.images import ImageSpec
+def peak():
+    return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024
+before = []
+build_cache(sys.argv[1], ImageSpec(16, 16), progress=lambda *_: before or before.append(peak()))
+print(peak() - before[0])
+"""
+
+
+def test_a_long_episode_is_not_held_in_memory(tmp_path):
+    dataset = Dataset(tmp_path / 'dataset', create=True)
+    image = np.zeros((480, 640, 3), np.uint8)
+    with EpisodeWriter(dataset, sync_every=0) as writer:
+        for step in range(80):
+            writer.add_step(Observation({'front': image}), action(0, step))
+        writer.finish(Observation({'front': image}))
+    done = subprocess.run([sys.executable, '-c', MEASURE, dataset.path], capture_output=True,
+                          check=True)
+    assert float(done.stdout) < 30  # MB; the images are 75 MB
