@@ -15,9 +15,13 @@ pytest.importorskip('rclpy')
 from geometry_msgs.msg import TwistStamped
 from logger_stack import CAMERA, PERIOD_S, Stack
 from sensor_msgs.msg import JointState
+from stable_crl_ros.bringup import GRAPHS
 from stable_crl_ros.data.dataset import Dataset, DatasetError
 from stable_crl_ros.data.labels import restore
 from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.images import write_image
+from stable_crl_ros.launcher import Launcher
+from stable_crl_ros.nodes.client import Client
 from stable_crl_ros.nodes.common import StartupError
 from stable_crl_ros.nodes.conversions import message_to_image, to_nanoseconds, to_stamp
 from stable_crl_ros.nodes.episode_logger import EpisodeLoggerNode
@@ -296,7 +300,7 @@ def begin_recording(ros, stack):
     pytest.fail('the logger did not start to record')
 
 
-@pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize('ending', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_process_that_ends_in_mid_episode_loses_nothing(ros, tmp_path, ending):
     (tmp_path / 'unused').mkdir()
     stack = Stack(ros, tmp_path / 'unused')
@@ -312,9 +316,10 @@ def test_a_process_that_ends_in_mid_episode_loses_nothing(ros, tmp_path, ending)
         process.kill()
         process.wait()
     dataset = Dataset(tmp_path / 'episodes')
-    if ending == signal.SIGINT:
+    if ending != signal.SIGKILL:
         assert process.returncode == 0 and 'Traceback' not in errors, errors
         assert 'interrupted: saved episode 0' in errors
+        assert dataset[0].attrs['ended_why'] == 'shutdown'
     else:
         assert [item.state for item in dataset.recover()] == ['recovered']
     episode = dataset[0]
@@ -341,3 +346,25 @@ def test_a_camera_that_falls_silent_costs_steps_and_says_so(ros, tmp_path, capfd
     assert answer.success and '3 dropped' in answer.message, answer.message
     assert 'no image' in answer.message
     assert stack.episode().steps == 3
+
+
+def test_a_launched_stack_of_two_cameras_is_recorded_as_such(tmp_path):
+    for name in ('front', 'wrist'):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / 'seen.png', np.zeros((24, 32, 3), np.uint8))
+    graph = GRAPHS['collect']
+    values = graph.complete({
+        'robot': 'mock', 'teleop': 'none', 'namespace': 'two_cameras',
+        'dataset_path': str(tmp_path / 'episodes'), 'camera_source': str(tmp_path / 'front'),
+        'cameras': f'front,wrist={tmp_path / "wrist"}', 'goal_directory': str(tmp_path)})
+    lines = []
+    with Launcher(graph.specs(values), values['namespace'], output=lines.append) as stack, \
+            Client(values['namespace'], discovery_s=20.0) as client:
+        assert {'camera', 'wrist/camera'} < set(stack.pids)
+        assert client.get_parameter('wrist/camera', 'frame_id') == 'wrist_optical_frame'
+        end = time.monotonic() + 20.0
+        while not (begun := client.call('episode_logger/start'))[0]:
+            assert time.monotonic() < end, [begun, *lines]
+            stack.poll()
+        assert client.call('episode_logger/discard')[0]
+    assert any(line.startswith('[wrist/camera]') for line in lines)

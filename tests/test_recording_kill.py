@@ -143,28 +143,26 @@ def check(path, known, ticks):
     assert sealed.items() <= {n: digest(dataset.episode_path(n)) for n in dataset.ids}.items()
     assert not sealing(names(path))
     new = [dataset[number] for number in dataset.ids if number not in sealed]
-    ends = [check_recovered(episode) for episode in new]
-    if found and found[-1] == 'empty':  # the last one was begun, and nothing recorded yet
-        ends.append(begun)
-    lost_s = 0.0
-    if ends and ends[-1] is not None:
-        lost_s = max(0, ticks[-1] - ends[-1]) * 1e-9
-    assert ends[:-1] == [None] * len(ends[:-1])
+    lost_ns = [lost_of(episode, ticks) for episode in new]
+    if found and found[-1] == 'empty' and begun is not None:  # nothing was recorded yet
+        lost_ns.append(ticks[-1] - begun)
     known.update({number: digest(dataset.episode_path(number)) for number in dataset.ids})
-    return found, lost_s
+    return found, max(0, *lost_ns, 0) * 1e-9
 
 
-def check_recovered(episode):
-    """Read all of a recovered episode; return its last stamp, None when nothing is missing."""
+def lost_of(episode, ticks):
+    """Read all of a recovered episode; return how much of its time is missing at its end, ns."""
     assert episode.attrs['interrupted'] or episode.steps == STEPS
     assert sorted(episode.cameras) == sorted(CAMERAS)
     for camera in CAMERAS:
         assert episode.images(camera).shape == (episode.steps + 1, 480, 640, 3)
         assert (episode[f'ages/{camera}'] >= 0).all()
-    numbers = (episode['action'][:, 0] * 1e6).round()
+    numbers = (episode['action'][:, 0] * 1e6).round().astype(int)
     assert (np.diff(numbers) >= 1).all()
-    whole = episode.steps >= STEPS - 1  # all steps, the last one perhaps without its outcome
-    return None if whole else episode.attrs['final_capture_stamp']
+    if not episode.steps:
+        numbers = np.searchsorted(ticks, [episode.attrs['final_capture_stamp']])
+    last = ticks[min(numbers[0] + STEPS - 1, len(ticks) - 1)]  # it was to have
+    return last - episode.attrs['final_capture_stamp']
 
 
 def clean_shared_memory():

@@ -93,6 +93,12 @@ class EpisodeInput:
         return {'goals': self.goal_id, 'checkpoints': self.checkpoint, 'modes': self.arm_mode,
                 'scales': json.dumps(scale) if scale else ''}
 
+    def known(self) -> dict:
+        """Return what `EpisodeMeta` takes of goal, checkpoint and images."""
+        return {'goal_id': self.goal_id, 'goal_image': self.goal_image(),
+                'checkpoint': self.checkpoint, 'action_scale': self.action_scale,
+                'image_spec': None if self.spec is None else self.spec.to_dict()}
+
     @property
     def action_scale(self) -> dict | None:
         """How the checkpoint in force scales its actions; None when nobody said."""

@@ -1,5 +1,6 @@
 """Record episodes: every control step with its images, states, stamps and provenance."""
 
+from collections import deque
 from functools import partial
 from pathlib import Path
 import sys
@@ -10,11 +11,9 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.task import Future
-from stable_crl_ros.data.codecs import JPEG
 from stable_crl_ros.data.dataset import check_recordable, Dataset, DatasetError
 from stable_crl_ros.data.episode import EpisodeError
-from stable_crl_ros.data.labels import relabel
-from stable_crl_ros.data.recorder import EpisodeRecorder, RecordingSummary
+from stable_crl_ros.data.recorder import RecordingSummary
 from stable_crl_ros.data.schema import EpisodeMeta
 from stable_crl_ros.nodes.common import (
     answer,
@@ -25,15 +24,16 @@ from stable_crl_ros.nodes.common import (
     value,
 )
 from stable_crl_ros.nodes.episode_input import EpisodeInput
-from stable_crl_ros.nodes.logger_parameters import declare, read_label, used_tags, WORDS
-from stable_crl_ros.nodes.messages import decode_applied_action, MessageError
-from stable_crl_ros.nodes.recording import Recording
+from stable_crl_ros.nodes.logger_parameters import declare, label_episode, read_label, told
+from stable_crl_ros.nodes.messages import AppliedAction, decode_applied_action, MessageError
+from stable_crl_ros.nodes.recording import begin, Recording
 from stable_crl_ros.nodes.recording_health import CallbackCost, DiskWatch, judge
 from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
 SETTLE_PERIOD_S = 0.02
 FINAL_WAIT_S = 2.0  # for the image after the last action
+MOST_EARLY = 1000  # steps
 BY_ITSELF = ('max_steps', 'max_duration')
 
 
@@ -59,6 +59,8 @@ class EpisodeLoggerNode(Node):
         self._cost = CallbackCost()
         self._input = EpisodeInput(self, self._cost.timed)
         self._recording: Recording | None = None
+        # What the arm does while an episode is being begun, and when; None at other times.
+        self._early: deque[tuple[AppliedAction, float]] | None = None
         self._ending: Future | None = None
         self._ending_deadline = 0.0
         self._saved: tuple[Path, int] | None = None  # dataset and number of the last episode
@@ -72,9 +74,9 @@ class EpisodeLoggerNode(Node):
         timed = self._cost.timed
         self.create_subscription(Float64MultiArray, 'applied_action', timed(self._on_applied), 50)
         self.create_subscription(Float64, 'policy/progress', timed(self._on_progress), 10)
-        self.create_service(Trigger, '~/start', self._on_start)
         # Groups of their own: their answers wait, and must not keep the others from theirs.
-        for kind, name, callback in ((SetBool, '~/stop', self._on_stop),
+        for kind, name, callback in ((Trigger, '~/start', self._on_start),
+                                     (SetBool, '~/stop', self._on_stop),
                                      (Trigger, '~/discard', self._on_discard),
                                      (SetBool, '~/label_last', self._on_label_last)):
             self.create_service(kind, name, callback, callback_group=ReentrantCallbackGroup())
@@ -96,17 +98,24 @@ class EpisodeLoggerNode(Node):
     def _on_applied(self, message: Float64MultiArray) -> None:
         try:
             step = decode_applied_action(message)
-            if self._armed and self._recording is None:
-                self.get_logger().info(self._start())
-        except REFUSALS as error:
-            self._input.bad_messages += isinstance(error, MessageError)
+        except MessageError as error:
+            self._input.bad_messages += 1
             self.get_logger().error(str(error), throttle_duration_sec=2.0)
             return
+        if self._armed and self._recording is None and self._early is None:
+            self.executor.create_task(self._start_by_itself())
+            self._early = deque(maxlen=MOST_EARLY)
+        if self._early is not None:
+            self._early.append((step, time.monotonic()))
+        else:
+            self._take(step, time.monotonic())
+
+    def _take(self, step: AppliedAction, now: float) -> None:
         if self._recording is None or self._ending is not None:
             return
         for what, name in self._input.in_force.items():
             self._recording.note(what, name)
-        self._recording.add(step, time.monotonic())
+        self._recording.add(step, now)
         longest = value(self, 'max_steps')
         if longest and self._recording.taken >= longest:
             self._end_by_itself('max_steps')
@@ -115,38 +124,41 @@ class EpisodeLoggerNode(Node):
         if self._recording is not None:
             self._recording.add_progress(message.data, time.monotonic())
 
-    def _on_start(self, _, response: Trigger.Response) -> Trigger.Response:
+    async def _on_start(self, _, response: Trigger.Response) -> Trigger.Response:
         try:
-            return answer(self, response, True, self._start())
+            if self._early is not None:
+                raise EpisodeError('an episode is being begun already')
+            return answer(self, response, True, await self._start())
         except REFUSALS as error:
             return answer(self, response, False, str(error))
 
-    def _start(self) -> str:
-        if self._recording is not None:
-            raise EpisodeError('an episode is being recorded; stop or discard it first')
-        if missing := self._input.missing():
-            raise EpisodeError(f'cannot record: {"; ".join(missing)}')
-        dataset = Dataset(self._path(), create=True,
-                          image_codec=value(self, 'image_codec') or None)
-        recorder = EpisodeRecorder(
-            dataset, minimum_free_bytes=int(1e9 * value(self, 'minimum_free_disk')))
-        meta = self._meta()
-        episode_id = recorder.start(meta)
-        self._input.keeps_jpeg = dataset.codec.kind == JPEG
-        self._recording = Recording(recorder, self._input.alignment, self._period_s,
-                                    self._input.max_image_age_s)
-        self._armed = False
-        return (f'recording episode {episode_id} to {self._path()}: task {meta.task!r}, '
-                f'operator {meta.operator!r}, notes {meta.notes!r}')
+    async def _start_by_itself(self) -> None:
+        try:
+            self.get_logger().info(await self._start())
+        except REFUSALS as error:
+            self.get_logger().error(str(error), throttle_duration_sec=2.0)
 
-    def _meta(self) -> EpisodeMeta:
-        spec = self._input.spec
-        return EpisodeMeta(
-            **{name: value(self, name) for name in (*WORDS, 'source', 'minimum_rate_share')},
-            tags=used_tags(value(self, 'tags')), control_rate=1.0 / self._period_s,
-            goal_id=self._input.goal_id, goal_image=self._input.goal_image(),
-            checkpoint=self._input.checkpoint, action_scale=self._input.action_scale,
-            image_spec=None if spec is None else spec.to_dict())
+    async def _start(self) -> str:
+        try:
+            if self._recording is not None:
+                raise EpisodeError('an episode is being recorded; stop or discard it first')
+            if missing := self._input.missing():
+                raise EpisodeError(f'cannot record: {"; ".join(missing)}')
+            meta = EpisodeMeta(**told(self), **self._input.known())
+            if self._early is None:
+                self._early = deque(maxlen=MOST_EARLY)
+            recorder, number, self._input.keeps_jpeg = await self._in_thread(partial(
+                begin, self._path(), value(self, 'image_codec'), meta,
+                1e9 * value(self, 'minimum_free_disk')))
+            self._recording = Recording(recorder, self._input.alignment, self._period_s,
+                                        self._input.max_image_age_s)
+            self._armed = False
+            for step, at in self._early:
+                self._take(step, at)
+        finally:
+            self._early = None
+        return (f'recording episode {number} to {self._path()}: task {meta.task!r}, '
+                f'operator {meta.operator!r}, notes {meta.notes!r}')
 
     async def _on_stop(self, request: SetBool.Request, response: SetBool.Response):
         try:
@@ -228,27 +240,14 @@ class EpisodeLoggerNode(Node):
         try:
             words = read_label(value(self, 'label'))
             by = value(self, 'operator') or self.get_name()
+            path, number = self._saved or (self._path(), None)
             said = await self._in_thread(
-                partial(self._label, *self._last(), by, {'success': request.data, **words}))
+                partial(label_episode, path, number, by, {'success': request.data, **words}))
             # It was said of this episode, not of the next one that is labelled.
             self.set_parameters([Parameter('label', value='')])
             return answer(self, response, True, said)
         except REFUSALS as error:
             return answer(self, response, False, str(error))
-
-    def _last(self) -> tuple[Path, int | None]:
-        return self._saved if self._saved else (self._path(), None)
-
-    @staticmethod
-    def _label(path: Path, episode_id: int | None, by: str, labels: dict) -> str:
-        dataset = Dataset(path)
-        if episode_id is None:
-            if not dataset.ids:
-                raise EpisodeError(f'{path} holds no episode to label')
-            episode_id = dataset.ids[-1]
-        relabel(dataset, episode_id, by, **labels)
-        said = ', '.join(f'{name} {label!r}' for name, label in labels.items())
-        return f'labelled episode {episode_id}: {said}; {dataset.episode_path(episode_id)}'
 
     def destroy_node(self) -> None:
         """Save a running episode as interrupted, then destroy the node."""

@@ -4,11 +4,14 @@ from collections import Counter, deque
 from dataclasses import dataclass
 import json
 import math
+from pathlib import Path
 import time
 
 from stable_crl_ros.data.alignment import Alignment, UnseenError
+from stable_crl_ros.data.codecs import JPEG
+from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.recorder import EpisodeRecorder, RecordingSummary
-from stable_crl_ros.data.schema import Action, Mode, Observation
+from stable_crl_ros.data.schema import Action, EpisodeMeta, Mode, Observation
 from stable_crl_ros.nodes.messages import AppliedAction
 from stable_crl_ros.robot.safety import flag_names, StepFlag
 
@@ -28,6 +31,27 @@ class _Pending:
     arrived_s: float
     intervention: bool
     in_force: dict[str, str]  # as `note` was told before it arrived
+
+
+def begin(path: Path, image_codec: str, meta: EpisodeMeta,
+          minimum_free: float) -> tuple[EpisodeRecorder, int, bool]:
+    """
+    Begin an episode; blocks for as long as the disk takes.
+
+    :param path: of the dataset, which is made when it is not there.
+    :param image_codec: '' for the dataset's own.
+    :param minimum_free: bytes of disk to leave free.
+    :returns: a started recorder, the episode's number, and whether JPEGs are stored as they are.
+    :raises EpisodeError: when the disk refuses or is nearly full.
+    :raises DatasetError: when it is none, has another codec, or another process writes it.
+    """
+    dataset = Dataset(path, create=True, image_codec=image_codec or None)
+    recorder = EpisodeRecorder(dataset, minimum_free_bytes=int(minimum_free))
+    try:
+        return recorder, recorder.start(meta), dataset.codec.kind == JPEG
+    except Exception:
+        recorder.close()
+        raise
 
 
 class Recording:

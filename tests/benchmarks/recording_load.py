@@ -16,11 +16,13 @@ from rclpy.node import Node
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.environment import ros_environment
 from stable_crl_ros.nodes.client import Client
+from std_srvs.srv import SetBool
 
 TESTS = Path(__file__).resolve().parents[1]
 NAMESPACE = 'recording_load'
 CAMERAS = ('over_shoulder', 'wrist', 'side')
 SAMPLE_S = 5.0
+SEALED_WITHIN_S = 1200.0
 COSTS = ('callback_p50_ms', 'callback_p99_ms', 'callback_worst_ms')
 
 
@@ -31,6 +33,7 @@ class Watcher(Node):
         super().__init__('recording_load')
         self.said: dict[str, str] = {}
         self.fullest = 0.0
+        self.stopping = self.create_client(SetBool, f'/{NAMESPACE}/episode_logger/stop')
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 20)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
@@ -116,7 +119,9 @@ def main() -> int:
                 memory = record(options, processes, executor, client)
                 busy_s = usage(processes['logger'])[1]
                 begun = time.monotonic()
-                _, message = client.call('episode_logger/stop', True)
+                future = watcher.stopping.call_async(SetBool.Request(data=True))
+                executor.spin_until_future_complete(future, timeout_sec=SEALED_WITHIN_S)
+                message = future.result().message
             message += f'; sealed in {time.monotonic() - begun:.1f} s'
             report(options, watcher, memory, busy_s, message, dataset)
         finally:
