@@ -117,12 +117,13 @@ def format_list(listed: Mapping) -> str:
 def _cells(item: Mapping) -> tuple[str, ...]:
     when = datetime.fromtimestamp(item['created_ns'] / 1e9)
     return (str(item['episode']), f'{when:%Y-%m-%d %H:%M}', str(item['steps']),
-            f'{item["seconds"]:.1f}', VERDICTS[item['success']], _short(item['task']),
-            _short(item['operator']), format_cameras(item['cameras']), ', '.join(item['marks']))
+            f'{item["seconds"]:.1f}', VERDICTS[item['success']], shorten(item['task']),
+            shorten(item['operator']), format_cameras(item['cameras']), ', '.join(item['marks']))
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f'{text[:LONGEST - 1]}…'
+def shorten(text: str, longest: int = LONGEST) -> str:
+    """Return at most so many characters of a text."""
+    return text if len(text) <= longest else f'{text[:longest - 1]}…'
 
 
 def format_cameras(cameras: Mapping) -> str:

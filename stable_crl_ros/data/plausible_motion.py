@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from stable_crl_ros.actions import ACTION_NAMES
 from stable_crl_ros.data.findings import Finding, runs, WARNING
+from stable_crl_ros.data.health import stale_steps
 from stable_crl_ros.data.schema import Mode, STATE_FIELDS
 from stable_crl_ros.robot.kinematics import (
     JOINT_LOWER,
@@ -90,7 +91,7 @@ def check_stamps(arrays: Arrays) -> list[Finding]:
 
 
 def check_rate(arrays: Arrays, attributes: Mapping) -> list[Finding]:
-    """Compare the measured rate with the nominal one, and find long pauses and drops."""
+    """Compare the measured rate with the nominal one; find pauses, drops and old images."""
     found, nominal = [], attributes['control_rate']
     dropped = attributes['dropped']
     if dropped:
@@ -98,6 +99,8 @@ def check_rate(arrays: Arrays, attributes: Mapping) -> list[Finding]:
                               for name, count in attributes.get('drops', {}).items() if count)
         found.append(Finding('dropped', f'{dropped} steps were dropped'
                              + (f' ({by_reason})' if by_reason else ''), WARNING))
+    found += [Finding('stale', 'the image is older than one control period', WARNING, steps)
+              for steps in runs(stale_steps(arrays, nominal))]
     intervals = np.diff(_tick_stamps(arrays)) / 1e9
     long = intervals > LONG_INTERVAL / nominal
     usual = intervals[~long & (intervals > 0)]

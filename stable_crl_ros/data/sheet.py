@@ -8,14 +8,18 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 import numpy as np
 from stable_crl_ros.data.episode import Episode
-from stable_crl_ros.data.listing import marks, seconds
-from stable_crl_ros.data.timeline import draw_bars, draw_timeline, Track
-from stable_crl_ros.figures import COLOURS, drawing, GREY, show_picture, WIDTH
+from stable_crl_ros.data.listing import marks, seconds, shorten
+from stable_crl_ros.data.timeline import (
+    draw_bars,
+    draw_timeline,
+    Track,
+    VERDICT_COLOURS,
+    VERDICTS,
+)
+from stable_crl_ros.figures import drawing, GREY, show_picture, WIDTH
 
 ACROSS = 7  # pictures in a row
 BARS, CAPTION, PANEL, TITLE = 0.26, 0.2, 0.62, 0.62  # heights in inches
-VERDICTS = {True: 'success', False: 'failure', None: 'not judged'}
-VERDICT_COLOURS = {True: COLOURS[2], False: COLOURS[1], None: GREY}
 
 
 def write_sheet(episode: Episode, path: str | Path, camera: str | None = None) -> None:
@@ -55,7 +59,8 @@ def describe(episode: Episode) -> tuple[str, str]:
     when = datetime.fromtimestamp(attrs['created_ns'] / 1e9)
     facts = [f'{episode.steps} steps, {seconds(attrs):.1f} s', f'{attrs["control_rate"]:g} Hz',
              attrs['operator'], attrs['source'], f'{when:%Y-%m-%d %H:%M}', *marks(attrs)]
-    headline = f'episode {episode.id}   {attrs["task"]}   {VERDICTS[attrs["success"]]}'
+    headline = (f'episode {episode.id}   {shorten(attrs["task"], 60)}   '
+                f'{VERDICTS[attrs["success"]]}')
     return headline, '  ·  '.join(fact for fact in facts if fact)
 
 

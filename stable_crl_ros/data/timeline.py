@@ -16,6 +16,8 @@ MODE_COLOURS = {Mode.IDLE: FAINT, Mode.POLICY: COLOURS[0], Mode.TELEOP: COLOURS[
 AXES = COLOURS[1], COLOURS[2], COLOURS[0]  # x, y, z
 BAR_COLOURS = (*AXES, *AXES, GREY)  # in the order of `ACTION_NAMES`
 CHANGED, OVERRIDDEN = '#000000', COLOURS[3]
+VERDICTS = {True: 'success', False: 'failure', None: 'not judged'}
+VERDICT_COLOURS = {True: COLOURS[2], False: COLOURS[1], None: GREY}
 RIBBON = 'ribbon'
 HEIGHTS = {RIBBON: 0.16, 'translation': 1, 'rotation': 1, 'gripper': 0.5, 'progress': 0.6}
 LEAST_BAR = 0.2  # of the arm's limits: smaller actions are not drawn as if they were large
@@ -24,7 +26,7 @@ LEAST_BAR = 0.2  # of the arm's limits: smaller actions are not drawn as if they
 @dataclass(frozen=True)
 class Track:
     """
-    What the drawings show of an episode of T steps.
+    What the drawings show of an episode of T steps, beside its images.
 
     :param action: (T, 7) as recorded.
     :param bars: (T, 7) -1 .. 1, as parts of the episode's largest motion; gripper 0 .. 1.
@@ -39,6 +41,7 @@ class Track:
     mode: np.ndarray
     intervention: np.ndarray
     changed: np.ndarray
+    success: bool | None
 
     @classmethod
     def of(cls, episode: Episode) -> 'Track':
@@ -46,7 +49,7 @@ class Track:
         action = episode['action']
         return cls(action, _bars(action), episode['gripper'],
                    episode['progress'], episode['mode'], episode['intervention'],
-                   episode['flags'] != 0)
+                   episode['flags'] != 0, episode.attrs['success'])
 
     @property
     def panels(self) -> list[str]:
@@ -124,8 +127,11 @@ def _draw_ribbon(axes: Axes, track: Track) -> None:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.legend(loc='lower left', bbox_to_anchor=(-0.005, 0.9), ncols=6, fontsize=6.5,
-                handlelength=1, handletextpad=0.5, columnspacing=1.2, borderpad=0)
+    axes.text(1.01, 0.5, VERDICTS[track.success], transform=axes.transAxes, va='center',
+              fontsize=7.5, fontweight='bold', color=VERDICT_COLOURS[track.success])
+    if len(track.mode):
+        axes.legend(loc='lower left', bbox_to_anchor=(-0.005, 0.9), ncols=6, fontsize=6.5,
+                    handlelength=1, handletextpad=0.5, columnspacing=1.2, borderpad=0)
 
 
 def _draw_translation(axes: Axes, track: Track) -> None:

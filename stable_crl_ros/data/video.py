@@ -11,8 +11,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 import numpy as np
 from stable_crl_ros.data.episode import Episode, EpisodeError
-from stable_crl_ros.data.sheet import describe, VERDICT_COLOURS
-from stable_crl_ros.data.timeline import BAR_COLOURS, draw_bars, draw_timeline, Track
+from stable_crl_ros.data.sheet import describe
+from stable_crl_ros.data.timeline import (
+    BAR_COLOURS,
+    draw_bars,
+    draw_timeline,
+    Track,
+    VERDICT_COLOURS,
+)
 from stable_crl_ros.figures import GREY, STYLE
 
 WHITE = 255
@@ -76,9 +82,9 @@ class _Page:
         for index, image in enumerate(images):
             self._put(frame, index, image)
         steps = len(self._track.action)
-        text = f'step {step} of {steps}   {step / self._rate:.1f} s'
-        cv2.putText(frame, text, (self.size[0] - 210, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5,
-                    CURSOR, 1, cv2.LINE_AA)
+        text, place = f'{step} of {steps}, {step / self._rate:.1f} s', (
+            self.size[0] - BARS, self._top + self._height + 26)  # above the bars
+        cv2.putText(frame, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, CURSOR, 1, cv2.LINE_AA)
         for axes in self._panels:
             x, _ = self._pixel(axes, min(step, steps), 0)
             low, high = axes.get_window_extent().y0, axes.get_window_extent().y1
