@@ -12,6 +12,7 @@ from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.data.verify import verify_dataset
 from stable_crl_ros.exchange.bridge import binarised, relabelled
 from stable_crl_ros.exchange.importing import (
+    examine,
     find_recordings,
     import_recordings,
     write_recording,
@@ -240,6 +241,36 @@ def test_a_relabelled_turn_is_the_short_way_round():
     ([1.0, 0.6], [1, 0.6]), ([], [])])
 def test_gripper_values_in_between_become_what_they_lead_to(recorded, expected):
     np.testing.assert_allclose(binarised(np.array(recorded)), expected)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (ImportOptions(lag='1'), 'lag means nothing to bridge-npz, only to bridge-raw'),
+    (ImportOptions(ros_actions='poses'), 'ros_actions means nothing to bridge-npz'),
+])
+def test_an_option_that_would_do_nothing_is_refused(real_data, tmp_path, options, message):
+    with pytest.raises(ExchangeError, match=message):
+        import_recordings(real_data / 'bridge_v1_octo', tmp_path / 'dataset', options)
+
+
+@pytest.mark.parametrize('change', [
+    {'lag': '2'}, {'actions': 'guessed'}, {'gripper': 'open'}, {'ros_actions': 'all'},
+    {'rate': 0.0}, {'rate': float('nan')}])
+def test_a_choice_that_does_not_exist_is_refused(change):
+    with pytest.raises(ExchangeError, match=next(iter(change))):
+        ImportOptions(**change)
+
+
+def test_a_damaged_archive_is_refused_whatever_its_damage(real_data, tmp_path):
+    source = copy_some(real_data, tmp_path / 'some')
+    file = source / 'episode_001' / 'episode.npz'
+    whole, rng = file.read_bytes(), np.random.default_rng(0)
+    for _ in range(30):
+        spoilt = bytearray(whole)
+        for place in rng.integers(0, len(whole), 20):
+            spoilt[place] ^= 0xFF
+        file.write_bytes(spoilt)
+        states = [finding.state for finding in examine(source, tmp_path / 'dataset').findings]
+        assert states == ['new', 'bad', 'new']
 
 
 def spoil(folder, name, content):

@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-import zipfile
 
 import numpy as np
 from stable_crl_ros.exchange.bridge import bridge_meta, chosen_actions, states_from
@@ -29,11 +28,14 @@ def _read(path: Path, options: ImportOptions) -> Recording:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # a damaged archive makes the libraries raise many kinds
+        raise ExchangeError(f'{path}: not a BridgeData recording ({error})') from error
+    try:
         actions, states = arrays['actions'], arrays['state']
         instruction = str(arrays['language'])
         extra = {'source_path': str(arrays['source_path']),
                  'source_episode_id': int(arrays['source_episode_id'])}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ExchangeError(f'{path}: not a BridgeData recording ({error})') from error
     if actions.shape != states.shape:
         raise ExchangeError(f'{path}: actions {actions.shape} and state {states.shape} must both '

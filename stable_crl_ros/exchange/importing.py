@@ -19,6 +19,9 @@ FORMATS = {  # name -> module with find, LAYOUT, and what tells it: PATTERNS and
     'bridge-npz': 'bridge_npz', 'bridge-raw': 'bridge_raw', 'bridge-numpy': 'bridge_numpy',
     'rlds': 'rlds', 'rosbag': 'rosbag', 'frames': 'frames',
 }
+_BRIDGE = ('bridge-npz', 'bridge-raw', 'bridge-numpy', 'rlds')
+_MEANT_FOR = {'lag': ('bridge-raw',), 'actions': _BRIDGE, 'gripper': _BRIDGE,
+              **dict.fromkeys(('topics', 'ros_actions', 'max_image_age'), ('rosbag',))}
 NEW, KNOWN, BAD = 'new', 'known', 'bad'
 Progress = Callable[[str, int, int], None]
 
@@ -113,10 +116,14 @@ def import_recordings(source: str | Path, dataset_path: str | Path,
     dataset = Dataset(dataset_path, create=True, image_codec=image_codec)
     with dataset.lock():
         _discard_cut_off(dataset)
-        for item in new:
-            result.episodes.append(write_recording(dataset, item.read(), options, result.format))
+        known = _known(dataset_path)  # another import may have come in between
+        for number, item in enumerate(new, 1):
+            recording = item.read()
+            if recording.digest() not in known:
+                result.episodes.append(write_recording(dataset, recording, options,
+                                                       result.format))
             if progress:
-                progress('importing', len(result.episodes), len(new))
+                progress('importing', number, len(new))
     return result
 
 
@@ -135,6 +142,7 @@ def find_recordings(source: str | Path, options: ImportOptions,
     if format_name not in FORMATS:
         raise ExchangeError(f'unknown format {format_name!r}; choose auto or one of '
                             f'{", ".join(FORMATS)}')
+    _refuse_useless(options, format_name)
     module = _module(format_name)
     items = module.find(source, options)
     if not items:
@@ -184,6 +192,14 @@ def _write_steps(writer: EpisodeWriter, recording: Recording, spec: ImageSpec | 
     # Without a final observation the last action's outcome was not seen: the writer keeps it.
     final = recording.observation(last, spec, keep_jpeg) if count == last else None
     writer.finish(final, recording.success, dropped=recording.dropped)
+
+
+def _refuse_useless(options: ImportOptions, format_name: str) -> None:
+    defaults = ImportOptions()
+    for name, formats in _MEANT_FOR.items():
+        if format_name not in formats and getattr(options, name) != getattr(defaults, name):
+            raise ExchangeError(f'{name} means nothing to {format_name}, only to '
+                                f'{", ".join(formats)}; leave it out')
 
 
 def _look_at(item: Item, known: dict, options: ImportOptions) -> Finding:

@@ -101,7 +101,7 @@ def load_array(path: Path) -> np.ndarray:
             if not dtype.hasobject:
                 file.seek(0)
                 return np.load(file, allow_pickle=False)
-        except (ValueError, KeyError, EOFError, OSError) as error:
+        except Exception as error:  # a damaged header makes NumPy raise many kinds
             raise ExchangeError(f'{path}: not a .npy file ({error})') from error
         array = _load(file, path)
     if not isinstance(array, np.ndarray) or array.shape != shape:
