@@ -189,6 +189,7 @@ def test_a_discarded_episode_is_out_of_the_dataset_until_it_is_restored(stack):
     answer = stack.call('discard')
     assert answer.success and 'discarded episode 0: 2 steps, 0 dropped' in answer.message
     dataset = Dataset(stack.folder / 'episodes')
+    assert str(dataset.episode_path(0)) in answer.message
     assert len(dataset) == 0
     restore(dataset, 0, 'ada')
     assert Dataset(dataset.path)[0].attrs['discarded'] is None

@@ -11,6 +11,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.task import Future
+from stable_crl_ros.data.codecs import JPEG
 from stable_crl_ros.data.dataset import check_recordable, Dataset, DatasetError
 from stable_crl_ros.data.episode import EpisodeError
 from stable_crl_ros.data.recorder import RecordingSummary
@@ -147,11 +148,13 @@ class EpisodeLoggerNode(Node):
             meta = EpisodeMeta(**told(self), **self._input.known())
             if self._early is None:
                 self._early = deque(maxlen=MOST_EARLY)
-            recorder, number, self._input.keeps_jpeg = await self._in_thread(partial(
+            recorder, number, dataset = await self._in_thread(partial(
                 begin, self._path(), value(self, 'image_codec'), meta,
                 1e9 * value(self, 'minimum_free_disk')))
-            self._recording = Recording(recorder, self._input.alignment, self._period_s,
-                                        self._input.max_image_age_s)
+            self._input.keeps_jpeg = dataset.codec.kind == JPEG
+            self._recording = Recording(
+                recorder, dataset.episode_path(number), self._input.alignment, self._period_s,
+                self._input.max_image_age_s)
             self._armed = False
             for step, at in self._early:
                 self._take(step, at)

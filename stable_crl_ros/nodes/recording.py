@@ -8,7 +8,6 @@ from pathlib import Path
 import time
 
 from stable_crl_ros.data.alignment import Alignment, UnseenError
-from stable_crl_ros.data.codecs import JPEG
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.recorder import EpisodeRecorder, RecordingSummary
 from stable_crl_ros.data.schema import Action, EpisodeMeta, Mode, Observation
@@ -34,21 +33,21 @@ class _Pending:
 
 
 def begin(path: Path, image_codec: str, meta: EpisodeMeta,
-          minimum_free: float) -> tuple[EpisodeRecorder, int, bool]:
+          minimum_free: float) -> tuple[EpisodeRecorder, int, Dataset]:
     """
     Begin an episode; blocks for as long as the disk takes.
 
     :param path: of the dataset, which is made when it is not there.
     :param image_codec: '' for the dataset's own.
     :param minimum_free: bytes of disk to leave free.
-    :returns: a started recorder, the episode's number, and whether JPEGs are stored as they are.
+    :returns: a started recorder, the episode's number, and the dataset.
     :raises EpisodeError: when the disk refuses or is nearly full.
     :raises DatasetError: when it is none, has another codec, or another process writes it.
     """
     dataset = Dataset(path, create=True, image_codec=image_codec or None)
     recorder = EpisodeRecorder(dataset, minimum_free_bytes=int(minimum_free))
     try:
-        return recorder, recorder.start(meta), dataset.codec.kind == JPEG
+        return recorder, recorder.start(meta), dataset
     except Exception:
         recorder.close()
         raise
@@ -61,12 +60,14 @@ class Recording:
     Times called `now` are monotonic seconds.
 
     :param recorder: one that has been started.
+    :param path: where the episode will be.
     :param period_s: control period, s.
     :param max_image_age_s: a step whose image is older has no image and is counted as dropped.
     """
 
-    def __init__(self, recorder: EpisodeRecorder, alignment: Alignment, period_s: float,
-                 max_image_age_s: float) -> None:
+    def __init__(self, recorder: EpisodeRecorder, path: Path, alignment: Alignment,
+                 period_s: float, max_image_age_s: float) -> None:
+        self.path = path
         self.refused: Counter[str] = Counter()
         self.late = self.steps = 0
         self.begun_s = time.monotonic()
@@ -190,8 +191,8 @@ class Recording:
         finally:
             self.recorder.close()
         return (f'discarded episode {number}: {self.steps} steps, {dropped} dropped, '
-                f'{size / 1e6:.2f} MB'
-                + ('; `stable-crl episodes restore` brings it back' if self.steps else ''))
+                f'{size / 1e6:.2f} MB' + (f', {self.path}; `stable-crl episodes restore` '
+                                          'brings it back' if self.steps else ''))
 
     def _hand_over(self, pending: _Pending) -> None:
         step = pending.step
