@@ -74,13 +74,15 @@ def _refuse_repeated(datasets: Sequence[Dataset]) -> None:
         return
     first: dict[object, int] = {}
     for position, dataset in enumerate(datasets):
-        for key in (dataset.path.resolve(), _content(dataset) or dataset.path.resolve()):
+        for key in {dataset.path.resolve(), _content(dataset)} - {()}:
             other = datasets[first.setdefault(key, position)]
             if first[key] != position:
                 raise DatasetError(f'{dataset.path} holds the same episodes as {other.path}; '
                                    f'name each dataset once')
 
 
-def _content(dataset: Dataset) -> str:
-    """Return what copies of a dataset share; '' where there is nothing to compare."""
-    return '' if dataset.broken or not len(dataset) else dataset.fingerprint()
+def _content(dataset: Dataset) -> tuple:
+    """Return what only copies of a dataset share; nothing where it is empty or damaged."""
+    if dataset.broken:
+        return ()
+    return tuple((entry['checksum'], entry['created_ns']) for entry in dataset.index())
