@@ -120,7 +120,7 @@ def stop_measuring(observations, actions):
     (shift('receive_stamp', 20, -10**9), ('stamps', ERROR, (20, 20))),
     (shift('applied_stamp', 7, -10**9), ('stamps', ERROR, (7, 7))),
     (shift('capture_stamp', 20, 100_000_000), ('stamps', WARNING, (20, 20))),
-    (every('capture_stamp', during({20, 21}, lambda value: value - 170_000_000)),
+    (every('capture_stamp', during({20, 21}, lambda value: value - 370_000_000)),
      ('stale', WARNING, (20, 21))),
     (stretch, ('rate', WARNING, None)),
     (pause, ('pause', WARNING, (19, 19))),

@@ -19,6 +19,7 @@ from stable_crl_ros.robot.safety import REFUSED
 STAMPS = ('capture_stamp', 'receive_stamp', 'command_stamp', 'applied_stamp')
 MINIMUM_RATE_SHARE = 0.9  # where the episode does not say its own
 LONG_INTERVAL = 3.0  # control periods between two steps
+OLD_IMAGE = 2.0  # control periods; one late image of a busy machine is only counted
 STATE_JITTER_S = 0.05  # a state is the newest before its step: so much older at most
 SATURATED_SHARE, SATURATED_STEPS = 0.5, 10  # of the steps, and at least so many
 CONSTANT_S = 5.0
@@ -99,8 +100,8 @@ def check_rate(arrays: Arrays, attributes: Mapping) -> list[Finding]:
                               for name, count in attributes.get('drops', {}).items() if count)
         found.append(Finding('dropped', f'{dropped} steps were dropped'
                              + (f' ({by_reason})' if by_reason else ''), WARNING))
-    found += [Finding('stale', 'the image is older than one control period', WARNING, steps)
-              for steps in runs(stale_steps(arrays, nominal))]
+    found += [Finding('stale', f'the image is older than {OLD_IMAGE:g} control periods', WARNING,
+                      steps) for steps in runs(stale_steps(arrays, nominal / OLD_IMAGE))]
     intervals = np.diff(_tick_stamps(arrays)) / 1e9
     long = intervals > LONG_INTERVAL / nominal
     usual = intervals[~long & (intervals > 0)]
