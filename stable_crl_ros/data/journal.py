@@ -137,7 +137,7 @@ class JournalWriter:
                 os.ftruncate(self._file, self.size)
             raise JournalError(
                 f'{self.path}: cannot be written ({error.strerror}); what was recorded before '
-                f'is kept; free space or fix the disk, then recover the dataset') from error
+                f'is kept; free space or fix the disk, then repair the dataset') from error
         self.size += len(data)
 
 
@@ -151,7 +151,7 @@ def _open_locked(path: Path) -> int:
         raise JournalError(f'{path}: is being recorded by another process')
     if os.fstat(file).st_size:
         os.close(file)
-        raise JournalError(f'{path}: already holds a recording; recover the dataset')
+        raise JournalError(f'{path}: already holds a recording; repair the dataset')
     return file
 
 

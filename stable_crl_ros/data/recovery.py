@@ -61,7 +61,7 @@ def recover_journal(path: Path, episode_path: Path) -> Unsealed | None:
                 attributes = seal(path, episode_path)
             except SealError as error:
                 return Unsealed(path, 'cut off', found.steps, found.lost_bytes,
-                                f'{error}; fix the cause, then recover again')
+                                f'{error}; fix the cause, then repair the dataset')
             found = Unsealed(
                 path, 'recovered', attributes['steps'], found.lost_bytes,
                 f'{episode_path.name}: recovered {attributes["steps"]} steps with an outcome of '

@@ -147,7 +147,7 @@ class EpisodeWriter:
             self._journal.path.unlink()
         except (JournalError, SealError, OSError) as error:
             raise EpisodeError(f'{error}; the recording is kept in {self._journal.path}; '
-                               f'fix the cause, then recover the dataset') from error
+                               f'fix the cause, then repair the dataset') from error
         finally:
             self._journal.close()
             self._unlock()
