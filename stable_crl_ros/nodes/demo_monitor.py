@@ -1,5 +1,7 @@
 """What the demo sees of the running stack: truth, steps, progress, ticks and latency."""
 
+import math
+
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 import numpy as np
@@ -74,8 +76,9 @@ class DemoMonitor(Node):
         self.latencies.append((step.applied_ns - step.capture_ns) * 1e-9)
         self.settled = self.settled + 1 if self.reached else 0
         if self.steps % PRINT_EVERY == 0:
-            print(f'step {self.steps:3d}  {self.describe_errors()} from the goal  '
-                  f'critic {self._progress:6.2f}', flush=True)
+            heard = math.isfinite(self._progress)  # the first may not have come yet
+            print(f'step {self.steps:3d}  {self.describe_errors()} from the goal'
+                  f'{f"  critic {self._progress:6.2f}" if heard else ""}', flush=True)
         self.steps += 1
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
