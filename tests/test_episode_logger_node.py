@@ -219,12 +219,13 @@ def test_verbs_out_of_order_are_refused_and_lose_nothing(stack):
 
 def test_recording_can_begin_with_the_first_step_and_store_smaller_images(ros, tmp_path):
     stack = Stack(ros, tmp_path, record_on_start=True, image_size='48x64')
-    stack.run(3)
+    stack.run(3, progress=7.0)
     assert stack.call('stop', True).success
     episode = stack.episode()
     assert episode.images(CAMERA).shape == (4, 48, 64, 3)
     assert episode.attrs['image_spec'] == {'height': 48, 'width': 64, 'interpolation': 'area'}
     np.testing.assert_allclose(episode['action'], [s.applied for s in stack.applied], atol=1e-6)
+    np.testing.assert_array_equal(episode['progress'], 7.0)
     stack.run(1)
     assert not stack.call('stop', True).success
 

@@ -62,6 +62,7 @@ class EpisodeLoggerNode(Node):
         self._recording: Recording | None = None
         # What the arm does while an episode is being begun, and when; None at other times.
         self._early: deque[tuple[AppliedAction, float]] | None = None
+        self._heard: deque[tuple[float, float]] = deque(maxlen=MOST_EARLY)  # progress, and when
         self._ending: Future | None = None
         self._ending_deadline = 0.0
         self._saved: tuple[Path, int] | None = None  # dataset and number of the last episode
@@ -122,8 +123,9 @@ class EpisodeLoggerNode(Node):
             self._end_by_itself('max_steps')
 
     def _on_progress(self, message: Float64) -> None:
+        self._heard.append((message.data, time.monotonic()))
         if self._recording is not None:
-            self._recording.add_progress(message.data, time.monotonic())
+            self._recording.add_progress(*self._heard[-1])
 
     async def _on_start(self, _, response: Trigger.Response) -> Trigger.Response:
         try:
@@ -156,6 +158,8 @@ class EpisodeLoggerNode(Node):
                 recorder, dataset.episode_path(number), self._input.alignment, self._period_s,
                 self._input.max_image_age_s)
             self._armed = False
+            for progress, at in self._heard:
+                self._recording.add_progress(progress, at)
             for step, at in self._early:
                 self._take(step, at)
         finally:
