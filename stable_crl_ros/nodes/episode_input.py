@@ -19,8 +19,8 @@ from stable_crl_ros.nodes.conversions import message_to_image, to_nanoseconds
 from stable_crl_ros.nodes.messages import decode_ee_pose, decode_joint_states, MessageError
 from std_msgs.msg import String
 
-# Reliable, unlike the policy's: the recording must know when an image is lost.
-RELIABLE_IMAGES = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+# Reliable, unlike the policy's, and with room for a second in which this process does not run.
+RELIABLE_IMAGES = QoSProfile(depth=30, reliability=ReliabilityPolicy.RELIABLE)
 STATE_AGE_NS = 1_000_000_000
 JPEG_START = b'\xff\xd8'
 HISTORY_S = 0.5  # how long images are kept beyond max_image_age

@@ -57,6 +57,7 @@ class EpisodeLoggerNode(Node):
         self._period_s = 1.0 / value(self, 'control_rate')
         self._armed = value(self, 'record_on_start')
         check_recordable(self._path())
+        self._recover()  # before anything is heard that would have to wait for it
         self._cost = CallbackCost()
         self._input = EpisodeInput(self, self._cost.timed)
         self._recording: Recording | None = None
@@ -70,7 +71,6 @@ class EpisodeLoggerNode(Node):
         self._create_topics()
         self._disk = DiskWatch(self._path)
         Diagnostics(self).add('recording', self._diagnose)
-        self._recover()
 
     def _create_topics(self) -> None:
         timed = self._cost.timed
