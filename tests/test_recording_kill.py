@@ -151,7 +151,7 @@ def check(path, known, ticks):
 
 
 def lost_of(episode, ticks):
-    """Read all of a recovered episode; return how much of its time is missing at its end, ns."""
+    """Read all of a recovered episode; return how much is missing since it was begun, ns."""
     assert sorted(episode.cameras) == sorted(CAMERAS)
     for camera in CAMERAS:
         assert episode.images(camera).shape == (episode.steps + 1, 480, 640, 3)
@@ -163,7 +163,7 @@ def lost_of(episode, ticks):
     if not episode.steps:
         numbers = np.searchsorted(ticks, [episode.attrs['final_capture_stamp']])
     last = ticks[min(numbers[0] + STEPS - 1, len(ticks) - 1)]  # it was to have
-    return last - episode.attrs['final_capture_stamp']
+    return last - max(episode.attrs['final_capture_stamp'], episode.attrs['created_ns'])
 
 
 def clean_shared_memory():
