@@ -167,8 +167,8 @@ def lost_of(episode, ticks):
 
 
 def clean_shared_memory():
-    """Remove what killed processes left of Fast DDS: 17 MB each."""
-    for lock in Path('/dev/shm').glob('fastrtps_*_el'):
+    """Remove the segments that killed processes left: 17 MB each. The ports are used again."""
+    for lock in Path('/dev/shm').glob(f'fastrtps_{"[0-9a-f]" * 16}_el'):
         with contextlib.suppress(OSError), open(lock) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             lock.with_name(lock.name.removesuffix('_el')).unlink(missing_ok=True)
