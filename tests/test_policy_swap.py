@@ -198,11 +198,11 @@ def test_what_only_loading_shows_is_refused_on_diagnostics_and_the_running_one_a
     bench = Bench(ros, first)
     bench.activate()
     bench.stream(scene(1))
-    running = load_checkpoint(first).sha256[:12]
+    running = load_checkpoint(first).sha256
     spoil(tmp_path / 'bad.safetensors', first)
     assert bench.set(checkpoint_path=str(tmp_path / 'bad.safetensors')) == ''
     status = bench.status('checkpoint', lambda s: s.level == WARN)
-    assert status.message.startswith(f'kept {running}: ')
+    assert status.message.startswith(f'kept {running[:12]}: ')
     assert reason in status.message
     assert bench.path() == str(first)
     bench.next_command()
