@@ -4,12 +4,10 @@ from collections import Counter
 import contextlib
 import fcntl
 import hashlib
+import multiprocessing
 import os
 from pathlib import Path
-import select
 import shutil
-import signal
-import subprocess
 import sys
 import time
 
@@ -18,54 +16,58 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from recording_source import CAMERAS
+from recording_source import CAMERAS, frames, play, Source
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.journal import JournalError
 from stable_crl_ros.data.journal_reader import JournalReader
-from stable_crl_ros.environment import ros_environment
 
-HERE = Path(__file__).resolve().parent
-RATE = 30  # Hz, of cameras and control
+RATE = 30.0  # Hz, of cameras and control
 STEPS = 15  # of an episode: one is sealed every half second
 LONGEST_LOSS_S = 0.2
 KILLS_PER_DATASET = 8
 START_LIMIT_S = 20.0
 MOMENTS = ('any', 'sealing', 'index', 'any')
-# Imports take longest, so they are done while the one before is still recording.
-PROGRAM = ('import sys; from stable_crl_ros.nodes import episode_logger; '
-           'print("imported", flush=True); sys.stdin.readline(); '
-           'sys.exit(episode_logger.main())')
 TOPICS = ['image_raw', *(f'{name}/image_raw' for name in CAMERAS[1:])]
 
+# Processes start in milliseconds: they are forked from a server that has imported everything,
+# but has no ROS context yet.
+CONTEXT = multiprocessing.get_context('forkserver')
+CONTEXT.set_forkserver_preload(['recording_source', 'stable_crl_ros.nodes.episode_logger'])
 
-class Logger:
-    """A process that is ready to become an episode logger, and records without end once it is."""
 
-    def __init__(self, path, codec, number):
-        parameters = {
-            'dataset_path': path, 'image_codec': codec, 'cameras': f'[{", ".join(CAMERAS)}]',
-            'image_topics': f'[{", ".join(TOPICS)}]', 'control_rate': float(RATE),
-            'record_on_start': 'true', 'record_again': 'true', 'max_steps': STEPS}
-        words = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
-        self.process = subprocess.Popen(
-            [sys.executable, '-c', PROGRAM, '--ros-args', '-r', f'__node:=logger_{number}',
-             *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=ros_environment())
+def play_robot(pool, log):
+    """Play three cameras, arm states and control ticks for ever."""
+    import rclpy
+    from stable_crl_ros.environment import ros_environment
+    os.environ.update(ros_environment())
+    rclpy.init()
+    play(Source(len(CAMERAS), pool, log), RATE, RATE, np.inf)
 
-    def record(self):
-        select.select([self.process.stdout], [], [], START_LIMIT_S)
-        self.process.stdin.write(b'go\n')
-        self.process.stdin.flush()
 
-    def kill(self):
-        """Return when it was killed, ns."""
-        now = time.time_ns()
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-        return now
+def run_logger(path, codec):
+    """Be an episode logger that records episode after episode."""
+    from stable_crl_ros.environment import ros_environment
+    from stable_crl_ros.nodes.episode_logger import main
+    os.environ.update(ros_environment())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    parameters = {
+        'dataset_path': path, 'image_codec': codec, 'cameras': f'[{", ".join(CAMERAS)}]',
+        'image_topics': f'[{", ".join(TOPICS)}]', 'control_rate': RATE,
+        'record_on_start': 'true', 'record_again': 'true', 'max_steps': STEPS}
+    words = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
+    sys.exit(main(['--ros-args', *words]))
+
+
+@contextlib.contextmanager
+def running(function, *args):
+    """Run a function in a process of its own; on leaving, it is killed."""
+    process = CONTEXT.Process(target=function, args=args)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 def names(path):
@@ -95,8 +97,7 @@ def index_write(found):
 
 
 def kill_at(logger, path, moment, rng):
-    """Let it record, kill it at a moment, and return when that was, ns."""
-    logger.record()
+    """Let a logger record, kill it at a moment, and return when that was, ns."""
     wait_for(path, recording)
     time.sleep(rng.uniform(0.0, 1.2))
     if moment != 'any':
@@ -104,7 +105,10 @@ def kill_at(logger, path, moment, rng):
         if moment == 'index':
             wait_for(path, index_write)
         time.sleep(rng.choice([0.0, rng.uniform(0.0, 0.02)]))
-    return logger.kill()
+    now = time.time_ns()
+    logger.kill()
+    logger.join()
+    return now
 
 
 def digest(path):
@@ -167,71 +171,51 @@ def lost_of(episode, ticks):
 
 
 def clean_shared_memory():
-    """Remove the segments that killed processes left: 17 MB each. The ports are used again."""
-    for lock in Path('/dev/shm').glob(f'fastrtps_{"[0-9a-f]" * 16}_el'):
+    """
+    Remove what killed processes left of Fast DDS: segments of 17 MB, and ports.
+
+    One that is killed while it holds a port's semaphore would keep the next from using it.
+    """
+    for lock in Path('/dev/shm').glob('fastrtps_*_el'):
         with contextlib.suppress(OSError), open(lock) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            lock.with_name(lock.name.removesuffix('_el')).unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
+            name = lock.name.removesuffix('_el')
+            for left in (name, f'sem.{name}_mutex', lock.name):
+                lock.with_name(left).unlink(missing_ok=True)
 
 
-@pytest.fixture
-def robot(tmp_path):
-    """Play three cameras, arm states and control ticks; gives the file of the ticks' stamps."""
-    log = tmp_path / 'ticks'
-    process = subprocess.Popen(
-        [sys.executable, HERE / 'recording_source.py', '--cameras', '3', '--camera-rate',
-         str(RATE), '--control-rate', str(RATE), '--log', log],
-        stdout=subprocess.PIPE, env=ros_environment())
-    process.stdout.readline()
-    yield log
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    clean_shared_memory()
-
-
-def kill_repeatedly(folder, ticks, kills, rng):
+def kill_repeatedly(folder, kills, rng):
     """Kill that many loggers, some per dataset; return what was lost each time and found."""
-    losses, found = [], Counter()
-    plan = [(folder / f'dataset_{number // KILLS_PER_DATASET}',
-             ('lossless', 'jpeg:90')[number // KILLS_PER_DATASET % 2], number)
-            for number in range(kills)]
-    known, waiting = {}, [Logger(*plan[0])]
-    try:
-        for path, _, number in plan:
-            if number and number % KILLS_PER_DATASET == 0:
-                shutil.rmtree(plan[number - 1][0], ignore_errors=True)  # else it fills the disk
-                known = {}
-            logger = waiting.pop()
-            if number + 1 < kills:
-                waiting.append(Logger(*plan[number + 1]))
-            try:
-                killed_ns = kill_at(logger, path, MOMENTS[number % len(MOMENTS)], rng)
-            finally:
-                logger.kill()
-            stamps = np.fromfile(ticks, np.int64)
-            states, lost_s = check(path, known, stamps[stamps <= killed_ns])
-            losses.append(lost_s)
-            found.update(states or ['nothing to recover'])
-            clean_shared_memory()
-    finally:
-        for logger in waiting:
-            logger.kill()
+    losses, found, known = [], Counter(), {}
+    pool, log = frames((480, 640))[1], folder / 'ticks'
+    for number in range(kills):
+        group = number // KILLS_PER_DATASET
+        path = folder / f'dataset_{group}'
+        if number % KILLS_PER_DATASET == 0:
+            shutil.rmtree(folder / f'dataset_{group - 1}', ignore_errors=True)  # they are large
+            known = {}
+        with running(play_robot, pool, log), \
+                running(run_logger, path, ('lossless', 'jpeg:90')[group % 2]) as logger:
+            killed_ns = kill_at(logger, path, MOMENTS[number % len(MOMENTS)], rng)
+        clean_shared_memory()
+        ticks = np.fromfile(log, np.int64)
+        states, lost_s = check(path, known, ticks[ticks <= killed_ns])
+        losses.append(lost_s)
+        found.update(states or ['nothing to recover'])
     print(f'{kills} kills: {dict(found)}, lost at most {max(losses):.3f} s, in the middle '
           f'{np.median(losses):.3f} s')
     return losses, found
 
 
-def test_a_killed_recording_loses_at_most_its_last_moment(robot, tmp_path):
-    losses, found = kill_repeatedly(tmp_path, robot, 3, np.random.default_rng())
+def test_a_killed_recording_loses_at_most_its_last_moment(tmp_path):
+    losses, found = kill_repeatedly(tmp_path, 3, np.random.default_rng())
     assert max(losses) <= LONGEST_LOSS_S, losses
     assert found['recovered']
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_two_hundred_kills_lose_at_most_the_last_moment(robot, tmp_path):
-    losses, found = kill_repeatedly(tmp_path, robot, 200, np.random.default_rng(4))
+def test_two_hundred_kills_lose_at_most_the_last_moment(tmp_path):
+    losses, found = kill_repeatedly(tmp_path, 200, np.random.default_rng(4))
     assert max(losses) <= LONGEST_LOSS_S, sorted(losses)[-10:]
     assert found['recovered'] > 50
