@@ -2,6 +2,7 @@
 
 from collections import deque
 from functools import partial
+import gc
 from pathlib import Path
 import sys
 import threading
@@ -94,8 +95,7 @@ class EpisodeLoggerNode(Node):
             self.get_logger().error(f'nothing can be recorded there: {error}')
             return
         for item in found:
-            self.get_logger().warning(f'{item.path.name}: {item.state}, {item.steps} steps. '
-                                      f'{item.message}')
+            self.get_logger().warning(item.message)
 
     def _on_applied(self, message: Float64MultiArray) -> None:
         try:
@@ -193,8 +193,7 @@ class EpisodeLoggerNode(Node):
         async def end() -> None:
             try:
                 summary = await self._end(None, why)
-                self.get_logger().info(f'ended by {why}: {summary}; ~/label_last says how it '
-                                       'went')
+                self.get_logger().info(f'ended by {why}: {summary}; judge it by ~/label_last')
             except REFUSALS as error:
                 self.get_logger().error(str(error))
         self._begin_end()
@@ -293,6 +292,7 @@ class EpisodeLoggerNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C."""
+    gc.freeze()  # what is imported needs no looking through in the middle of an episode
     return spin_node(EpisodeLoggerNode, args)
 
 

@@ -23,7 +23,7 @@ NAMESPACE = 'recording_load'
 CAMERAS = ('over_shoulder', 'wrist', 'side')
 SAMPLE_S = 5.0
 SEALED_WITHIN_S = 1200.0
-COSTS = ('callback_p50_ms', 'callback_p99_ms', 'callback_worst_ms')
+COSTS = ('callback_p50_ms', 'callback_p99_ms', 'callback_worst_ms', 'callback_worst_cpu_ms')
 
 
 class Watcher(Node):
