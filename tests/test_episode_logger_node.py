@@ -30,7 +30,7 @@ from stable_crl_ros.robot.kinematics import forward_kinematics
 from stable_crl_ros.robot.poses import pose_from_xyz_quaternion
 from stable_crl_ros.robot.safety import StepFlag
 from std_msgs.msg import String
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 
 @pytest.fixture
@@ -241,6 +241,20 @@ def test_ending_the_node_in_mid_episode_seals_what_there_is(stack):
     assert episode.attrs['success'] is None
     assert episode.steps >= 5
     assert not list((stack.folder / 'episodes').glob('*.journal'))
+
+
+def test_ending_the_node_while_it_stops_keeps_what_was_said_of_the_episode(stack):
+    stack.call('start')
+    stack.run(6)
+    client = stack.probe.create_client(SetBool, 'episode_logger/stop')
+    client.call_async(SetBool.Request(data=True))
+    stack.ros.spin_until(lambda: stack.logger._ending is not None)
+    stack.ros.executor.remove_node(stack.logger)
+    stack.logger.destroy_node()
+    stack.ros._nodes.remove(stack.logger)
+    episode = stack.episode()
+    assert episode.attrs['success'] is True
+    assert episode.attrs['interrupted'] is False
 
 
 def test_nothing_is_recorded_without_robot_and_camera(ros, tmp_path):

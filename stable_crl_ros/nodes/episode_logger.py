@@ -66,6 +66,7 @@ class EpisodeLoggerNode(Node):
         self._early: deque[tuple[AppliedAction, float]] | None = None
         self._heard: deque[tuple[float, float]] = deque(maxlen=MOST_EARLY)  # progress, and when
         self._ending: Future | None = None
+        self._verdict: bool | None = None  # on the episode that is ending
         self._ending_deadline = 0.0
         self._saved: tuple[Path, int] | None = None  # dataset and number of the last episode
         self._threads: list[threading.Thread] = []
@@ -115,8 +116,8 @@ class EpisodeLoggerNode(Node):
     def _take(self, step: AppliedAction, now: float) -> None:
         if self._recording is None or self._ending is not None:
             return
-        for what, name in self._input.in_force.items():
-            self._recording.note(what, name)
+        for entry in self._input.in_force.items():
+            self._recording.note(*entry)
         self._recording.add(step, now)
         longest = value(self, 'max_steps')
         if longest and self._recording.taken >= longest:
@@ -169,34 +170,34 @@ class EpisodeLoggerNode(Node):
 
     async def _on_stop(self, request: SetBool.Request, response: SetBool.Response):
         try:
-            self._begin_end()
-            return answer(self, response, True, str(await self._end(request.data)))
+            self._begin_end(request.data)
+            return answer(self, response, True, str(await self._end()))
         except REFUSALS as error:
             return answer(self, response, False, str(error))
 
-    def _begin_end(self) -> None:
+    def _begin_end(self, success: bool | None) -> None:
         if self._recording is None or self._ending is not None:
             last = '; ~/label_last labels the last one' if self._saved else ''
             raise EpisodeError(f'no episode is being recorded; start one first{last}')
-        self._ending = Future()
+        self._ending, self._verdict = Future(), success
         self._ending_deadline = time.monotonic() + FINAL_WAIT_S
 
-    async def _end(self, success: bool | None, why: str = '') -> RecordingSummary:
+    async def _end(self, why: str = '') -> RecordingSummary:
         await self._ending  # `_settle` waits for what came after the last action
         recording, self._recording, self._ending = self._recording, None, None
         self._armed = why in BY_ITSELF and value(self, 'record_again')
-        summary = await self._in_thread(partial(recording.finish, success, why))
+        summary = await self._in_thread(partial(recording.finish, self._verdict, why))
         self._saved = summary.path.parent, summary.episode_id
         return summary
 
     def _end_by_itself(self, why: str) -> None:
         async def end() -> None:
             try:
-                summary = await self._end(None, why)
+                summary = await self._end(why)
                 self.get_logger().info(f'ended by {why}: {summary}; judge it by ~/label_last')
             except REFUSALS as error:
                 self.get_logger().error(str(error))
-        self._begin_end()
+        self._begin_end(None)
         self.executor.create_task(end())
 
     def _in_thread(self, work) -> Future:
@@ -268,10 +269,12 @@ class EpisodeLoggerNode(Node):
     def _save(self, recording: Recording) -> None:
         recording.settle(time.monotonic(), everything=True)
         try:
-            if recording.steps:
-                self._say(f'interrupted: {recording.finish(None, "shutdown", interrupted=True)}')
-            else:
+            if not recording.steps:
                 recording.discard('nothing was recorded')
+            elif self._ending is not None:  # it only waited for a last image
+                self._say(str(recording.finish(self._verdict)))
+            else:
+                self._say(f'interrupted: {recording.finish(None, "shutdown", interrupted=True)}')
         except REFUSALS as error:
             self._say(str(error))
 

@@ -108,6 +108,8 @@ def main() -> int:
     parser.add_argument('--folder', help='of the dataset; it needs 3 GB a minute when lossless')
     options = parser.parse_args()
     os.environ.update(ros_environment())
+    if options.folder:
+        Path(options.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         dataset = Path(folder) / 'dataset'
         rclpy.init()
