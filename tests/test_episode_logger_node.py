@@ -230,12 +230,16 @@ def test_recording_can_begin_with_the_first_step_and_store_smaller_images(ros, t
     assert not stack.call('stop', True).success
 
 
-def test_ending_the_node_in_mid_episode_seals_what_there_is(stack):
-    stack.call('start')
-    stack.run(6)
+def end_logger(stack):
     stack.ros.executor.remove_node(stack.logger)
     stack.logger.destroy_node()
     stack.ros._nodes.remove(stack.logger)
+
+
+def test_ending_the_node_in_mid_episode_seals_what_there_is(stack):
+    stack.call('start')
+    stack.run(6)
+    end_logger(stack)
     episode = stack.episode()
     assert episode.attrs['interrupted'] is True
     assert episode.attrs['success'] is None
@@ -249,9 +253,7 @@ def test_ending_the_node_while_it_stops_keeps_what_was_said_of_the_episode(stack
     client = stack.probe.create_client(SetBool, 'episode_logger/stop')
     client.call_async(SetBool.Request(data=True))
     stack.ros.spin_until(lambda: stack.logger._ending is not None)
-    stack.ros.executor.remove_node(stack.logger)
-    stack.logger.destroy_node()
-    stack.ros._nodes.remove(stack.logger)
+    end_logger(stack)
     episode = stack.episode()
     assert episode.attrs['success'] is True
     assert episode.attrs['interrupted'] is False
