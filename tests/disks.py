@@ -1,5 +1,6 @@
 """Disks that are small, read-only or slow, and people without root's rights."""
 
+import contextlib
 import os
 import subprocess
 
@@ -32,14 +33,22 @@ def mount(*arguments):
         pytest.skip(f'cannot mount a file system: {done.stderr.strip()}')
 
 
+@contextlib.contextmanager
+def disk_of(size, place):
+    """Mount a file system of a size such as '1m' at a new folder, or skip where none can be."""
+    place.mkdir()
+    mount('-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', place)
+    try:
+        yield place
+    finally:
+        subprocess.run(['umount', '-l', place], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """Give a file system of 1 MB, or skip where none can be mounted."""
-    place = tmp_path / 'disk'
-    place.mkdir()
-    mount('-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', place)
-    yield place
-    subprocess.run(['umount', '-l', place], check=True)
+    with disk_of('1m', tmp_path / 'disk') as place:
+        yield place
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import time
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
+from disks import disk_of
 import numpy as np
 import pytest
 
@@ -311,14 +312,8 @@ def test_little_disk_is_refused_with_what_there_is(ros, tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """Give a file system of 8 MB, or skip where none can be mounted."""
-    mount = tmp_path / 'disk'
-    mount.mkdir()
-    done = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', mount],
-                          capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f'cannot mount a small file system: {done.stderr.strip()}')
-    yield mount
-    subprocess.run(['umount', mount], check=True)
+    with disk_of('8m', tmp_path / 'disk') as place:
+        yield place
 
 
 def test_a_disk_that_fills_up_ends_the_episode_and_keeps_it(ros, small_disk):
