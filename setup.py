@@ -27,16 +27,17 @@ setup(
     ],
     # ROS itself is never listed: pip would shadow the one that is installed.
     install_requires=[
-        'setuptools', 'gymnasium', 'matplotlib>=3.8', 'mujoco>=3.3', 'numpy>=1.26',
-        'opencv-python>=4.8', 'pyyaml', 'safetensors', 'tensorboard', 'torch>=2.4,<3', 'tqdm',
-        'zarr>=3.1',
+        'setuptools', 'dynamixel-sdk>=4.0', 'gymnasium', 'matplotlib>=3.8', 'mujoco>=3.3',
+        'numpy>=1.26', 'opencv-python>=4.8', 'pyyaml', 'safetensors', 'tensorboard',
+        'torch>=2.4,<3', 'tqdm', 'zarr>=3.1',
     ],
     extras_require={
         'ros': ['ros-rclpy[fastrtps]==7.1.6', 'ros-sensor-msgs==5.3.6', 'ros-std-msgs==5.3.6',
                 'ros-std-srvs==5.3.6', 'ros-geometry-msgs==5.3.6', 'ros-diagnostic-msgs==5.3.6'],
         # Not on a robot: pyarrow alone is 170 MB. TensorBoard and Zarr bring the last two.
         'exchange': ['pyarrow>=15', 'rosbags>=0.10', 'protobuf>=4.25', 'google-crc32c>=1.5'],
-        'test': ['pytest', 'pytest-timeout', 'tfrecord'],
+        'teleop': ['evdev-binary>=1.9', 'hidapi>=0.14'],  # gamepads, SpaceMouse
+        'test': ['hypothesis', 'pin', 'pytest', 'pytest-timeout', 'tfrecord'],
     },
     entry_points={
         'console_scripts': [

@@ -12,6 +12,7 @@ from stable_crl_ros.nodes.timing import Spread
 DISK_PERIOD_S = 1.0
 LITTLE_TIME_MIN = 10.0
 QUEUE_ALARM = 0.5
+SLOW_S = 0.002  # a callback that computes longer would be felt at control rate
 
 
 class CallbackCost:
@@ -20,6 +21,7 @@ class CallbackCost:
     def __init__(self) -> None:
         self.spread = Spread()
         self.worst_s = self.worst_busy_s = 0.0
+        self.calls = self.slow = 0
 
     def timed(self, callback: Callable) -> Callable:
         """Return the callback with a clock around it."""
@@ -29,7 +31,10 @@ class CallbackCost:
                 return callback(*args)
             finally:
                 seconds = time.perf_counter() - start
-                self.worst_busy_s = max(self.worst_busy_s, time.thread_time() - busy)
+                busy = time.thread_time() - busy
+                self.calls += 1
+                self.slow += busy > SLOW_S
+                self.worst_busy_s = max(self.worst_busy_s, busy)
                 self.spread.add(seconds)
                 self.worst_s = max(self.worst_s, seconds)
         return measured
@@ -39,7 +44,8 @@ class CallbackCost:
         return {'callback_p50_ms': self.spread.milliseconds(50),
                 'callback_p99_ms': self.spread.milliseconds(99),
                 'callback_worst_ms': f'{1e3 * self.worst_s:.1f}',
-                'callback_worst_cpu_ms': f'{1e3 * self.worst_busy_s:.1f}'}
+                'callback_worst_cpu_ms': f'{1e3 * self.worst_busy_s:.1f}',
+                'callbacks': str(self.calls), 'callbacks_over_2_ms_cpu': str(self.slow)}
 
 
 class DiskWatch:

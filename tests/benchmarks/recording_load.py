@@ -2,6 +2,7 @@
 """Record three 640x480 cameras at 30 Hz and arm states at 50 Hz; print what it cost."""
 
 import argparse
+import multiprocessing
 import os
 from pathlib import Path
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -23,7 +25,9 @@ NAMESPACE = 'recording_load'
 CAMERAS = ('over_shoulder', 'wrist', 'side')
 SAMPLE_S = 5.0
 SEALED_WITHIN_S = 1200.0
-COSTS = ('callback_p50_ms', 'callback_p99_ms', 'callback_worst_ms', 'callback_worst_cpu_ms')
+COSTS = ('callback_p50_ms', 'callback_p99_ms', 'callback_worst_ms', 'callback_worst_cpu_ms',
+         'callbacks', 'callbacks_over_2_ms_cpu')
+YARDSTICK_S = 0.0033  # between two pieces of fixed work: as often as the logger is called
 
 
 class Watcher(Node):
@@ -58,6 +62,44 @@ def start(options: argparse.Namespace, dataset: Path) -> dict[str, subprocess.Po
         'logger': ['-m', 'stable_crl_ros.nodes.episode_logger', *where, *words]}
     return {name: subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
             for name, words in commands.items()}
+
+
+class Yardstick:
+    """
+    Time a fixed piece of arithmetic, as long as a median callback, in a process of its own.
+
+    What it takes at the worst is what this machine takes from anybody while the load runs: a
+    callback cannot do better.
+    """
+
+    def __init__(self) -> None:
+        self._stolen_s = stolen_s()
+        self._stop, self._results = multiprocessing.Event(), multiprocessing.SimpleQueue()
+        self._process = multiprocessing.Process(target=self._run, daemon=True)
+        self._process.start()
+
+    def _run(self) -> None:
+        busy = []
+        while not self._stop.wait(YARDSTICK_S):
+            begun = time.thread_time()
+            sum(number * number for number in range(1000))
+            busy.append(1e3 * (time.thread_time() - begun))
+        self._results.put(busy)
+
+    def finish(self) -> str:
+        """Return the figures in one line."""
+        self._stop.set()
+        busy = self._results.get()
+        self._process.join()
+        return (f'a fixed loop beside it: p50 {np.percentile(busy, 50):.2f} ms, p99 '
+                f'{np.percentile(busy, 99):.2f}, worst {max(busy):.1f} ms of CPU; '
+                f'{sum(each > 2.0 for each in busy)} of {len(busy)} over 2 ms; the host took '
+                f'{stolen_s() - self._stolen_s:.1f} s from all cores')
+
+
+def stolen_s() -> float:
+    """Return the processor time that a virtual machine's host has kept for itself (s)."""
+    return int(Path('/proc/stat').read_text().split(maxsplit=9)[8]) / os.sysconf('SC_CLK_TCK')
 
 
 def usage(process: subprocess.Popen) -> tuple[float, float]:
@@ -112,6 +154,7 @@ def main() -> int:
         Path(options.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         dataset = Path(folder) / 'dataset'
+        yardstick = Yardstick()  # a fork, so before ROS has threads
         rclpy.init()
         watcher, executor = Watcher(), SingleThreadedExecutor()
         executor.add_node(watcher)
@@ -126,6 +169,7 @@ def main() -> int:
                 message = future.result().message
             message += f'; sealed in {time.monotonic() - begun:.1f} s'
             report(options, watcher, memory, busy_s, message, dataset)
+            print(yardstick.finish())
         finally:
             for process in processes.values():
                 process.terminate()
