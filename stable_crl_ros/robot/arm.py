@@ -30,6 +30,28 @@ class ArmState:
     gripper: float
 
 
+@dataclass(frozen=True)
+class ArmFault:
+    """
+    Something wrong with the arm; `str` gives the message.
+
+    :param message: a sentence naming joint, servo id and bits; where a person must act, how.
+    :param joint: the joint of the servo in fault, '' for a fault of the whole arm.
+    :param servo: its id on the bus, None where there is no bus.
+    :param bits: its hardware error status, 0 for none.
+    :param cure: 'reboot' where `ArmDriver.clear_faults` can mend it, '' where a person must act.
+    """
+
+    message: str
+    joint: str = ''
+    servo: int | None = None
+    bits: int = 0
+    cure: str = ''
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class ArmDriver(Protocol):
     """An arm that follows joint setpoints. Every method may raise `ArmError`."""
 
@@ -40,7 +62,11 @@ class ArmDriver(Protocol):
         """Close the connection; the arm goes on holding. Calling it twice is harmless."""
 
     def read(self) -> ArmState:
-        """Return the newest state."""
+        """
+        Return a new state; never an old reading as a new one.
+
+        :raises ArmError: when no trustworthy state was had within one servo cycle.
+        """
 
     def write(self, joint_positions: np.ndarray, gripper: float) -> None:
         """
@@ -50,8 +76,19 @@ class ArmDriver(Protocol):
         :param gripper: opening, 0 closed .. 1 open.
         """
 
-    def faults(self) -> list[str]:
-        """Return what is wrong, one sentence each; empty when healthy."""
+    def faults(self) -> list[ArmFault]:
+        """Return what is wrong, as known from the last readings; empty when healthy."""
+
+    def clear_faults(self) -> str:
+        """
+        Mend what can be mended, one servo after the other, while the others hold.
+
+        :returns: what was done, a sentence.
+        :raises ArmError: when a fault is left, saying what a person must do.
+        """
+
+    def health(self) -> dict[str, str]:
+        """Return what /diagnostics shows of motors and bus, name -> value; {} for nothing."""
 
 
 def check_setpoint(joint_positions: np.ndarray, gripper: float) -> np.ndarray:

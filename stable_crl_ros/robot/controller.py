@@ -135,7 +135,7 @@ class ArmController:
 
     def _check_faults(self) -> None:
         if faults := self.driver.faults():
-            raise ArmError('; '.join(faults))
+            raise ArmError('; '.join(map(str, faults)))
 
     def end(self, now: float) -> None:
         """Hold the present setpoint; nobody is in charge."""

@@ -5,7 +5,7 @@ import threading
 import time
 
 import numpy as np
-from stable_crl_ros.robot.arm import ArmError, ArmState, check_setpoint
+from stable_crl_ros.robot.arm import ArmError, ArmFault, ArmState, check_setpoint
 from stable_crl_ros.robot.kinematics import JOINT_LOWER, JOINT_UPPER, START
 
 
@@ -69,9 +69,17 @@ class MockArm:
             self._follow()
             self._setpoint = np.append(joints, min(max(gripper, 0.0), 1.0))
 
-    def faults(self) -> list[str]:
+    def faults(self) -> list[ArmFault]:
         """Return an empty list: nothing in it can break."""
         return []
+
+    def clear_faults(self) -> str:
+        """Return that there is nothing to mend."""
+        return 'the mock arm has no faults'
+
+    def health(self) -> dict[str, str]:
+        """Return nothing: there are no motors."""
+        return {}
 
     def _check_connected(self) -> None:
         if not self._connected:

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 from stable_crl_ros.cameras import CameraError
-from stable_crl_ros.robot.arm import ArmError, ArmState, check_setpoint
+from stable_crl_ros.robot.arm import ArmError, ArmFault, ArmState, check_setpoint
 from stable_crl_ros.sim.world import World, WorldError
 
 SLICE = 0.02  # s, physics advanced at once
@@ -64,13 +64,28 @@ class SimArm:
         self._check()
         self._world.set_arm_targets(check_setpoint(joint_positions, gripper), gripper)
 
-    def faults(self) -> list[str]:
-        """Return what is wrong, one sentence each; empty when healthy."""
-        return [] if self._failure is None else [f'the simulation stopped: {self._failure}']
+    def faults(self) -> list[ArmFault]:
+        """Return the failure of the physics, if there was one."""
+        return [] if self._failure is None else [
+            ArmFault(f'the simulation stopped: {self._failure}; start the sim node anew')]
+
+    def clear_faults(self) -> str:
+        """
+        Return that there is nothing to mend.
+
+        :raises ArmError: when the physics has failed.
+        """
+        if self._failure is not None:
+            raise ArmError(str(self.faults()[0]))
+        return 'the simulated arm has no faults'
+
+    def health(self) -> dict[str, str]:
+        """Return nothing: motors are not modelled."""
+        return {}
 
     def _check(self) -> None:
         if self._failure is not None:
-            raise ArmError(self.faults()[0])
+            raise ArmError(str(self.faults()[0]))
         if self._thread is None:
             raise ArmError('the simulated arm is not connected; call connect() first')
 
