@@ -1,10 +1,10 @@
 """What an action is allowed to do to the arm: clip, check, and report what was really applied."""
 
 from dataclasses import dataclass
-import enum
 import math
 
 import numpy as np
+from stable_crl_ros.robot.flags import flag_names, REFUSED, StepFlag
 from stable_crl_ros.robot.kinematics import (
     forward_kinematics,
     inverse_kinematics,
@@ -28,36 +28,6 @@ _ATTEMPTS = 5  # the whole step, then up to 4 shorter ones
 # Tried in this order: with the rotation stuck at a joint limit, the translation is still made.
 _PARTS = np.array([[1.0] * 6, [1.0] * 3 + [0.0] * 3, [0.0] * 3 + [1.0] * 3])
 _FLAG_SLACK = 1e-6  # float32 rounding of a command on the bound is no clip worth reporting
-
-
-class StepFlag(enum.IntFlag):
-    """What was done to a step; the bits are stored with every recorded step."""
-
-    TRANSLATION_CLIPPED = 1  # beyond max_translation on an axis
-    ROTATION_CLIPPED = 2  # beyond max_rotation about an axis
-    WORKSPACE_CLIPPED = 4  # would have left the workspace
-    GRIPPER_CLIPPED = 8  # outside 0..1
-    TARGET_LEASHED = 16  # would have run too far ahead of the measured arm
-    TILT_CLIPPED = 32  # would have tilted the gripper too far from straight down
-    JOINT_SPEED_LIMITED = 64  # shortened to keep every joint within its speed
-    UNREACHABLE = 128  # refused: no joint angles within the limits
-    JOINT_JUMP = 256  # refused: a joint would have to jump
-    NON_FINITE = 512  # refused: NaN or infinity
-    STEP_SHORTENED = 1024  # shortened because the whole step could not be reached
-    STALE = 2048  # refused by the arm: older than max_command_age
-    FUTURE = 4096  # refused by the arm: stamped in the future
-    OVERRIDDEN = 8192  # refused by the arm: the operator is in charge
-    HELD = 16384  # refused by the arm: it is stopped or homing
-    TOO_SOON = 32768  # refused by the arm: more than one command per control period
-
-
-REFUSED = (StepFlag.UNREACHABLE | StepFlag.JOINT_JUMP | StepFlag.NON_FINITE | StepFlag.STALE
-           | StepFlag.FUTURE | StepFlag.OVERRIDDEN | StepFlag.HELD | StepFlag.TOO_SOON)
-
-
-def flag_names(flags: int) -> list[str]:
-    """Return the lower-case names of the bits set, for diagnostics; [] for an unchanged step."""
-    return [flag.name.lower() for flag in StepFlag if flags & flag]
 
 
 @dataclass(frozen=True, eq=False)
