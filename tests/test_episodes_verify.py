@@ -10,7 +10,7 @@ import pytest
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeWriter
 from stable_crl_ros.data.findings import ERROR, runs, WARNING
-from stable_crl_ros.data.labels import discard
+from stable_crl_ros.data.labels import discard, relabel
 from stable_crl_ros.data.schema import EpisodeMeta
 from stable_crl_ros.data.verify import errors, verify_dataset, verify_episode
 
@@ -234,8 +234,30 @@ def test_names_arrays_that_are_not_there(dataset):
     checksums = json.loads((path / 'zarr.json').read_bytes())['attributes']['checksums']
     del checksums['mode'], checksums['images/front']
     change_attributes(path, checksums=checksums)
-    assert [finding.what for finding in verify_episode(path)] == ['lacks images/front',
-                                                                  'lacks mode']
+    found_ = [finding.what for finding in verify_episode(path) if finding.check == 'missing']
+    assert found_ == ['lacks images/front', 'lacks mode']
+
+
+def test_every_changed_byte_of_what_an_episode_says_of_itself_is_found(dataset):
+    path = record_good(dataset, steps=5)
+    intact = (path / 'zarr.json').read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.choice(np.flatnonzero(np.frombuffer(intact, np.uint8) > 32), 60, False):
+        changed = bytearray(intact)
+        changed[place] ^= 1 << int(rng.integers(7))
+        (path / 'zarr.json').write_bytes(changed)
+        assert errors(verify_episode(path, integrity_only=True)), changed[place - 20:place + 20]
+    (path / 'zarr.json').write_bytes(intact)
+    assert verify_episode(path) == []
+
+
+def test_labelling_anew_accepts_what_was_edited_by_hand(dataset):
+    path = record_good(dataset, steps=5)
+    change_attributes(path, task='open the drawer')
+    finding, = verify_episode(path)
+    assert finding.check == 'attributes' and 'edited by hand' in finding.what
+    relabel(dataset, 0, 'someone', success=True)
+    assert verify_episode(path) == []
 
 
 def test_a_directory_that_holds_no_episode_is_an_error(dataset):

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 import fcntl
+import hashlib
 import json
 import os
 from pathlib import Path
 
 from stable_crl_ros.data.schema import (
+    ATTRIBUTES_CHECKSUM,
     FORMAT_VERSION,
     RESERVED_ATTRIBUTES,
     SchemaError,
@@ -37,6 +39,18 @@ def checked_attributes(attributes: Mapping[str, object]) -> dict:
     return dict(attributes)
 
 
+def with_checksum(attributes: Mapping[str, object]) -> dict:
+    """Return attributes with the sha256 over all the others, by which damage is noticed."""
+    plain = {name: each for name, each in attributes.items() if name != ATTRIBUTES_CHECKSUM}
+    text = json.dumps(plain, sort_keys=True, allow_nan=False)
+    return {**plain, ATTRIBUTES_CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def are_intact(attributes: Mapping[str, object]) -> bool:
+    """Say whether attributes match their checksum, if they have one: older episodes do not."""
+    return ATTRIBUTES_CHECKSUM not in attributes or with_checksum(attributes) == attributes
+
+
 def read_attributes(path: Path) -> dict:
     """
     Read an episode's attributes; those an older format lacks get their defaults.
@@ -57,7 +71,8 @@ def change_attributes(path: Path,
     """
     Replace some of an episode's attributes: readers see all the old ones or all the new ones.
 
-    Processes that do so at the same time come one after the other.
+    Processes that do so at the same time come one after the other. What was edited by hand before
+    is accepted: it gets a new checksum.
 
     :param change: is given the attributes and returns the new ones, None to leave all.
     :returns: the attributes that are stored then.
@@ -70,10 +85,11 @@ def change_attributes(path: Path,
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         metadata = _read_metadata(path)
-        attributes = change(read_attributes(path))
-        if attributes is None:
-            return read_attributes(path)
-        metadata['attributes'] = dict(attributes)
+        known = read_attributes(path)
+        attributes = change(known)
+        if attributes is None and are_intact(known):
+            return known
+        metadata['attributes'] = with_checksum(known if attributes is None else attributes)
         write_atomic(path / FILE, json.dumps(metadata, indent=1, allow_nan=False).encode())
         return metadata['attributes']
     except OSError as error:
@@ -86,6 +102,8 @@ def change_attributes(path: Path,
 def _read_metadata(path: Path) -> dict:
     try:
         metadata = json.loads((path / FILE).read_bytes())
+        if (metadata['zarr_format'], metadata['node_type']) != (3, 'group'):
+            raise ValueError('no Zarr v3 group')
         for name in ('format_version', 'checksums', 'cameras', 'steps', 'episode_id'):
             metadata['attributes'][name]
         return metadata

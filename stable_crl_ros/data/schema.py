@@ -18,6 +18,7 @@ IMAGE_CRCS = 'image_crcs'  # per camera (T + 1,): crc32 of each encoded image
 AGES = 'ages'  # group: per stream, how much older than the tick its sample was
 STATE_STREAMS = ('joint_states', 'ee_pose')
 GOAL_IMAGE = 'goal_image'
+ATTRIBUTES_CHECKSUM = 'attributes_sha256'
 NO_ACTIONS = 'none recorded'  # the attribute 'actions' of a video; its zeros are not to be learned
 
 
@@ -73,17 +74,25 @@ STEP_FIELDS = (
     Field('applied_stamp', 'int64', (), 'ns: action applied; 0: not recorded'),
     Field('mode', 'uint8', (), ', '.join(f'{mode.value} {mode.name.lower()}' for mode in Mode)),
     Field('intervention', 'bool', (), 'an operator overrode the policy'),
-    Field('flags', 'uint16', (), 'bits of robot.safety.StepFlag'),
+    Field('flags', 'uint32', (), 'bits of robot.flags.StepFlag'),
     Field('progress', 'float32', (), 'what the critic says about the goal; NaN: none'),
 )
 
 STAMP_FIELDS = ('capture_stamp', 'receive_stamp')  # known with the observation
+OLDER_TYPES = {'flags': 'uint16'}  # as earlier versions stored these; readers widen them
 
 
 def age_field(stream: str) -> Field:
     """Return the array, one row per step, that holds the ages of a camera or a state stream."""
     return Field(f'{AGES}/{stream}', 'int64', (),
                  'ns: how much older than the tick the sample is; -1: not recorded')
+
+
+def widened(name: str, values: np.ndarray) -> np.ndarray:
+    """Return a step array in the type of `STEP_FIELDS`, when an earlier version stored less."""
+    if values.dtype.name != OLDER_TYPES.get(name):
+        return values
+    return values.astype(next(item.dtype for item in STEP_FIELDS if item.name == name))
 
 
 def _unknown(size: int) -> np.ndarray:
@@ -253,7 +262,7 @@ RESERVED_ATTRIBUTES = {
     'created_ns', 'versions', 'checksum', 'checksums', 'cameras', 'final_capture_stamp',
     'final_receive_stamp', 'unfinished_step', 'lost_bytes', 'image_codec', 'label_history',
     'discarded', 'drops', 'ended_why', 'rate_hz', 'jitter_ms', 'stale', 'clock_steps',
-    'invalid_states', 'degraded', 'degraded_why',
+    'invalid_states', 'degraded', 'degraded_why', ATTRIBUTES_CHECKSUM,
 }
 
 # What episodes of format 1 lack.

@@ -10,6 +10,7 @@ from pathlib import Path
 import shutil
 
 import numpy as np
+from stable_crl_ros.data.attributes import with_checksum
 from stable_crl_ros.data.codecs import ImageCodec, JPEG, LOSSLESS
 from stable_crl_ros.data.frames import FrameWriter
 from stable_crl_ros.data.health import health
@@ -143,7 +144,8 @@ class _Content:
 
     def _step(self, record: dict) -> None:
         missing = np.int64(-1)
-        values = {field.name: record.get(field.name, missing) for field in self._step_fields}
+        values = {field.name: record.get(field.name, missing).astype(field.dtype, copy=False)
+                  for field in self._step_fields}
         self._add(self._step_fields, values)
         self._last_step = values
         self._steps += 1
@@ -172,7 +174,7 @@ class _Content:
         for name, values in arrays.items():
             write_array(self._path / name, values, meanings[name])
             checksums[name] = hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
-        attributes = self._attributes(arrays, checksums, lost_bytes)
+        attributes = with_checksum(self._attributes(arrays, checksums, lost_bytes))
         write_group(self._path, attributes)
         return attributes
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from stable_crl_ros.data.attributes import are_intact
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import Episode, EpisodeError
 from stable_crl_ros.data.findings import ERROR, Finding, WARNING
@@ -77,6 +78,9 @@ def _check_integrity(episode: Episode) -> tuple[list[Finding], dict[str, np.ndar
     expected = _expected(episode)
     found = [Finding('missing', f'lacks {name}')
              for name in sorted(set(expected) - set(episode.names))]
+    if not are_intact(episode.attrs):
+        found.append(Finding('attributes', 'what zarr.json says of it is damaged, or was edited '
+                             'by hand; look at it and write it anew: stable-crl episodes label'))
     arrays = {}
     for name in sorted(set(episode.names) - _image_names(episode)):
         try:
