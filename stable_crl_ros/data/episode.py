@@ -11,7 +11,7 @@ from stable_crl_ros.data.attributes import EpisodeError as EpisodeError
 from stable_crl_ros.data.attributes import read_attributes
 from stable_crl_ros.data.codecs import Encoded, ImageCodec, LOSSLESS
 from stable_crl_ros.data.frames import find_offsets, FrameError, FrameReader
-from stable_crl_ros.data.schema import GOAL_IMAGE, IMAGE_CRCS, IMAGE_OFFSETS, IMAGES
+from stable_crl_ros.data.schema import GOAL_IMAGE, IMAGE_CRCS, IMAGE_OFFSETS, IMAGES, widened
 from stable_crl_ros.data.version1 import ArrayReader
 from stable_crl_ros.data.writer import EpisodeWriter as EpisodeWriter
 from stable_crl_ros.data.zarr_files import read_array
@@ -24,8 +24,8 @@ class Episode:
     A sealed episode; arrays are read when asked for and checked against their checksums.
 
     `episode['action']` is (steps, 7), `episode['ee_pose']` (steps + 1, 7); every name, type and
-    unit is in `schema.STATE_FIELDS` and `schema.STEP_FIELDS`. Images are decoded, whatever the
-    dataset's codec.
+    unit is in `schema.STATE_FIELDS` and `schema.STEP_FIELDS`; older narrower types are widened.
+    Images are decoded, whatever the dataset's codec.
 
     :param path: the group's directory.
     :raises EpisodeError: when it is no episode, damaged, or of a newer format.
@@ -87,7 +87,7 @@ class Episode:
         # A missing chunk reads as zeros without any error: only the checksum notices.
         if hashlib.sha256(values).hexdigest() != self.attrs['checksums'][name]:
             raise self._damaged(name, 'it differs from its checksum')
-        return values
+        return widened(name, values)
 
     def _all_images(self, camera: str) -> np.ndarray:
         images = self.images(camera)

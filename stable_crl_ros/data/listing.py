@@ -148,7 +148,7 @@ def describe_episode(episode: Episode) -> dict:
     """
     modes = np.bincount(episode['mode'], minlength=len(Mode))
     flags = episode['flags']
-    bits = {name: int(((flags >> bit) & 1).sum()) for bit in range(16)
+    bits = {name: int(((flags >> bit) & 1).sum()) for bit in range(32)
             for name in flag_names(1 << bit)}
     return {
         'path': str(episode.path), **episode.attrs, 'seconds': seconds(episode.attrs),

@@ -173,7 +173,7 @@ def _applied(content: BagContent, seen: np.ndarray, places: np.ndarray,
     return np.float32([step.applied for step in chosen]), {
         'commanded_action': np.float32([step.commanded for step in chosen]),
         'mode': np.uint8([step.mode for step in chosen]),
-        'flags': np.uint16([step.flags for step in chosen]),
+        'flags': np.uint32([step.flags for step in chosen]),
         'command_stamp': np.int64([step.receive_ns for step in chosen]),
         'applied_stamp': np.int64([step.applied_ns for step in chosen])}
 
