@@ -9,7 +9,8 @@ from stable_crl_ros.actions import ACTION_DIM, ACTION_NAMES
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.images import decode_image
 from stable_crl_ros.robot.arm import ArmState
-from stable_crl_ros.robot.kinematics import JOINT_NAMES, opening_from_finger
+from stable_crl_ros.robot.gripper import opening_from_finger
+from stable_crl_ros.robot.kinematics import JOINT_NAMES
 from stable_crl_ros.robot.safety import REFUSED, StepFlag
 
 FINGERS = ('left_finger', 'right_finger')  # as the vendor's robot description names them

@@ -6,7 +6,6 @@ import time
 import numpy as np
 import pytest
 from stable_crl_ros.robot.kinematics import (
-    finger_position,
     forward_kinematics,
     HOME,
     inverse_kinematics,
@@ -15,7 +14,6 @@ from stable_crl_ros.robot.kinematics import (
     JOINT_LOWER,
     JOINT_NAMES,
     JOINT_UPPER,
-    opening_from_finger,
     SLEEP,
     START,
     UnreachableError,
@@ -216,12 +214,3 @@ def test_inverse_kinematics_takes_less_than_a_quarter_millisecond():
         inverse_kinematics(pose, joints)
         seconds.append(time.perf_counter() - begin)
     assert np.median(seconds) < 0.25e-3
-
-
-def test_finger_position_and_opening_invert_each_other():
-    assert finger_position(0.0) == pytest.approx(0.015)
-    assert finger_position(1.0) == pytest.approx(0.037)
-    for opening in np.linspace(0, 1, 11):
-        assert opening_from_finger(finger_position(opening)) == pytest.approx(opening)
-    assert opening_from_finger(0.0) == 0.0
-    assert opening_from_finger(0.05) == 1.0

@@ -16,7 +16,8 @@ from stable_crl_ros.message_reading import (
 )
 from stable_crl_ros.nodes.conversions import to_stamp
 from stable_crl_ros.robot.arm import ArmState
-from stable_crl_ros.robot.kinematics import finger_position, forward_kinematics, JOINT_NAMES
+from stable_crl_ros.robot.gripper import finger_position
+from stable_crl_ros.robot.kinematics import forward_kinematics, JOINT_NAMES
 from stable_crl_ros.robot.poses import pose_to_xyz_quaternion
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout
 

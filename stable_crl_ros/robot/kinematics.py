@@ -31,22 +31,9 @@ _UPPER_ARM_ELEVATION = math.atan2(_ELBOW_Z, _ELBOW_X)  # rad, of the upper arm a
 _LIMIT_TOLERANCE = 1e-10  # rad; a solution this far outside a limit is on it, up to rounding
 _LOWER, _UPPER = JOINT_LOWER.tolist(), JOINT_UPPER.tolist()
 
-FINGER_CLOSED, FINGER_OPEN = 0.015, 0.037  # m, each finger from the middle
-
 
 class UnreachableError(ValueError):
     """No joint angles within the limits put the gripper at this pose."""
-
-
-def finger_position(opening: float) -> float:
-    """Turn a gripper opening (0 closed .. 1 open) into one finger's distance (m)."""
-    return FINGER_CLOSED + opening * (FINGER_OPEN - FINGER_CLOSED)
-
-
-def opening_from_finger(position: float) -> float:
-    """Invert `finger_position`, clipped to 0..1."""
-    opening = (position - FINGER_CLOSED) / (FINGER_OPEN - FINGER_CLOSED)
-    return min(max(opening, 0.0), 1.0)
 
 
 def _arm_plane(shoulder: float, elbow: float) -> tuple[float, float, float, float]:

@@ -8,12 +8,8 @@ import time
 
 import numpy as np
 from stable_crl_ros.robot.arm import ArmState
-from stable_crl_ros.robot.kinematics import (
-    finger_position,
-    JOINT_NAMES,
-    opening_from_finger,
-    START,
-)
+from stable_crl_ros.robot.gripper import finger_position, opening_from_finger
+from stable_crl_ros.robot.kinematics import JOINT_NAMES, START
 from stable_crl_ros.robot.poses import rotation_from_vector
 from stable_crl_ros.sim.appearance import Appearance
 from stable_crl_ros.sim.rendering import Camera, mujoco, WorldError
