@@ -1,0 +1,56 @@
+"""Serve an emulated WidowX servo bus on a pseudo-terminal until it is killed."""
+
+import argparse
+import signal
+import sys
+
+from stable_crl_ros.servo_bus.arms import ARMS, BusError
+from stable_crl_ros.servo_bus.process import EmulatedBus
+
+
+def _pose(text: str) -> dict[str, float]:
+    """Read `waist=0.1,elbow=-0.5`."""
+    try:
+        return {joint.strip(): float(angle) for joint, angle in
+                (part.split('=') for part in text.split(',') if part)}
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not joint=rad,joint=rad') from None
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='python -m stable_crl_ros.servo_bus',
+                                     description=__doc__)
+    parser.add_argument('--model', default='wx250s', choices=ARMS, help='which arm')
+    parser.add_argument('--pose', type=_pose, default={}, metavar='JOINT=RAD,...',
+                        help='where it stands; what is missing is as at rest')
+    parser.add_argument('--link', default='', metavar='PATH',
+                        help='symbolic link that leads to the port')
+    parser.add_argument('--control', default='', metavar='PATH',
+                        help='socket for requests: faults, registers')
+    parser.add_argument('--untimed', action='store_true',
+                        help='answer at once, not when the wire would have')
+    parser.add_argument('--seed', type=int, default=0, help='of faults left to chance')
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Print the port and serve."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with EmulatedBus(model=options.model, pose=options.pose, link=options.link,
+                         control=options.control, timed=not options.untimed,
+                         seed=options.seed) as bus:
+            print(bus.port, flush=True)
+            bus.wait()
+    except BusError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
