@@ -47,7 +47,7 @@ class AppliedAction:
     :param applied: the action really executed after every clip, shape (7,), metres, radians about
         the fixed axes of base_link, gripper 0..1; no motion when the command was refused.
     :param commanded: the action asked for, same units; holds NaN when NaN was asked for.
-    :param mode: whose command it was; IDLE when the arm was stopped or homing.
+    :param mode: whose command it was; IDLE when the arm listened to nobody.
     :param flags: what was clipped, or why it was refused.
     :param capture_ns: stamp of the command: capture time of the image it was computed from.
     :param receive_ns: when the arm received it.

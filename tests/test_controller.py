@@ -1,17 +1,17 @@
 """The arm's controller: who is in charge, what is executed, and how smoothly."""
 
+from dataclasses import replace
+import threading
+
 import numpy as np
 import pytest
-from stable_crl_ros.robot.arm import ArmError
-from stable_crl_ros.robot.controller import (
-    ArmController,
-    ArmMode,
-    ControlError,
-    ControlSettings,
-)
+from stable_crl_ros.robot.arbiter import ArmMode, ControlError
+from stable_crl_ros.robot.arm import ArmError, ArmFault
+from stable_crl_ros.robot.controller import ArmController, ControlSettings
 from stable_crl_ros.robot.kinematics import forward_kinematics, HOME, SLEEP, START
 from stable_crl_ros.robot.mock import MockArm
 from stable_crl_ros.robot.safety import ArmLimits, StepFlag
+from stable_crl_ros.robot.servo import Servo
 
 POLICY, TELEOP = ArmMode.POLICY, ArmMode.TELEOP
 SERVO_S = 0.02
@@ -20,11 +20,24 @@ LEFT = np.array([0.0, 0.02, 0.0, 0.0, 0.0, 0.0])
 
 
 class RecordingArm(MockArm):
-    """The mock arm without lag, which keeps every setpoint; `broken` makes its bus fail."""
+    """
+    The mock arm without lag, which keeps every setpoint.
+
+    `broken` loses what is written, `deaf` what is read; `frozen` repeats a stamp, `held` joints.
+    """
 
     def __init__(self, joints=START):
         super().__init__(joints, gripper=1.0, time_constant_s=1e-9)
-        self.setpoints, self.broken, self.fault = [], False, []
+        self.setpoints, self.fault, self.held = [], [], None
+        self.broken = self.deaf = self.frozen = False
+
+    def read(self):
+        if self.deaf:
+            raise ArmError('no answer from motor 3')
+        state = super().read()
+        stamp = 1 if self.frozen else state.stamp_ns
+        joints = state.joint_positions if self.held is None else self.held
+        return replace(state, stamp_ns=stamp, joint_positions=joints)
 
     def write(self, joint_positions, gripper):
         if self.broken:
@@ -39,20 +52,20 @@ class RecordingArm(MockArm):
 class Bench:
     """A controller whose time the test drives."""
 
-    def __init__(self, joints=START, **settings):
+    def __init__(self, joints=START, begin=True, **settings):
         self.arm = RecordingArm(joints)
         self.arm.connect()
         self.controller = ArmController(ArmLimits(), ControlSettings(**settings))
-        self.controller.driver = self.arm
         self.now = 100.0
-        self.controller.begin(self.now)
+        self.servo = Servo(self.arm, self.controller, threading.Lock(), lambda: self.now)
+        if begin:
+            self.servo.begin()
 
     def run(self, seconds):
         """Let the servo run."""
         for _ in range(round(seconds / SERVO_S)):
             self.now += SERVO_S
-            self.controller.read(self.now)
-            self.controller.tick(self.now)
+            self.servo.cycle()
 
     def command(self, source=POLICY, delta=UP, age_s=0.05):
         return self.controller.command(source, np.asarray(delta, float), age_s, self.now)
@@ -74,7 +87,7 @@ def test_taking_over_moves_nothing(bench):
     bench.run(0.3)
     np.testing.assert_allclose(np.array(bench.arm.setpoints),
                                np.tile(np.append(START, 1.0), (15, 1)), atol=1e-12)
-    assert bench.controller.mode is ArmMode.IDLE
+    assert bench.controller.mode is ArmMode.READY
 
 
 def test_a_command_is_executed_over_one_period_and_told_truly(bench):
@@ -94,7 +107,7 @@ def test_silence_holds_after_the_period_and_then_nobody_is_in_charge(bench):
     assert bench.controller.mode is POLICY
     bench.run(1.0)
     np.testing.assert_allclose(bench.arm.setpoints[-1], reached, atol=1e-12)
-    assert bench.controller.mode is ArmMode.IDLE
+    assert bench.controller.mode is ArmMode.READY
     assert not bench.controller.moving
 
 
@@ -137,7 +150,7 @@ def test_a_command_that_is_no_number_moves_nothing_and_is_counted(bench, spoilt)
     assert outcome.flags == StepFlag.NON_FINITE
     np.testing.assert_array_equal(outcome.applied, [0, 0, 0, 0, 0, 0, 1])
     assert bench.controller.counts['non_finite'] == 1
-    assert bench.controller.mode is ArmMode.IDLE
+    assert bench.controller.mode is ArmMode.READY
     np.testing.assert_allclose(bench.tool(), [0.3, 0, 0.15], atol=1e-9)
 
 
@@ -173,7 +186,7 @@ def test_a_gripper_beyond_its_range_is_clipped_and_flagged(bench):
 def test_a_wrong_stamp_is_refused_by_name(bench, age_s, flag):
     outcome = bench.command(age_s=age_s)
     assert outcome.flags == flag
-    assert bench.controller.mode is ArmMode.IDLE
+    assert bench.controller.mode is ArmMode.READY
     bench.run(0.3)
     np.testing.assert_allclose(bench.tool(), [0.3, 0, 0.15], atol=1e-9)
 
@@ -244,7 +257,7 @@ def test_the_policys_gripper_is_not_heard_while_the_operator_is_in_charge(bench)
 def test_stop_holds_at_once_and_stays_until_resumed(bench):
     bench.command(delta=UP)
     bench.run(0.1)
-    bench.controller.stop('operator', bench.now)
+    bench.controller.stop('operator')
     held = bench.arm.setpoints[-1]
     bench.run(0.3)
     np.testing.assert_allclose(bench.arm.setpoints[-1], held, atol=1e-9)
@@ -253,28 +266,26 @@ def test_stop_holds_at_once_and_stays_until_resumed(bench):
         assert outcome.flags == StepFlag.HELD
         assert outcome.source is ArmMode.IDLE
     bench.run(5.0)
-    assert bench.controller.mode is ArmMode.STOPPED
+    assert bench.controller.mode is ArmMode.PAUSED
     bench.controller.resume(bench.now)
-    assert bench.controller.mode is ArmMode.IDLE
+    assert bench.controller.mode is ArmMode.READY
     assert not bench.command().refused
 
 
 def test_stop_is_remembered_before_there_is_an_arm():
-    controller = ArmController(ArmLimits(), ControlSettings())
-    controller.stop('operator', 1.0)
-    controller.driver = RecordingArm()
-    controller.driver.connect()
-    controller.begin(2.0)
-    assert controller.mode is ArmMode.STOPPED
-    controller.resume(3.0)
-    assert controller.mode is ArmMode.IDLE
+    bench = Bench(begin=False)
+    bench.controller.stop('operator')
+    bench.servo.begin()
+    assert bench.controller.mode is ArmMode.PAUSED
+    bench.controller.resume(bench.now)
+    assert bench.controller.mode is ArmMode.READY
 
 
 def test_resuming_keeps_hold_of_what_the_gripper_holds(bench):
     bench.controller.set_gripper(POLICY, 0.0, bench.now)
     bench.command()
     bench.run(0.06)
-    bench.controller.stop('operator', bench.now)
+    bench.controller.stop('operator')
     bench.controller.resume(bench.now)
     bench.run(0.1)
     assert bench.arm.setpoints[-1][6] == 0.0
@@ -285,10 +296,10 @@ def test_homing_is_slow_refuses_commands_and_ends_where_it_should(bench):
     bench.run(0.2)
     seconds = bench.controller.move_to(SLEEP, bench.now)
     bench.run(seconds / 2)
-    assert bench.controller.mode is ArmMode.HOMING
+    assert bench.controller.mode is ArmMode.RESETTING
     assert bench.command(TELEOP).flags == StepFlag.HELD
     bench.run(seconds / 2 + 0.1)
-    assert bench.controller.mode is ArmMode.IDLE
+    assert bench.controller.mode is ArmMode.READY
     np.testing.assert_allclose(bench.arm.setpoints[-1][:6], SLEEP, atol=1e-9)
     assert np.abs(np.diff(np.array(bench.arm.setpoints)[11:, :6], axis=0)).max() \
         <= 0.5 * SERVO_S * 1.0001
@@ -297,7 +308,7 @@ def test_homing_is_slow_refuses_commands_and_ends_where_it_should(bench):
 def test_stop_ends_homing_where_it_is(bench):
     bench.controller.move_to(HOME, bench.now)
     bench.run(0.5)
-    bench.controller.stop('operator', bench.now)
+    bench.controller.stop('operator')
     held = bench.arm.setpoints[-1]
     bench.run(1.0)
     np.testing.assert_allclose(bench.arm.setpoints[-1], held, atol=1e-9)
@@ -309,37 +320,161 @@ def test_homing_through_the_table_is_refused():
     bench = Bench(joints=np.array([0.0, 1.12, 1.22, 0.0, 1.51, 0.0]))
     with pytest.raises(ControlError, match='raise the arm'):
         bench.controller.move_to([0.0, -0.27, 0.38, 0.0, 0.3, 0.0], bench.now)
-    assert bench.controller.mode is ArmMode.IDLE
+    assert bench.controller.mode is ArmMode.READY
 
 
-def test_a_failing_driver_latches_a_hold_that_names_it(bench):
+def test_a_lost_cycle_is_held_and_counted_and_no_fault(bench):
     bench.command(delta=UP)
     bench.run(0.1)
-    bench.arm.broken = True
+    bench.arm.deaf, held = True, bench.arm.setpoints[-1]
+    bench.run(4 * SERVO_S)
+    np.testing.assert_array_equal(bench.arm.setpoints[-4:], [held] * 4)
+    bench.arm.deaf = False
+    bench.run(0.12)
+    np.testing.assert_allclose(bench.tool(), [0.3, 0.0, 0.17], atol=1e-6)
+    assert bench.controller.counts['lost_cycles'] == 4
+    assert bench.controller.mode is POLICY
+
+
+@pytest.mark.parametrize('broken', ['broken', 'deaf'])
+def test_cycles_lost_in_a_row_latch_a_fault_that_names_the_cause(bench, broken):
+    bench.command(delta=UP)
     bench.run(0.1)
-    assert bench.controller.mode is ArmMode.STOPPED
-    assert 'motor 3' in bench.controller.stop_reason
-    bench.arm.broken = False
+    setattr(bench.arm, broken, True)
+    bench.run(5 * SERVO_S)
+    assert bench.controller.mode is ArmMode.FAULT
+    assert bench.controller.arbiter.reason == (
+        '5 servo cycles in a row were lost: no answer from motor 3')
+    setattr(bench.arm, broken, False)
     bench.run(1.0)
     assert bench.command().flags == StepFlag.HELD
-    assert bench.tool()[2] < 0.165
+    assert bench.tool()[2] < 0.165 + 1e-6
+    with pytest.raises(ControlError, match='clear_faults'):
+        bench.controller.resume(bench.now)
+    assert 'resume' in bench.servo.clear_faults()
+    assert bench.controller.mode is ArmMode.PAUSED
     bench.controller.resume(bench.now)
     assert not bench.command().refused
 
 
-def test_a_reported_fault_stops_the_arm_and_must_be_cleared_first(bench):
-    bench.arm.fault = ['elbow: overload']
-    bench.run(0.3)
-    assert bench.controller.mode is ArmMode.STOPPED
-    with pytest.raises(ControlError, match='elbow: overload'):
+def test_a_reported_fault_latches_in_the_same_cycle_until_it_is_cleared(bench):
+    bench.arm.fault = [ArmFault('elbow (servo 4): overload', 'elbow', 4, 32, 'reboot')]
+    bench.run(SERVO_S)
+    assert bench.controller.mode is ArmMode.FAULT
+    with pytest.raises(ControlError, match='elbow.*clear_faults'):
         bench.controller.resume(bench.now)
+    with pytest.raises(ControlError, match='clear_faults'):
+        bench.controller.move_to(HOME, bench.now)
+    with pytest.raises(ArmError, match='elbow'):
+        bench.servo.clear_faults()
     bench.arm.fault = []
+    assert bench.controller.mode is ArmMode.FAULT
+    bench.servo.clear_faults()
     bench.controller.resume(bench.now)
-    assert bench.controller.mode is ArmMode.IDLE
+    assert bench.controller.mode is ArmMode.READY
+
+
+def test_every_fault_is_named_once(bench):
+    bench.arm.fault = [ArmFault('elbow: overload')]
+    bench.run(0.1)
+    bench.arm.fault = [ArmFault('elbow: overload'), ArmFault('waist: overheating')]
+    bench.run(0.1)
+    assert bench.controller.arbiter.reason == 'elbow: overload; waist: overheating'
+
+
+def test_an_arm_that_sank_during_a_fault_is_held_where_it_is_when_cleared(bench):
+    bench.arm.fault = [ArmFault('shoulder: overload')]
+    bench.run(0.1)
+    sunk = START + [0, 0.4, 0, 0, 0, 0]
+    bench.arm.fault, bench.arm.held = [], sunk
+    bench.servo.clear_faults()
+    bench.controller.resume(bench.now)
+    bench.run(SERVO_S)
+    np.testing.assert_allclose(bench.arm.setpoints[-1][:6], sunk, atol=1e-9)
+
+
+def test_clearing_without_a_fault_moves_nothing(bench):
+    bench.command(delta=UP)
+    bench.run(0.1)
+    assert bench.servo.clear_faults() == 'the arm has no fault'
+    bench.run(0.1)
+    np.testing.assert_allclose(bench.tool(), [0.3, 0.0, 0.17], atol=1e-6)
 
 
 def test_nothing_is_taken_over_from_a_faulty_arm():
-    bench = Bench()
-    bench.arm.fault = ['shoulder: overheating']
+    bench = Bench(begin=False)
+    bench.arm.fault = [ArmFault('shoulder: overheating')]
     with pytest.raises(ArmError, match='overheating'):
-        bench.controller.begin(bench.now)
+        bench.servo.begin()
+
+
+def test_a_driver_that_repeats_an_old_reading_is_a_fault(bench):
+    bench.arm.frozen = True
+    bench.run(0.18)
+    assert bench.controller.mode is ArmMode.READY
+    bench.run(0.1)
+    assert bench.controller.mode is ArmMode.FAULT
+    assert 'old' in bench.controller.arbiter.reason
+
+
+def test_joints_that_stay_while_the_setpoint_moves_are_a_fault(bench):
+    bench.arm.held = START
+    for _ in range(6):
+        bench.command(delta=LEFT)
+        bench.run(0.2)
+    assert bench.controller.mode is ArmMode.FAULT
+    assert 'no joint has moved' in bench.controller.arbiter.reason
+
+
+def test_joints_that_rest_while_nothing_is_asked_are_no_fault(bench):
+    bench.arm.held = START
+    bench.run(5.0)
+    assert bench.controller.mode is ArmMode.READY
+
+
+def test_a_late_cycle_does_not_make_up_for_lost_time(bench):
+    bench.command(delta=[0, 0.05, 0, 0, 0, 0])
+    bench.run(SERVO_S)
+    before = bench.arm.setpoints[-1]
+    bench.now += 0.15
+    bench.servo.cycle()
+    moved = np.abs(bench.arm.setpoints[-1] - before).max()
+    assert moved <= np.pi * 2 * SERVO_S
+    bench.run(0.3)
+    np.testing.assert_allclose(bench.tool(), [0.3, 0.05, 0.15], atol=1e-6)
+
+
+def test_a_stop_in_mid_motion_writes_no_further_setpoint(bench):
+    bench.command(delta=UP)
+    bench.run(0.1)
+    held = bench.arm.setpoints[-1]
+    bench.now += 0.019
+    bench.controller.stop('operator')
+    bench.run(0.1)
+    np.testing.assert_array_equal(bench.arm.setpoints[-5:], [held] * 5)
+
+
+def test_an_arm_that_was_pushed_away_while_paused_is_held_there(bench):
+    bench.run(SERVO_S)
+    bench.controller.stop('operator')
+    bench.arm.held = START + [0.5, 0, 0, 0, 0, 0]
+    bench.run(0.1)
+    bench.controller.resume(bench.now)
+    bench.run(0.4)
+    np.testing.assert_allclose(bench.arm.setpoints[-1][:6], bench.arm.held, atol=1e-9)
+    assert bench.largest_joint_step() <= np.pi * SERVO_S * 1.0001
+
+
+def test_what_is_no_number_is_named_before_its_stamp_is(bench):
+    assert bench.command(delta=[np.nan] * 6, age_s=9.0).flags == StepFlag.NON_FINITE
+
+
+def test_an_arm_that_is_not_active_gets_no_setpoints(bench):
+    bench.run(0.1)
+    bench.controller.end()
+    count = len(bench.arm.setpoints)
+    bench.run(0.1)
+    assert len(bench.arm.setpoints) == count
+    assert bench.controller.mode is ArmMode.IDLE
+    with pytest.raises(ControlError, match='activate'):
+        bench.controller.move_to(HOME, bench.now)

@@ -119,7 +119,7 @@ def test_a_reset_is_refused_while_the_arm_is_commanded(cell):
     cell.ros.spin_until(lambda: cell.modes[-1] == 'policy')
     answer = cell.reset()
     assert not answer.success and 'moving under command' in answer.message
-    cell.ros.spin_until(lambda: cell.modes[-1] == 'idle')
+    cell.ros.spin_until(lambda: cell.modes[-1] == 'ready')
     assert cell.reset().success
 
 
@@ -127,7 +127,7 @@ def test_after_a_reset_the_arm_stays_where_the_scene_put_it(cell):
     cell.activate()
     cell.send([0.0, -0.2, 0.0])
     cell.ros.spin_until(lambda: cell.modes[-1] == 'policy')
-    cell.ros.spin_until(lambda: cell.modes[-1] == 'idle')
+    cell.ros.spin_until(lambda: cell.modes[-1] == 'ready')
     assert cell.set('seed', 11).successful
     assert cell.reset().success
     start = TASKS['open_drawer'].sample_start(np.random.default_rng(11))

@@ -79,7 +79,7 @@ def test_a_held_key_moves_the_arm_at_the_control_rate_and_then_lets_go(desk):
     np.testing.assert_allclose(desk.applied[0].applied, [0, 0, 0.02, 0, 0, 0, 1], atol=1e-6)
     desk.ros.spin_for(0.5)
     assert len(desk.twists) == count
-    desk.ros.spin_until(lambda: desk.modes[-1:] == ['idle'])
+    desk.ros.spin_until(lambda: desk.modes[-1:] == ['ready'])
 
 
 def test_a_tap_is_one_step(desk):
@@ -114,9 +114,9 @@ def test_taking_over_keeps_the_grippers_setpoint(desk):
 
 def test_the_stop_key_stops_the_arm_and_resume_brings_it_back(desk):
     desk.type(b'\x1b')
-    desk.ros.spin_until(lambda: desk.modes[-1:] == ['stopped'])
+    desk.ros.spin_until(lambda: desk.modes[-1:] == ['paused'])
     desk.type(b'c')
-    desk.ros.spin_until(lambda: desk.modes[-1:] == ['idle'])
+    desk.ros.spin_until(lambda: desk.modes[-1:] == ['ready'])
 
 
 def test_an_episode_key_without_a_logger_is_harmless(desk):

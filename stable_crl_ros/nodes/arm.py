@@ -3,30 +3,27 @@
 from collections import Counter
 from functools import partial
 import sys
+import threading
 import time
+import traceback
 
 from geometry_msgs.msg import PoseStamped, TwistStamped
 import numpy as np
 from sensor_msgs.msg import JointState
 from stable_crl_ros.data.schema import Mode
-from stable_crl_ros.nodes.arm_parameters import (
-    check_driver,
-    declare,
-    read_limits,
-    read_settings,
-)
+from stable_crl_ros.nodes.arm_diagnostics import ArmDiagnostics
+from stable_crl_ros.nodes.arm_drivers import check_driver, make_driver
+from stable_crl_ros.nodes.arm_parameters import declare, read_limits, read_settings
+from stable_crl_ros.nodes.background import run_in_thread
 from stable_crl_ros.nodes.common import (
     answer,
     COMMAND,
-    Diagnostics,
-    ERROR,
     LATCHED,
     ManagedNode,
-    OK,
+    RCLError,
+    REFUSALS,
     spin_node,
-    steady_clock,
     value,
-    WARN,
 )
 from stable_crl_ros.nodes.conversions import to_nanoseconds
 from stable_crl_ros.nodes.messages import (
@@ -37,23 +34,24 @@ from stable_crl_ros.nodes.messages import (
     encode_joint_states,
     FRAME,
 )
+from stable_crl_ros.nodes.servo_loop import ServoLoop
+from stable_crl_ros.robot.arbiter import ArmMode, ControlError
 from stable_crl_ros.robot.arm import ArmDriver
-from stable_crl_ros.robot.controller import ArmController, ArmMode, ControlError, Outcome
-from stable_crl_ros.robot.mock import MockArm
-from stable_crl_ros.robot.safety import flag_names, REFUSED, SafetyError, StepFlag
+from stable_crl_ros.robot.controller import ArmController, Outcome
+from stable_crl_ros.robot.safety import flag_names, SafetyError, StepFlag
+from stable_crl_ros.robot.servo import Servo
 from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 RECORDED_MODE = {ArmMode.POLICY: Mode.POLICY, ArmMode.TELEOP: Mode.TELEOP,
                  ArmMode.IDLE: Mode.IDLE}
-# Clips are everyday; these are not.
-ALARMING = ('driver_errors', 'wrong_frame', *flag_names(REFUSED & ~StepFlag.OVERRIDDEN))
 HINTS = {
     StepFlag.STALE: 'speed the sender up, synchronise the clocks, or raise max_command_age',
     StepFlag.FUTURE: 'synchronise the clocks of sender and arm',
     StepFlag.NON_FINITE: 'send finite numbers',
     StepFlag.HELD: 'call ~/resume to go on',
 }
+VERBS = ('stop', 'resume', 'home', 'sleep', 'clear_faults')
 
 
 class ArmNode(ManagedNode):
@@ -61,7 +59,10 @@ class ArmNode(ManagedNode):
     Execute each fresh command for one control period on the previous target, and hold otherwise.
 
     Inactive, the arm is read and published but not moved. `~/stop` works in every state and
-    latches until `~/resume`.
+    latches until `~/resume`; a fault latches until `~/clear_faults` and `~/resume`.
+
+    The servo cycle has a thread of its own, so that neither a bus that does not answer keeps
+    `~/stop` waiting, nor a callback the servos.
 
     :param driver: the arm of a `sim` process; None makes the one that `driver` names.
     :raises StartupError: for a driver this version does not have, or limits that make no sense.
@@ -75,13 +76,16 @@ class ArmNode(ManagedNode):
         settings = read_settings(self)
         self._period_s = settings.period_s
         self._controller = ArmController(read_limits(self), settings)
-        self._timer = None
+        self._deciding, self._telling = threading.Lock(), threading.Lock()
+        self._driver: ArmDriver | None = None
+        self._servo: Servo | None = None
+        self._loop: ServoLoop | None = None
+        self._clearing: threading.Thread | None = None
         self._published_mode: ArmMode | None = None
-        self._worst_servo_s, self._reported = 0.0, Counter()
         self._create_topics()
-        for name in ('stop', 'resume', 'home', 'sleep'):
+        for name in VERBS:
             self.create_service(Trigger, f'~/{name}', getattr(self, f'_on_{name}'))
-        Diagnostics(self, f'wx250s {driver_name}').add('control', self._diagnose)
+        ArmDiagnostics(self, driver_name, self._look)
         self._publish_mode()
 
     def _create_topics(self) -> None:
@@ -98,66 +102,86 @@ class ArmNode(ManagedNode):
 
     def setup(self) -> None:
         """Connect to the arm and publish its state from now on."""
-        driver = self._controller.driver = self._given_driver or MockArm()
-        driver.connect()
-        self._timer = self.create_timer(1.0 / value(self, 'servo_rate'), self._servo,
-                                        clock=steady_clock())
+        self._driver = self._given_driver or make_driver(self)
+        self._driver.connect()
+        self._servo = Servo(self._driver, self._controller, self._deciding)
+        self._loop = ServoLoop(self._cycle, value(self, 'servo_rate'))
 
     def start(self) -> None:
         """Take over where the arm is; nothing moves until a command comes."""
-        self._controller.begin(time.monotonic())
+        self._servo.begin()
+        self._publish_mode()
 
     def stop(self) -> None:
         """Send no more setpoints; the driver holds the last one."""
-        self._controller.end(time.monotonic())
+        with self._deciding:
+            self._controller.end()
         self._publish_mode()
 
     def teardown(self) -> None:
         """Let go of the driver; the arm goes on holding."""
-        if self._timer is not None:
-            self.destroy_timer(self._timer)
-            self._timer = None
-        if self._controller.driver is not None:
-            self._controller.driver.close()
-            self._controller.driver = None
+        if self._clearing is not None:
+            self._clearing.join()
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = self._servo = None
+        if self._driver is not None:
+            self._driver.close()
+            self._driver = None
 
-    def restart(self) -> None:
-        """Take over again after something else moved the arm, as a reset of the simulation."""
-        if self.active:
-            self._controller.begin(time.monotonic())
+    def undisturbed(self, action) -> None:
+        """
+        Let something else move the arm between two servo cycles, and take over from there.
+
+        :param action: called without arguments.
+        """
+        if self._servo is None:
+            action()
+        else:
+            self._servo.undisturbed(action)
 
     @property
     def moving(self) -> bool:
         """Say whether somebody is in charge who may move the arm."""
         return self.active and self._controller.moving
 
-    def _servo(self) -> None:
-        now = time.monotonic()
-        state = self._controller.read(now)
-        if self.active:
-            self._controller.tick(now)
-        self._worst_servo_s = max(self._worst_servo_s, time.monotonic() - now)
-        if state is not None:
-            self._joint_states.publish(encode_joint_states(state))
-            self._ee_pose.publish(encode_ee_pose(state))
-        self._publish_mode()
+    def _cycle(self) -> None:
+        try:
+            state = self._servo.cycle()
+        except Exception:  # a dead thread would leave the arm silently uncontrolled
+            with self._deciding:
+                self._controller.fault('the servo cycle failed; see the log of the arm node')
+            self.get_logger().fatal(traceback.format_exc(), throttle_duration_sec=5.0)
+            state = None
+        try:
+            if state is not None and self.context.ok():
+                self._joint_states.publish(encode_joint_states(state))
+                self._ee_pose.publish(encode_ee_pose(state))
+            self._publish_mode()
+        except RCLError:
+            if self.context.ok():
+                raise
 
     def _publish_mode(self) -> None:
-        mode = self._controller.mode
-        if mode is not self._published_mode and self.context.ok():
-            self._published_mode = mode
-            self._mode.publish(String(data=mode.value))
+        with self._telling:
+            mode = self._controller.mode
+            if mode is not self._published_mode and self.context.ok():
+                self._published_mode = mode
+                self._mode.publish(String(data=mode.value))
 
     def _on_gripper(self, source: ArmMode, message: Float64) -> None:
         if self.active:
-            self._controller.set_gripper(source, message.data, time.monotonic())
+            with self._deciding:
+                self._controller.set_gripper(source, message.data, time.monotonic())
 
     def _on_twist(self, source: ArmMode, message: TwistStamped) -> None:
         received = self.get_clock().now().nanoseconds
+        counts = self._controller.counts
         if not self.active:
+            counts['not_active'] += 1
             self._refuse(source, 'the arm is not active; activate it first')
         elif message.header.frame_id != FRAME:
-            self._controller.counts['wrong_frame'] += 1
+            counts['wrong_frame'] += 1
             self._refuse(source, f'its frame is {message.header.frame_id!r}, not {FRAME!r}')
         else:
             self._execute(source, message, received)
@@ -166,8 +190,9 @@ class ArmNode(ManagedNode):
     def _execute(self, source: ArmMode, message: TwistStamped, received: int) -> None:
         stamp = to_nanoseconds(message.header.stamp)
         age_s = (received - stamp) * 1e-9
-        outcome = self._controller.command(
-            source, decode_command(message, self._period_s), age_s, time.monotonic())
+        delta = decode_command(message, self._period_s)
+        with self._deciding:
+            outcome = self._controller.command(source, delta, age_s, time.monotonic())
         self._applied.publish(encode_applied_action(AppliedAction(
             outcome.applied, outcome.commanded, RECORDED_MODE[outcome.source], outcome.flags,
             max(stamp, 0), received, self.get_clock().now().nanoseconds)))
@@ -176,9 +201,9 @@ class ArmNode(ManagedNode):
 
     def _explain(self, outcome: Outcome, age_s: float) -> str:
         names = ', '.join(flag_names(outcome.flags))
-        reason = self._controller.stop_reason
+        mode, reason = self._controller.mode.value, self._controller.arbiter.reason
         hint = next((f'; {HINTS[flag]}' for flag in HINTS if outcome.flags & flag), '')
-        return (f'{names} (stamp {age_s:.3f} s old' + (f', stopped: {reason}' if reason else '')
+        return (f'{names} (stamp {age_s:.3f} s old' + (f', {mode}: {reason}' if reason else '')
                 + f'){hint}')
 
     def _refuse(self, source: ArmMode, reason: str) -> None:
@@ -186,15 +211,30 @@ class ArmNode(ManagedNode):
                                   throttle_duration_sec=1.0)
 
     def _on_stop(self, _, response: Trigger.Response) -> Trigger.Response:
-        self._controller.stop('~/stop was called', time.monotonic())
+        with self._deciding:
+            self._controller.stop('~/stop was called')
         return self._answer(response, True, 'stopped; call ~/resume to go on')
 
     def _on_resume(self, _, response: Trigger.Response) -> Trigger.Response:
         try:
-            self._controller.resume(time.monotonic())
+            with self._deciding:
+                self._controller.resume(time.monotonic())
         except ControlError as error:
             return self._answer(response, False, str(error))
         return self._answer(response, True, 'listening for commands')
+
+    async def _on_clear_faults(self, _, response: Trigger.Response) -> Trigger.Response:
+        try:
+            if self._servo is None:
+                raise ControlError('the arm is not configured; configure it first')
+            if self._clearing is not None and self._clearing.is_alive():
+                raise ControlError('the faults are being cleared already')
+            future, self._clearing = run_in_thread(self.executor, self._servo.clear_faults,
+                                                   'clear faults')
+            done = await future
+        except REFUSALS as error:
+            return self._answer(response, False, f'not cleared: {error}')
+        return self._answer(response, True, done)
 
     def _on_home(self, _, response: Trigger.Response) -> Trigger.Response:
         return self._move_to('home_joints', response)
@@ -203,10 +243,9 @@ class ArmNode(ManagedNode):
         return self._move_to('sleep_joints', response)
 
     def _move_to(self, name: str, response: Trigger.Response) -> Trigger.Response:
-        if not self.active:
-            return self._answer(response, False, 'the arm is not active; activate it first')
         try:
-            seconds = self._controller.move_to(np.array(value(self, name)), time.monotonic())
+            with self._deciding:
+                seconds = self._controller.move_to(np.array(value(self, name)), time.monotonic())
         except (ControlError, SafetyError) as error:
             return self._answer(response, False, f'{name}: {error}')
         return self._answer(response, True, f'moving for {seconds:.1f} s; ~/stop ends it')
@@ -215,18 +254,10 @@ class ArmNode(ManagedNode):
         self._publish_mode()
         return answer(self, response, success, message)
 
-    def _diagnose(self) -> tuple[bytes, str, dict]:
-        counts = self._controller.counts.copy()
-        new = sorted(name for name in ALARMING if counts[name] > self._reported[name])
-        mode, reason = self._controller.mode.value, self._controller.stop_reason
-        values = {'mode': mode, 'active': self.active, **counts,
-                  'worst_servo_ms': f'{self._worst_servo_s * 1e3:.2f}'}
-        self._reported, self._worst_servo_s = counts, 0.0
-        if reason:
-            return (ERROR if 'driver_errors' in new else WARN), f'stopped: {reason}', values
-        if new:
-            return WARN, f'in the last second: {", ".join(new)}', values
-        return OK, mode if self.active else 'not active', values
+    def _look(self) -> tuple[ArmController, Counter, Servo | None, dict]:
+        with self._deciding:
+            counts = self._controller.counts.copy()
+        return self._controller, counts, self._servo, self._loop.health() if self._loop else {}
 
 
 def main(args: list[str] | None = None) -> int:

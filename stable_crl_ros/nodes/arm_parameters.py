@@ -2,14 +2,13 @@
 
 from dataclasses import fields
 
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from stable_crl_ros.nodes.common import param, StartupError, value
 from stable_crl_ros.robot.controller import ControlSettings
 from stable_crl_ros.robot.kinematics import SLEEP, START
 from stable_crl_ros.robot.safety import ArmLimits, SafetyError
 
-DRIVERS = ('mock', 'sim')
-PLANNED_DRIVERS = ('dynamixel', 'xs_sdk')
 LIMITS = {
     'workspace_low': 'smallest x, y, z of the tool point in base_link (m)',
     'workspace_high': 'largest x, y, z of the tool point in base_link (m)',
@@ -19,6 +18,12 @@ LIMITS = {
     'max_joint_velocity': 'largest mean joint speed over a step (rad/s)',
     'max_target_lead': 'largest distance of the target from the measured tool point (m)',
     'max_tilt': 'largest tilt of the gripper from straight down (rad)',
+    'workspaces': 'further boxes: six numbers each, smallest and largest x, y, z (m)',
+    'table_height': "the table's top in base_link (m)",
+    'clearance': 'kept between the arm, its base and the table (m)',
+    'slow_condition': 'condition number from which steps into a singularity become shorter',
+    'max_condition': 'condition number from which no step leads into a singularity',
+    'max_effort': "of each motor, in the driver's unit; .inf: no limit",
 }
 
 
@@ -34,32 +39,23 @@ def declare(node: Node) -> None:
           low=0.05, high=10.0, read_only=True)
     param(node, 'max_command_age', 0.5, 'Refuse a command with an older stamp (s)',
           low=0.01, high=10.0, read_only=True)
+    param(node, 'max_state_age', 0.2, 'Joint states older than this are a fault (s)',
+          low=0.05, high=2.0, read_only=True)
+    param(node, 'max_lost_cycles', 5, 'Servo cycles lost in a row that are a fault',
+          low=1, high=100, read_only=True)
     param(node, 'homing_speed', 0.5, 'Fastest joint on the way home or to sleep (rad/s)',
           low=0.05, high=1.5, read_only=True)
     param(node, 'home_joints', START.tolist(), 'Pose of ~/home, waist .. wrist_rotate (rad)')
     param(node, 'sleep_joints', SLEEP.tolist(), 'Pose of ~/sleep, waist .. wrist_rotate (rad)')
     for field in fields(ArmLimits):
+        name, meaning = f'limits.{field.name}', f'Limit: {LIMITS[field.name]}'
+        if field.default == ():  # of an empty list no type can be told
+            node.declare_parameter(name, [], ParameterDescriptor(
+                description=meaning, read_only=True, dynamic_typing=True))
+            continue
         default = field.default
-        param(node, f'limits.{field.name}',
-              list(default) if isinstance(default, tuple) else default,
-              f'Limit: {LIMITS[field.name]}', read_only=True)
-
-
-def check_driver(node: Node, given: bool) -> str:
-    """
-    Return the driver's name.
-
-    :param given: whether the simulator handed one in.
-    :raises StartupError: for a driver that this version, or this process, does not have.
-    """
-    name = value(node, 'driver')
-    if name not in DRIVERS:
-        known = 'is not in this version' if name in PLANNED_DRIVERS else 'is unknown'
-        raise StartupError(f'arm driver {name!r} {known}; choose one of {", ".join(DRIVERS)}')
-    if name == 'sim' and not given:
-        raise StartupError("arm driver 'sim' lives in the sim process, which is arm and camera in "
-                           "one: run the sim node instead, or choose driver 'mock'")
-    return name
+        param(node, name, list(default) if isinstance(default, tuple) else default, meaning,
+              read_only=True)
 
 
 def read_limits(node: Node) -> ArmLimits:
@@ -81,6 +77,9 @@ def read_settings(node: Node) -> ControlSettings:
     """Build the timing."""
     return ControlSettings(
         period_s=1.0 / value(node, 'control_rate'),
+        servo_period_s=1.0 / value(node, 'servo_rate'),
         command_timeout_s=value(node, 'command_timeout'),
         max_command_age_s=value(node, 'max_command_age'),
+        max_state_age_s=value(node, 'max_state_age'),
+        max_lost_cycles=value(node, 'max_lost_cycles'),
         homing_speed=value(node, 'homing_speed'))

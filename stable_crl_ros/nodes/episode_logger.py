@@ -17,6 +17,7 @@ from stable_crl_ros.data.dataset import check_recordable, Dataset, DatasetError
 from stable_crl_ros.data.episode import EpisodeError
 from stable_crl_ros.data.recorder import RecordingSummary
 from stable_crl_ros.data.schema import EpisodeMeta
+from stable_crl_ros.nodes.background import run_in_thread
 from stable_crl_ros.nodes.common import (
     answer,
     Diagnostics,
@@ -202,17 +203,9 @@ class EpisodeLoggerNode(Node):
 
     def _in_thread(self, work) -> Future:
         """Run in a thread: the disk may take as long as it wants."""
-        future, executor = Future(), self.executor
-
-        def run() -> None:
-            try:
-                future.set_result(work())
-            except Exception as error:  # it must reach the caller, whatever it is
-                future.set_exception(error)
-            executor.wake()
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        self._threads.append(threading.Thread(target=run, name='episode sealer'))
-        self._threads[-1].start()
+        future, thread = run_in_thread(self.executor, work, 'episode sealer')
+        self._threads.append(thread)
         return future
 
     def _settle(self) -> None:

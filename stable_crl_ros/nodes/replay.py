@@ -105,7 +105,7 @@ def _move_to(client: Client, player: 'Player', plan: Plan) -> None:
         _set_home(client, home)
     if not moving:
         raise ReplayError(f'the arm does not move to the recorded start: {answer}')
-    player.wait_until_idle()
+    player.wait_until_ready()
 
 
 def _set_home(client: Client, joints) -> None:
@@ -158,17 +158,18 @@ class Player(Node):
         return sorted({info.node_name for info in self.get_publishers_info_by_topic(
             self._twists.topic_name) if info.node_name == POLICY})
 
-    def wait_until_idle(self) -> None:
+    def wait_until_ready(self) -> None:
         """
         Wait until the arm has ended a move of its own.
 
         :raises ReplayError: when it was stopped on the way.
         """
         self._spin(SETTLE_S)
-        while self.mode == 'homing':
+        while self.mode == 'resetting':
             self._spin(0.05)
-        if self.mode == 'stopped':
-            raise ReplayError('the arm was stopped on its way to the start; call arm/resume')
+        if self.mode != 'ready':
+            raise ReplayError(f'the arm did not reach the start, it is {self.mode}; call '
+                              'arm/resume')
         self._spin(SETTLE_S)
 
     def check_start(self, plan: Plan, tolerance_m: float, tolerance_rad: float) -> None:
@@ -177,8 +178,8 @@ class Player(Node):
 
         :raises ReplayError: saying how far away the arm is.
         """
-        if self.mode != 'idle':
-            raise ReplayError(f'the arm is {self.mode}; it must be idle: let go of it, or call '
+        if self.mode != 'ready':
+            raise ReplayError(f'the arm is {self.mode}; it must be ready: let go of it, or call '
                               'arm/resume')
         apart_m, apart_rad = distance(self._pose(), plan.poses[0])
         if apart_m > tolerance_m or apart_rad > tolerance_rad:

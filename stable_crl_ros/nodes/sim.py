@@ -69,8 +69,7 @@ class SimNode(Node):
         if not value(self, 'randomise'):
             self._rng = np.random.default_rng(seed)
         start = task.sample_start(self._rng)
-        self._world.reset(start)
-        self._arm.restart()
+        self._arm.undisturbed(lambda: self._world.reset(start))
         return f'scene of {task.name}, seed {seed}: drawer {start.drawer:.3f} m open'
 
     def _publish_truth(self) -> None:

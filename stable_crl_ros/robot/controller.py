@@ -1,13 +1,13 @@
-"""The arm's decisions, without ROS: who is in charge, which target, which setpoint now."""
+"""The arm's decisions, without ROS: which target, which setpoint now, and what is refused."""
 
 from collections import Counter
 from dataclasses import dataclass
-import enum
-import math
 
 import numpy as np
-from stable_crl_ros.robot.arm import ArmDriver, ArmError, ArmState, ServoInterpolator
+from stable_crl_ros.robot.arbiter import Arbiter, ArmMode, ControlError, SOURCES
+from stable_crl_ros.robot.arm import ArmError, ArmState
 from stable_crl_ros.robot.kinematics import forward_kinematics
+from stable_crl_ros.robot.motion import Motion
 from stable_crl_ros.robot.rate import RateLimit
 from stable_crl_ros.robot.safety import (
     apply_action,
@@ -17,25 +17,12 @@ from stable_crl_ros.robot.safety import (
     StepFlag,
     Target,
 )
+from stable_crl_ros.robot.watchdog import StateWatchdog
 
 FUTURE_TOLERANCE_S = 0.02  # clocks of two machines kept by NTP differ by less
-_FAULT_CHECK_S = 0.2
 _PATH_SAMPLES = 40
 _FLOOR_SLACK = 0.002  # m
-
-
-class ControlError(RuntimeError):
-    """A request the arm refuses in its present state."""
-
-
-class ArmMode(enum.StrEnum):
-    """Who is in charge of the arm; the values are what the `mode` topic says."""
-
-    IDLE = 'idle'
-    POLICY = 'policy'
-    TELEOP = 'teleop'
-    STOPPED = 'stopped'
-    HOMING = 'homing'
+_MOVED_RAD = 0.15  # from the setpoint; the motors' own sag is smaller
 
 
 @dataclass(frozen=True)
@@ -44,14 +31,20 @@ class ControlSettings:
     How commands are timed.
 
     :param period_s: control period, over which a command is executed, s.
+    :param servo_period_s: nominal time between two setpoints, s.
     :param command_timeout_s: silence after which nobody is in charge, s.
     :param max_command_age_s: oldest stamp a command may carry, s.
+    :param max_state_age_s: oldest joint states that are believed, s.
+    :param max_lost_cycles: servo cycles lost in a row that are a fault.
     :param homing_speed: of the fastest joint on the way home or to sleep, rad/s.
     """
 
     period_s: float = 0.2
+    servo_period_s: float = 0.02
     command_timeout_s: float = 0.5
     max_command_age_s: float = 0.5
+    max_state_age_s: float = 0.2
+    max_lost_cycles: int = 5
     homing_speed: float = 0.5
 
 
@@ -79,69 +72,99 @@ class Outcome:
 
 class ArmController:
     """
-    Integrate commands on the previous target and stream setpoints to a driver.
+    Integrate commands on the previous target and give the setpoint of each servo cycle.
 
-    Times called `now` are monotonic seconds. The controller is used from one thread. Set `driver`
-    to a connected arm, then call `begin`; only `stop` and `resume` work before.
+    Times called `now` are monotonic seconds. It talks to no driver and knows no threads:
+    `servo.Servo` runs the cycle. Only `stop`, `fault` and `resume` work before `begin`.
     """
 
     def __init__(self, limits: ArmLimits, settings: ControlSettings) -> None:
         self.counts: Counter[str] = Counter()
-        self.driver: ArmDriver | None = None
+        self.arbiter = Arbiter(settings.command_timeout_s)
         self.state: ArmState | None = None
-        self.stop_reason = ''
         self._limits, self._settings = limits, settings
-        self._mode = ArmMode.IDLE
+        self._motion = Motion(limits.max_joint_velocity, settings.servo_period_s)
+        self._watchdog = StateWatchdog(settings.max_state_age_s)
         self._target: Target | None = None
         self._wanted_gripper = 0.0
-        self._motion: ServoInterpolator | None = None
-        self._motion_start = 0.0
-        self._command_at = self._teleop_at = self._checked_at = -math.inf
-        self._rate = {source: RateLimit(settings.period_s)
-                      for source in (ArmMode.POLICY, ArmMode.TELEOP)}
+        self._lost = 0
+        self._rate = {source: RateLimit(settings.period_s) for source in SOURCES}
 
     @property
     def mode(self) -> ArmMode:
         """Who is in charge now."""
-        return ArmMode.STOPPED if self.stop_reason else self._mode
+        return self.arbiter.mode
 
     @property
     def moving(self) -> bool:
         """Say whether somebody is in charge who may move the arm."""
-        return self.mode in (ArmMode.POLICY, ArmMode.TELEOP, ArmMode.HOMING)
+        return self.mode in (*SOURCES, ArmMode.RESETTING)
 
-    def read(self, now: float) -> ArmState | None:
-        """Read the arm; a failure stops it, and None is returned."""
-        try:
-            self.state = self.driver.read()
-        except ArmError as error:
-            self._fault(error, now)
+    def begin(self, state: ArmState, now: float) -> None:
+        """Take over where the arm is, without moving it; latches stay."""
+        self._rebase(state, now)
+        self.arbiter.activate()
+
+    def _rebase(self, state: ArmState, now: float) -> None:
+        self.state = state
+        self._target = Target.from_joints(state.joint_positions, state.gripper)
+        self._wanted_gripper = self._target.gripper
+        self._motion.begin(state.joint_positions, self._target.gripper, now)
+        self._watchdog.reset()
+
+    def end(self) -> None:
+        """Hold the newest setpoint; nobody is in charge."""
+        self._hold()
+        self.arbiter.deactivate()
+
+    def _hold(self) -> None:
+        if self._motion.begun:
+            gripper = self._target.gripper
+            self._target = Target.from_joints(self._motion.freeze(gripper), gripper)
+            self._wanted_gripper = gripper
+
+    def observe(self, state: ArmState, now: float) -> None:
+        """Take what a servo cycle read; states that cannot be true are a fault."""
+        self.state = state
+        if self._motion.begun:
+            doubt = self._watchdog.check(state, self._motion.sent, now)
+            if doubt and self.mode is not ArmMode.FAULT:
+                self.counts['state_faults'] += 1
+                self.fault(doubt)
+
+    def setpoint(self, now: float, stalled: bool = False) -> tuple[np.ndarray, float] | None:
+        """
+        Return what to write in this servo cycle; None while the arm is not active.
+
+        :param stalled: stand still, because this cycle's reading was lost.
+        :returns: joints (6,) rad, gripper opening 0..1.
+        """
+        if not (self._motion.begun and self.arbiter.active):
             return None
-        return self.state
+        finished = self._motion.finished
+        if self.arbiter.expire(now):
+            self.counts['command_timeouts'] += 1
+            if not finished:
+                self._hold()
+        elif finished:
+            self.arbiter.end_reset()
+        return self._motion.advance(now, stalled or self._lost > 0)
 
-    def begin(self, now: float) -> None:
+    def end_cycle(self, error: ArmError | None, now: float) -> None:
         """
-        Take over where the arm is, without moving it.
+        Count a servo cycle; too many lost in a row are a fault, a single one is not.
 
-        :raises ArmError: when it cannot be read, or has a fault.
+        :param error: why reading or writing failed; None when the newest setpoint was written.
         """
-        self.state = self._healthy_state()
-        self._mode = ArmMode.IDLE
-        self._hold(self.state.joint_positions, self.state.gripper, now)
-
-    def _healthy_state(self) -> ArmState:
-        self._check_faults()
-        return self.driver.read()
-
-    def _check_faults(self) -> None:
-        if faults := self.driver.faults():
-            raise ArmError('; '.join(map(str, faults)))
-
-    def end(self, now: float) -> None:
-        """Hold the present setpoint; nobody is in charge."""
-        if self._target is not None:
-            self._hold(*self._setpoint(now), now)
-        self._mode = ArmMode.IDLE
+        if error is None:
+            self._lost = 0
+            self._motion.wrote(now)
+            return
+        self.counts['lost_cycles'] += 1
+        self._lost += 1
+        if self._lost >= self._settings.max_lost_cycles and self.mode is not ArmMode.FAULT:
+            self.counts['bus_faults'] += 1
+            self.fault(f'{self._lost} servo cycles in a row were lost: {error}')
 
     def set_gripper(self, source: ArmMode, opening: float, now: float) -> None:
         """
@@ -149,11 +172,9 @@ class ArmController:
 
         What is not finite makes that command refused, what is outside 0..1 makes it clipped.
         """
-        if source is ArmMode.TELEOP:
-            self._teleop_at = now
-        if self._overridden(source, now) or self.mode in (ArmMode.STOPPED, ArmMode.HOMING):
-            return
-        self._wanted_gripper = float(opening)
+        self.arbiter.hear(source, now)
+        if not self.arbiter.refusal(source, now):
+            self._wanted_gripper = float(opening)
 
     def command(self, source: ArmMode, delta: np.ndarray, age_s: float, now: float) -> Outcome:
         """
@@ -164,64 +185,77 @@ class ArmController:
         :param age_s: time since the command's stamp, negative when it lies in the future.
         """
         commanded = np.append(np.asarray(delta, float), self._wanted_gripper)
-        refusal = self._refusal(source, age_s, now)
-        if source is ArmMode.TELEOP and not refusal & (StepFlag.STALE | StepFlag.FUTURE):
-            self._teleop_at = now
-        if refusal:
-            applied, flags = np.append(np.zeros(6), self._target.gripper), refusal
-        else:
+        flags = self._refusal(source, commanded, age_s, now)
+        applied = np.append(np.zeros(6), self._target.gripper)
+        if not flags:
             applied, flags = self._apply(source, commanded, now)
         self.counts['commands'] += 1
         self.counts.update(flag_names(flags))
         return Outcome(ArmMode.IDLE if flags & StepFlag.HELD else source, applied, commanded,
                        flags)
 
+    def _refusal(self, source, commanded, age_s, now) -> StepFlag:
+        """Say why a command is not even tried, in the order of the checks."""
+        late = not age_s <= self._settings.max_command_age_s
+        if not (late or age_s < -FUTURE_TOLERANCE_S):
+            self.arbiter.hear(source, now)
+        if not np.isfinite(commanded).all():
+            self._wanted_gripper = self._target.gripper  # one bad setpoint must not block all
+            return StepFlag.NON_FINITE
+        if late:
+            return StepFlag.STALE
+        if age_s < -FUTURE_TOLERANCE_S:
+            return StepFlag.FUTURE
+        refusal = self.arbiter.refusal(source, now)
+        if refusal or self._rate[source].admit(now):
+            return refusal
+        return StepFlag.TOO_SOON
+
     def _apply(self, source, commanded, now) -> tuple[np.ndarray, StepFlag]:
         measured = forward_kinematics(self.state.joint_positions)
         step = apply_action(self._target, commanded, self._limits, self._settings.period_s,
                             measured)
-        if step.flags & StepFlag.NON_FINITE:
-            self._wanted_gripper = self._target.gripper  # one bad setpoint must not block all
-            return step.applied, step.flags
-        self._mode, self._command_at = source, now
+        self.arbiter.grant(source, now)
         if not step.refused:
             self._go_to(step.target, self._settings.period_s, now)
         return step.applied, step.flags
 
-    def _refusal(self, source: ArmMode, age_s: float, now: float) -> StepFlag:
-        if not age_s <= self._settings.max_command_age_s:
-            return StepFlag.STALE
-        if age_s < -FUTURE_TOLERANCE_S:
-            return StepFlag.FUTURE
-        if self.mode in (ArmMode.STOPPED, ArmMode.HOMING):
-            return StepFlag.HELD
-        if self._overridden(source, now):
-            return StepFlag.OVERRIDDEN
-        return StepFlag(0) if self._rate[source].admit(now) else StepFlag.TOO_SOON
+    def stop(self, reason: str) -> None:
+        """Hold the newest setpoint and listen to nobody until `resume`."""
+        self.arbiter.pause(reason)
+        self._hold()
 
-    def _overridden(self, source: ArmMode, now: float) -> bool:
-        fresh = now - self._teleop_at < self._settings.command_timeout_s
-        return source is ArmMode.POLICY and fresh
+    def fault(self, reason: str) -> None:
+        """Hold the newest setpoint and listen to nobody until `clear` and `resume`."""
+        if self.mode is not ArmMode.FAULT:
+            self._hold()
+        self.arbiter.fault(reason)
 
-    def stop(self, reason: str, now: float) -> None:
-        """Hold the present setpoint and listen to nobody until `resume`."""
-        if not self.stop_reason:
-            self.end(now)
-            self.stop_reason = reason
+    def clear(self, state: ArmState, now: float) -> None:
+        """
+        Lift the faults, which the driver has mended, and hold where the arm is now.
+
+        :param state: read after the mending: a motor that had no torque may have sunk.
+        """
+        self.arbiter.clear()
+        self._lost = 0
+        if self._motion.begun:
+            self._rebase(state, now)
 
     def resume(self, now: float) -> None:
         """
-        Listen again, from where the arm is; the gripper keeps its setpoint.
+        Listen again; the gripper keeps its setpoint, and so do joints that are near theirs.
 
-        :raises ControlError: while the driver reports a fault.
+        An arm that was moved away meanwhile is held where it is.
+
+        :raises ControlError: while a fault is latched.
         """
-        if self._target is not None and self.driver is not None:
-            try:
-                self.state = self._healthy_state()
-            except ArmError as error:
-                raise ControlError(f'the arm has a fault: {error}; clear it first') from error
-            self._hold(self.state.joint_positions, self._target.gripper, now)
-        self.stop_reason = ''
+        self.arbiter.resume()
+        if not self._motion.begun:
+            return
+        measured = Target.from_joints(self.state.joint_positions, self._target.gripper)
+        if float(np.abs(measured.joints - self._motion.sent).max()) > _MOVED_RAD:
+            self._go_to(measured, self._settings.period_s, now)
 
     def move_to(self, joints: np.ndarray, now: float) -> float:
         """
@@ -229,17 +263,17 @@ class ArmController:
 
         :param joints: (6,) rad.
         :returns: duration, s.
-        :raises ControlError: when stopped, or when the gripper would pass below the workspace.
+        :raises ControlError: when latched or not active, or when the gripper would pass below
+            the workspace.
         """
-        if self.stop_reason:
-            raise ControlError(f'the arm is stopped ({self.stop_reason}); call resume first')
-        start, gripper = self._setpoint(now)
-        target = Target.from_joints(joints, gripper)
+        self.arbiter.require_free()
+        start = self._motion.sent
+        target = Target.from_joints(joints, self._target.gripper)
         self._check_path(start, target.joints)
         speed = self._settings.homing_speed
         duration = max(1.0, float(np.abs(target.joints - start).max()) / speed)
         self._go_to(target, duration, now)
-        self._mode = ArmMode.HOMING
+        self.arbiter.begin_reset()
         return duration
 
     def _check_path(self, start: np.ndarray, end: np.ndarray) -> None:
@@ -250,46 +284,6 @@ class ArmController:
             raise ControlError(f'the gripper would pass at z = {min(heights):.3f} m, below '
                                f'{floor:.3f} m; raise the arm first')
 
-    def tick(self, now: float) -> None:
-        """Send the setpoint of this moment; call it at servo rate. A failure stops the arm."""
-        try:
-            if now - self._checked_at >= _FAULT_CHECK_S:
-                self._checked_at = now
-                self._check_faults()
-            self._end_motion(now)
-            self.driver.write(*self._setpoint(now))
-        except ArmError as error:
-            self._fault(error, now)
-
-    def _end_motion(self, now: float) -> None:
-        finished = self._motion.finished(now - self._motion_start)
-        commanded = self._mode in (ArmMode.POLICY, ArmMode.TELEOP)
-        if commanded and now - self._command_at > self._settings.command_timeout_s:
-            if not finished:
-                self._hold(*self._setpoint(now), now)
-            self._mode = ArmMode.IDLE
-        elif self._mode is ArmMode.HOMING and finished:
-            self._mode = ArmMode.IDLE
-
-    def _fault(self, error: ArmError, now: float) -> None:
-        self.counts['driver_errors'] += 1
-        self.stop(f'driver: {error}', now)
-
-    def _setpoint(self, now: float) -> tuple[np.ndarray, float]:
-        return self._motion.sample(now - self._motion_start)
-
-    def _hold(self, joints: np.ndarray, gripper: float, now: float) -> None:
-        self._target = Target.from_joints(joints, gripper)
-        self._wanted_gripper = self._target.gripper
-        self._motion = ServoInterpolator(self._target.joints, self._target.joints,
-                                         self._target.gripper, self._settings.period_s)
-        self._motion_start = now
-
     def _go_to(self, target: Target, duration_s: float, now: float) -> None:
-        start, _ = self._setpoint(now)
-        # A command that came early starts behind the last target and has further to go.
-        fastest = float(np.abs(target.joints - start).max()) / self._limits.max_joint_velocity
         self._target, self._wanted_gripper = target, target.gripper
-        self._motion = ServoInterpolator(start, target.joints, target.gripper,
-                                         max(duration_s, fastest))
-        self._motion_start = now
+        self._motion.go_to(target.joints, target.gripper, duration_s, now)
