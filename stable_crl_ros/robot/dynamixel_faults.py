@@ -1,0 +1,116 @@
+"""What is wrong with the servos: seen once, kept until cleared, told by joint, servo and bits."""
+
+from stable_crl_ros.robot.arm import ArmFault
+from stable_crl_ros.robot.dynamixel_table import (
+    error_names,
+    Register,
+    SERVOS,
+    TICK_PERIOD,
+    WATCHDOG_TRIPPED,
+)
+
+SILENT_CYCLES = 5  # in a row without an answer, then the servo counts as dead
+_CLOCK_SLACK_MS, _CLOCK_DRIFT = 5.0, 0.01
+_THEN_CLEAR = 'then call clear_faults'
+
+
+class Faults:
+    """
+    The faults of one arm, latched.
+
+    :param watchdog_s: what the servos' bus watchdogs are set to, s; 0 for off.
+    """
+
+    def __init__(self, watchdog_s: float) -> None:
+        self._watchdog_s = watchdog_s
+        self._faults: dict[tuple[str, int], ArmFault] = {}
+        self._misses: dict[int, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._faults)
+
+    def list(self) -> list[ArmFault]:
+        """Return all faults, those without torque as one when they are many."""
+        torque = [fault for (kind, _), fault in self._faults.items() if kind == 'torque']
+        if len(torque) < 3:
+            return list(self._faults.values())
+        names = ', '.join(str(SERVOS[fault.servo]) for fault in torque)
+        rest = [fault for fault in self._faults.values() if fault not in torque]
+        return [*rest, ArmFault(f'the arm lost power, torque is off: {names}', cure='reboot')]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._faults.clear()
+        self._misses.clear()
+
+    def see_answers(self, answered: set[int]) -> None:
+        """Count, servo by servo, the cycles in a row without an answer."""
+        for number, servo in SERVOS.items():
+            self._misses[number] = 0 if number in answered else self._misses.get(number, 0) + 1
+            if self._misses[number] >= SILENT_CYCLES:
+                self._latch('silent', number, f'{servo} does not answer: check its cables and '
+                            f'the power, {_THEN_CLEAR}')
+
+    def see_status(self, number: int, values: dict[Register, int]) -> None:
+        """Judge one reading of a servo's status block."""
+        servo, bits = SERVOS[number], values[Register.HARDWARE_ERROR_STATUS]
+        torque = 'on' if values[Register.TORQUE_ENABLE] else 'off'
+        if bits:
+            self._latch('hardware', number, f'{servo} reports {error_names(bits)} (hardware '
+                        f'error 0x{bits:02x}, torque {torque})', bits, 'reboot')
+        elif torque == 'off':
+            self._latch('torque', number, f'{servo} lost its torque: it restarted, lost power or '
+                        'was switched off', cure='reboot')
+        elif values[Register.BUS_WATCHDOG] == WATCHDOG_TRIPPED:
+            self._latch('watchdog', 0, 'the servos stopped by themselves and hold: they were sent '
+                        f'nothing for {self._watchdog_s:.2g} s', cure='reboot', joint='')
+        elif self._watchdog_s and not values[Register.BUS_WATCHDOG]:
+            self._latch('restart', number, f'{servo} lost its settings: it restarted',
+                        cure='reboot')
+
+    def see_port(self, reason: str) -> None:
+        """Take note that the port is gone."""
+        self._latch('port', 0, f'{reason}, {_THEN_CLEAR}; the servos hold by themselves',
+                    joint='')
+
+    def _latch(self, kind: str, number: int, message: str, bits: int = 0, cure: str = '',
+               joint: str | None = None) -> None:
+        name = SERVOS[number].name.removesuffix('_shadow') if joint is None else joint
+        known = self._faults.get((kind, number))
+        if known is None or bits & ~known.bits:
+            self._faults[kind, number] = ArmFault(
+                message, name, number or None, bits | (known.bits if known else 0), cure)
+
+
+class Clock:
+    """
+    Tell from a servo's own clock whether its answer is new, and whether it restarted.
+
+    Protocol 2.0 has no sequence numbers: an answer that was delayed looks like the next one.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[int, float, float]] = {}
+
+    def forget(self, number: int) -> None:
+        """Begin anew with this servo."""
+        self._last.pop(number, None)
+
+    def plausible(self, number: int, tick: int, sent: float, received: float) -> bool:
+        """
+        Say whether the tick fits the time since the last one, and remember it when it does.
+
+        :param tick: Realtime Tick, ms.
+        :param sent: when the question went out, monotonic s.
+        :param received: when the answer was there, monotonic s.
+        """
+        if number in self._last:
+            before, sent_before, received_before = self._last[number]
+            advance = (tick - before) % TICK_PERIOD
+            least = 1000.0 * (sent - received_before)
+            most = 1000.0 * (received - sent_before)
+            slack = _CLOCK_SLACK_MS + _CLOCK_DRIFT * most
+            if most < 0.5 * TICK_PERIOD and not least - slack <= advance <= most + slack:
+                return False
+        self._last[number] = (tick, sent, received)
+        return True
