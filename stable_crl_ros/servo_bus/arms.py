@@ -4,12 +4,12 @@ from collections.abc import Callable
 import math
 from typing import Protocol
 
+from stable_crl_ros.robot.gripper import horn_angle
 from stable_crl_ros.robot.kinematics import JOINT_NAMES, SLEEP
 from stable_crl_ros.servo_bus.servo import Drive, Feel, ServoSpec
 from stable_crl_ros.servo_bus.table import MODELS, REVERSE, TIME_PROFILE
 
 GRIPPER = 'gripper'
-HORN_CLOSED, HORN_OPEN = -0.378, 1.2684  # rad of the gripper's horn, fingers 0.015 and 0.037 m
 _TIME_CONSTANT = 0.015  # s, of a motor's position control
 _SLICE = 0.004  # s, integrated at once
 _LONGEST = 2.0  # s of motion worked out when nobody has asked for longer
@@ -91,14 +91,14 @@ class IdealArm:
     """
 
     def __init__(self, servos: tuple[ServoSpec, ...], pose: dict[str, float]) -> None:
-        rest = {**dict(zip(JOINT_NAMES, SLEEP.tolist(), strict=True)), GRIPPER: HORN_OPEN}
+        rest = {**dict(zip(JOINT_NAMES, SLEEP.tolist(), strict=True)), GRIPPER: horn_angle(1.0)}
         self._motors: dict[str, list[int]] = {}
         for spec in servos:
             self._motors.setdefault(spec.joint, []).append(spec.servo)
         if unknown := pose.keys() - self._motors.keys():
             raise BusError(f'no joint {sorted(unknown)}; there are {", ".join(self._motors)}')
         self._speed = {spec.joint: spec.model.speed for spec in servos}
-        self._angle = {joint: pose.get(joint, rest[joint]) for joint in self._motors}
+        self._angle = {joint: pose.get(joint, rest.get(joint, 0.0)) for joint in self._motors}
         self._velocity = dict.fromkeys(self._motors, 0.0)
         self._jammed: set[str] = set()
         self._drives: Callable[[float], dict[int, Drive]] | None = None
@@ -141,7 +141,7 @@ class IdealArm:
             self._velocity[joint] = move / seconds if abs(move) > _REST else 0.0
 
     def _fall(self, joint: str, at: float, seconds: float) -> float:
-        ends = _FOLDED if self._angle['shoulder'] < 0.0 else _STOPS
+        ends = _FOLDED if self._angle.get('shoulder', 0.0) < 0.0 else _STOPS
         if joint not in ends:
             return 0.0
         return min(max(ends[joint] - at, -_FALL * seconds), _FALL * seconds)

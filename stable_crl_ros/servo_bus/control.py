@@ -122,7 +122,7 @@ class BusRequests:
     def _registers(self, now: float, servo: int) -> dict[str, int]:
         chosen = self._servo(servo)
         chosen.measure(now)
-        return {name: chosen[name] for name in chosen.names}
+        return {name: chosen[name] for name in chosen.memory}
 
     def _poke(self, now: float, servo: int, name: str, value: int) -> None:
         self._servo(servo).poke(name, value, now)

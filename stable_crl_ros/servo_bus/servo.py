@@ -1,25 +1,25 @@
 """One emulated X-series servo: its control table, its rules, its profile generator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 import math
 from typing import NamedTuple
 
+from stable_crl_ros.servo_bus.memory import Memory, TRIPPED
 from stable_crl_ros.servo_bus.motion import at_speed, in_time, Profile, standing
 from stable_crl_ros.servo_bus.packets import ALERT, Error
 from stable_crl_ros.servo_bus.table import (
     ACCELERATION_UNIT,
-    EEPROM_END,
     GOALS,
     HEAT_ERROR,
+    LIVE_FROM,
     Mode,
     Model,
     OVERLOAD_ERROR,
-    Register,
     REVERSE,
-    TABLE_SIZE,
     TICKS_PER_TURN,
     TIME_PROFILE,
+    TORQUE_BY_GOAL,
     VELOCITY_UNIT,
     VOLTAGE_ERROR,
 )
@@ -29,9 +29,8 @@ CENTRE = TICKS_PER_TURN // 2
 SPEED_UNIT = VELOCITY_UNIT * 2 * math.pi / 60  # rad/s
 REBOOT_S = 0.3  # silence after a reboot
 OVERLOAD_S, OVERLOAD_LOAD = 1.0, 0.9  # pushing this hard for this long is an overload
-TRIPPED = 0xFF  # of Bus_Watchdog
 _FULL_PWM = 885
-_LIVE_FROM = 120  # registers from here on are measured
+_ARRIVED = 0.02  # rad
 _STIFFNESS = RADIANS * 128 * _FULL_PWM / 800  # rad of error at which the motor gives its all
 
 
@@ -92,50 +91,30 @@ class Servo:
         self.spec, self._feel = spec, feel
         self.dead = False
         self.silent_until = -math.inf
-        self._registers = spec.model.registers
-        self._by_address = {register.address: register for register in
-                            self._registers.values()}
-        self._memory = bytearray(TABLE_SIZE)
         self._registered: tuple[int, bytes] | None = None
         self._heard = self._pushing_since = math.inf
+        self._started = 0.0
         self._profile = standing(0.0, 0.0)
-        for register in self._registers.values():
-            self._set(register.name, register.initial)
-        for name, value in (('Model_Number', spec.model.number), *spec.model.changes,
-                            ('ID', spec.servo), *spec.settings.items()):
-            self._set(name, value)
+        self.memory = Memory(spec.model, {'ID': spec.servo, **spec.settings})
         self._boot(0.0)
 
     def __getitem__(self, name: str) -> int:
-        register = self._registers[name]
-        return register.decode(self._memory[register.address:register.address + register.size])
-
-    def _set(self, name: str, value: int) -> None:
-        register = self._registers[name]
-        end = register.address + register.size
-        self._memory[register.address:end] = register.encode(value)
-
-    @property
-    def names(self) -> list[str]:
-        """The registers it has."""
-        return list(self._registers)
+        return self.memory[name]
 
     def poke(self, name: str, value: int, now: float) -> None:
         """Set a register as no packet may: read-only ones and locked ones too."""
-        self._set(name, value)
-        self._take_effect([(self._registers[name], value)], now)
+        self.memory[name] = value
+        self._take_effect({name}, now)
 
     def _boot(self, now: float) -> None:
-        for register in self._registers.values():
-            if EEPROM_END <= register.address < _LIVE_FROM:
-                self._set(register.name, register.initial)
-        self._set('Goal_PWM', self['PWM_Limit'])
-        if 'Goal_Current' in self._registers:
-            self._set('Goal_Current', self['Current_Limit'])
-        self._registered, self._pushing_since = None, math.inf
+        self.memory.forget()
+        self.memory['Goal_PWM'] = self['PWM_Limit']
+        if 'Goal_Current' in self.memory:
+            self.memory['Goal_Current'] = self['Current_Limit']
+        self._registered, self._pushing_since, self._started = None, math.inf, now
         self._profile = standing(self._feel().angle, now)
-        self._set('Goal_Position', self.ticks(self._feel().angle))
-        self._set('Torque_Enable', self['Startup_Configuration'] & 1)
+        self.memory['Goal_Position'] = self.ticks(self._feel().angle)
+        self.memory['Torque_Enable'] = self['Startup_Configuration'] & 1
 
     def reboot(self, now: float) -> None:
         """Start anew: the volatile registers forget, torque goes, nothing is heard meanwhile."""
@@ -180,8 +159,9 @@ class Servo:
         if self['Torque_Enable'] and 0 < limit < TRIPPED and now - self._heard > limit * 0.02:
             stopped = self._heard + limit * 0.02
             self._profile = standing(self._profile.sample(stopped)[0], stopped)
-            self._set('Goal_Position', self.ticks(self._profile.goal))
-            self._set('Bus_Watchdog', TRIPPED)
+            self.memory['Goal_Position'] = self.ticks(self._profile.goal)
+            self.memory['Profile_Velocity'] = self.memory['Profile_Acceleration'] = 0
+            self.memory['Bus_Watchdog'] = TRIPPED
 
     def protect(self, now: float) -> None:
         """Notice heat, voltage and overload, and shut down where Shutdown says so."""
@@ -202,16 +182,16 @@ class Servo:
 
     def raise_error(self, bits: int, now: float) -> None:
         """Latch hardware errors until a reboot."""
-        self._set('Hardware_Error_Status', self['Hardware_Error_Status'] | bits)
+        self.memory['Hardware_Error_Status'] = self['Hardware_Error_Status'] | bits
         if bits & self['Shutdown']:
-            self._set('Torque_Enable', 0)
+            self.memory['Torque_Enable'] = 0
             self._profile = standing(self._feel().angle, now)
 
     def _load(self, now: float) -> float:
         drive = self.drive(now)
         if not drive.torque:
             return 0.0
-        gain = self['Position_P_Gain'] / self._registers['Position_P_Gain'].initial
+        gain = self['Position_P_Gain'] / self.memory.initial('Position_P_Gain')
         push = (drive.angle - self._feel().angle) * gain / _STIFFNESS
         return min(max(push, -drive.strength), drive.strength)
 
@@ -224,84 +204,45 @@ class Servo:
 
     def read(self, address: int, length: int, now: float) -> tuple[Error, bytes]:
         """Return bytes of the control table, the measured ones as they are now."""
-        if not 0 < length <= TABLE_SIZE - address:
-            return Error.ACCESS, b''
-        if address + length > _LIVE_FROM:
+        if address + length > LIVE_FROM:
             self.measure(now)
-        return Error.NONE, bytes(self._memory[address:address + length])
+        return self.memory.read(address, length)
 
     def measure(self, now: float) -> None:
         """Write what is measured into the registers."""
-        feel, load, sign = self._feel(), self._load(now), self._sign()
+        memory, feel, sign = self.memory, self._feel(), self._sign()
+        load = sign * self._load(now)
         planned, speed = self._profile.sample(now)
         moving = not self._profile.finished(now)
-        far = abs(feel.angle - self.angle(self['Goal_Position']))
-        self._set('Realtime_Tick', int(now * 1000) % 32768)
-        self._set('Moving', moving or abs(feel.velocity) > self['Moving_Threshold'] * SPEED_UNIT)
-        self._set('Moving_Status', self._profile.shape << 4 | moving << 1 | (far < 0.02))
-        self._set('Present_PWM', round(sign * load * _FULL_PWM))
-        if 'Present_Load' in self._registers:
-            self._set('Present_Load', round(sign * load * 1000))
+        fast = abs(feel.velocity) > self['Moving_Threshold'] * SPEED_UNIT
+        arrived = abs(feel.angle - self.angle(self['Goal_Position'])) < _ARRIVED
+        memory['Realtime_Tick'] = int((now - self._started) * 1000) % 32768
+        memory['Moving'] = moving or fast
+        memory['Moving_Status'] = self._profile.shape << 4 | moving << 1 | arrived
+        memory['Present_PWM'] = round(load * _FULL_PWM)
+        if 'Present_Load' in memory:
+            memory['Present_Load'] = round(load * 1000)
         else:
-            self._set('Present_Current', round(sign * load * self.spec.model.stall_current))
-        self._set('Present_Velocity', round(sign * feel.velocity / SPEED_UNIT))
-        self._set('Present_Position', self.ticks(feel.angle))
-        self._set('Velocity_Trajectory', round(sign * speed / SPEED_UNIT))
-        self._set('Position_Trajectory', self.ticks(planned))
+            memory['Present_Current'] = round(load * self.spec.model.stall_current)
+        memory['Present_Velocity'] = round(sign * feel.velocity / SPEED_UNIT)
+        memory['Present_Position'] = self.ticks(feel.angle)
+        memory['Velocity_Trajectory'] = round(sign * speed / SPEED_UNIT)
+        memory['Position_Trajectory'] = self.ticks(planned)
 
     def write(self, address: int, data: bytes, now: float, as_shadow: bool = False) -> Error:
         """Write registers, all of them or, with an error, none."""
-        changes: list[tuple[Register, int]] = []
-        end = address + len(data)
-        while address < end:
-            register = self._by_address.get(address)
-            if register is None:
-                return Error.ACCESS
-            if address + register.size > end:
-                return Error.LENGTH
-            value = register.decode(data[:register.size])
-            if error := self._refusal(register, value, as_shadow):
-                return error
-            changes.append((register, value))
-            address, data = address + register.size, data[register.size:]
-        for register, value in changes:
-            self._set(register.name, value)
-        self._take_effect(changes, now)
-        return Error.NONE
+        error, changes = self.memory.parse(address, data, as_shadow)
+        for name, value in changes.items():
+            self.memory[name] = value
+        self._take_effect(changes.keys(), now)
+        return error
 
-    def _refusal(self, register: Register, value: int, as_shadow: bool) -> Error:
-        if not register.writable:
-            return Error.ACCESS
-        if register.address < EEPROM_END and (self['Torque_Enable'] or as_shadow):
-            return Error.ACCESS
-        if not register.low <= value <= register.high:
-            return Error.RANGE
-        if register.name == 'Operating_Mode' and value not in self.spec.model.modes:
-            return Error.RANGE
-        # By the manual goals are read-only then; that only a 0 is taken is inferred.
-        if self['Bus_Watchdog'] == TRIPPED and (
-                register.name in GOALS or register.name == 'Bus_Watchdog' and value):
-            return Error.RANGE
-        if register.name == 'Torque_Enable' and value and (
-                self['Hardware_Error_Status'] & self['Shutdown']):
-            return Error.RESULT
-        return self._limit_refusal(register.name, value)
-
-    def _limit_refusal(self, name: str, value: int) -> Error:
-        limits = {'Goal_PWM': 'PWM_Limit', 'Goal_Current': 'Current_Limit',
-                  'Goal_Velocity': 'Velocity_Limit'}
-        if name in limits and abs(value) > self[limits[name]]:
-            return Error.LIMIT
-        if name == 'Goal_Position' and self['Operating_Mode'] == Mode.POSITION and not (
-                self['Min_Position_Limit'] <= value <= self['Max_Position_Limit']):
-            return Error.LIMIT
-        return Error.NONE
-
-    def _take_effect(self, changes: list[tuple[Register, int]], now: float) -> None:
-        names = {register.name for register, _ in changes}
+    def _take_effect(self, names: Set[str], now: float) -> None:
         if 'Torque_Enable' in names:
             self._profile = standing(self._feel().angle, now)
             self._heard = now
+        if self['Drive_Mode'] & TORQUE_BY_GOAL and names & set(GOALS):
+            self.memory['Torque_Enable'] = 1
         # A goal that was left in the register is gone to as soon as there is torque.
         if names & {'Torque_Enable', *GOALS} and self['Torque_Enable']:
             self._profile = self._plan(now)
@@ -327,12 +268,12 @@ class Servo:
     def register_write(self, address: int, data: bytes) -> None:
         """Keep a write for the next `action`."""
         self._registered = address, data
-        self._set('Registered_Instruction', 1)
+        self.memory['Registered_Instruction'] = 1
 
     def action(self, now: float) -> Error:
         """Carry out the write that was kept."""
         if self._registered is None:
             return Error.INSTRUCTION
         registered, self._registered = self._registered, None
-        self._set('Registered_Instruction', 0)
+        self.memory['Registered_Instruction'] = 0
         return self.write(*registered, now)

@@ -1,9 +1,10 @@
 """The control table of X-series servos: what is where, what may be written, from the e-manual."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import enum
 
 EEPROM_END = 64  # addresses below keep their value without power, and are locked under torque
+LIVE_FROM = 120  # registers from here on are measured
 TABLE_SIZE = 148
 TICKS_PER_TURN = 4096
 VELOCITY_UNIT = 0.229  # rev/min
@@ -21,7 +22,7 @@ class Mode(enum.IntEnum):
     PWM = 16
 
 
-REVERSE, TIME_PROFILE = 0x01, 0x04  # bits of Drive_Mode
+REVERSE, TIME_PROFILE, TORQUE_BY_GOAL = 0x01, 0x04, 0x08  # bits of Drive_Mode
 VOLTAGE_ERROR, HEAT_ERROR, ENCODER_ERROR, SHOCK_ERROR, OVERLOAD_ERROR = 1, 4, 8, 16, 32
 
 
@@ -155,8 +156,10 @@ class Model:
     def registers(self) -> dict[str, Register]:
         """Its control table by name."""
         missing = _LOAD if self.has_current else _CURRENT
-        return {register.name: register for register in _REGISTERS
-                if register.name not in missing}
+        changes = dict(self.changes)
+        return {register.name: replace(register, initial=changes.get(register.name,
+                                                                     register.initial))
+                for register in _REGISTERS if register.name not in missing}
 
 
 _LOAD, _CURRENT = ('Present_Load',), ('Current_Limit', 'Goal_Current', 'Present_Current')
