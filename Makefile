@@ -8,6 +8,8 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 export TORCH_INDEX
 ARGS ?=
+# Processes that share the tests; 0 runs them one after the other in one.
+WORKERS ?= 2
 
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
@@ -32,7 +34,7 @@ demo: $(READY)
 	@$(RUN) -m stable_crl_ros.cli demo $(ARGS)
 
 test: $(READY)
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

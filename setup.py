@@ -37,7 +37,7 @@ setup(
         # Not on a robot: pyarrow alone is 170 MB. TensorBoard and Zarr bring the last two.
         'exchange': ['pyarrow>=15', 'rosbags>=0.10', 'protobuf>=4.25', 'google-crc32c>=1.5'],
         'teleop': ['evdev-binary>=1.9', 'hidapi>=0.14'],  # gamepads, SpaceMouse
-        'test': ['hypothesis', 'pin', 'pytest', 'pytest-timeout', 'tfrecord'],
+        'test': ['hypothesis', 'pin', 'pytest', 'pytest-timeout', 'pytest-xdist', 'tfrecord'],
     },
     entry_points={
         'console_scripts': [

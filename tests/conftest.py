@@ -7,6 +7,7 @@ import fcntl
 from functools import partial
 import os
 from pathlib import Path
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # 102 and up would fall into Linux's ephemeral ports; people's own stacks live in the low ones.
 TEST_DOMAINS = range(70, 102)
 RUN_MARK = 'STABLE_CRL_TEST_RUN'
+# What names one of these runs robots in real time, so only one such file runs at a time.
+REAL_TIME = re.compile(r'rclpy|\.nodes\b|launcher|servo_bus|make demo|cli demo|'demo'')
 LONG_LIVED = ('resource_tracker', 'forkserver')  # multiprocessing's own, one per process
 
 
@@ -43,6 +46,14 @@ def _reserve_domain():
             return domain, lock
         lock.close()
     raise pytest.UsageError(f'all ROS domains {TEST_DOMAINS} are in use; end other test runs')
+
+
+def pytest_collection_modifyitems(items):
+    """Where several processes share the work (`-n`), keep each file, and all robots, in one."""
+    groups = {path: 'robots' if REAL_TIME.search(path.read_text()) else path.name
+              for path in {item.path for item in items}}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
 
 
 def _port_free(port):
