@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TEST_DOMAINS = range(70, 102)
 RUN_MARK = 'STABLE_CRL_TEST_RUN'
 # What names one of these runs robots in real time, so only one such file runs at a time.
-REAL_TIME = re.compile(r'rclpy|\.nodes\b|launcher|servo_bus|make demo|cli demo|'demo'')
+REAL_TIME = re.compile(r"rclpy|\.nodes\b|launcher|servo_bus|'demo'")
 LONG_LIVED = ('resource_tracker', 'forkserver')  # multiprocessing's own, one per process
 
 
