@@ -84,7 +84,8 @@ class IdealArm:
     """
     Joints that follow their motors with a short lag and finite speed, and fall without torque.
 
-    Two motors on one joint share it. Time is worked out when somebody asks.
+    Two motors on one joint share it. Time is worked out when somebody asks. Until a joint first
+    has torque, it stays where it was put.
 
     :param servos: what turns the joints.
     :param pose: joint name -> rad at the beginning; what is missing stands as at `SLEEP`, open.
@@ -98,7 +99,9 @@ class IdealArm:
         if unknown := pose.keys() - self._motors.keys():
             raise BusError(f'no joint {sorted(unknown)}; there are {", ".join(self._motors)}')
         self._speed = {spec.joint: spec.model.speed for spec in servos}
-        self._angle = {joint: pose.get(joint, rest.get(joint, 0.0)) for joint in self._motors}
+        self._angle = {joint: float(pose.get(joint, rest.get(joint, 0.0)))
+                       for joint in self._motors}
+        self._supported = set(self._motors)  # somebody holds each until it first has torque
         self._velocity = dict.fromkeys(self._motors, 0.0)
         self._jammed: set[str] = set()
         self._drives: Callable[[float], dict[int, Drive]] | None = None
@@ -129,6 +132,8 @@ class IdealArm:
             pulls = [drives[motor] for motor in motors if drives[motor].torque]
             weight = sum(pull.strength for pull in pulls)
             at = self._angle[joint]
+            if pulls:
+                self._supported.discard(joint)
             if joint in self._jammed:
                 move = 0.0
             elif weight > 0.0:
@@ -142,6 +147,6 @@ class IdealArm:
 
     def _fall(self, joint: str, at: float, seconds: float) -> float:
         ends = _FOLDED if self._angle.get('shoulder', 0.0) < 0.0 else _STOPS
-        if joint not in ends:
+        if joint not in ends or joint in self._supported:
             return 0.0
         return min(max(ends[joint] - at, -_FALL * seconds), _FALL * seconds)
