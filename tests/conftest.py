@@ -48,6 +48,7 @@ def _reserve_domain():
     raise pytest.UsageError(f'all ROS domains {TEST_DOMAINS} are in use; end other test runs')
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Where several processes share the work (`-n`), keep each file, and all robots, in one."""
     groups = {path: 'robots' if REAL_TIME.search(path.read_text()) else path.name
