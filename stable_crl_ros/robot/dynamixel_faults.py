@@ -29,6 +29,10 @@ class Faults:
     def __bool__(self) -> bool:
         return bool(self._faults)
 
+    def knows_error(self, number: int) -> bool:
+        """Say whether a servo's hardware error is among them."""
+        return ('hardware', number) in self._faults
+
     def list(self) -> list[ArmFault]:
         """Return all faults, those without torque as one when they are many."""
         torque = [fault for (kind, _), fault in self._faults.items() if kind == 'torque']
