@@ -43,6 +43,12 @@ class Client:
         return {number: group.getData(number, 132, 4) for number in NINE}
 
 
+@pytest.fixture(autouse=True)
+def patient_library(monkeypatch):
+    """Let the library wait for 150 ms: the machine may be busy with something else."""
+    monkeypatch.setattr(sdk.port_handler, 'LATENCY_TIMER', 75)
+
+
 @pytest.fixture
 def bus():
     with EmulatedBus(timed=False, pose={'waist': 0.5}) as bus:
