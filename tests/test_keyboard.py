@@ -1,22 +1,14 @@
-"""Keyboard teleoperation: keys to actions and events, and reading a real terminal."""
+"""The keyboard as a device: keys to input and events, and reading a real terminal."""
 
 import contextlib
-import math
 import os
 import termios
 
 import numpy as np
 import pytest
-from stable_crl_ros.actions import BRIDGE_HIGH
-from stable_crl_ros.teleop.keyboard import (
-    EVENT_KEYS,
-    HELP,
-    Keyboard,
-    MOTION_KEYS,
-    parse_keys,
-    Terminal,
-    TerminalError,
-)
+from stable_crl_ros.teleop.device import EVENTS
+from stable_crl_ros.teleop.keyboard import EVENT_KEYS, HELP, Keyboard, MOTION_KEYS
+from stable_crl_ros.teleop.terminal import parse_keys, Terminal, TerminalError
 
 
 @pytest.fixture
@@ -29,80 +21,78 @@ def terminal():
             os.close(end)
 
 
+def press(keyboard, keys, now):
+    """Press keys one after the other; returns the events asked for."""
+    return [keyboard.press(key, now) for key in keys]
+
+
 @pytest.mark.parametrize(('key', 'axis', 'sign'), [
     ('w', 0, 1), ('s', 0, -1), ('a', 1, 1), ('d', 1, -1), ('r', 2, 1), ('f', 2, -1),
     ('l', 3, 1), ('j', 3, -1), ('i', 4, 1), ('k', 4, -1), ('u', 5, 1), ('o', 5, -1),
     ('up', 0, 1), ('left', 1, 1), ('W', 0, 1),
 ])
-def test_a_key_moves_one_axis_of_base_link(key, axis, sign):
-    keyboard = Keyboard(speed=0.5, gripper=1.0)
+def test_a_key_moves_one_axis(key, axis, sign):
+    keyboard = Keyboard()
     assert keyboard.press(key, 1.0) is None
-    expected = np.array([0, 0, 0, 0, 0, 0, 1.0])
-    expected[axis] = sign * 0.5 * BRIDGE_HIGH[axis]
-    np.testing.assert_allclose(keyboard.action(1.0), expected)
+    expected = np.zeros(6)
+    expected[axis] = sign
+    given = keyboard.poll(1.0)
+    np.testing.assert_array_equal(given.axes, expected)
+    assert given.deadman
 
 
-def test_nothing_is_asked_for_without_a_key():
-    assert Keyboard().action(5.0) is None
-
-
-def test_letting_go_lets_the_arm_go():
+def test_a_held_key_is_the_deadman():
     keyboard = Keyboard(hold_s=0.15)
+    assert not keyboard.poll(5.0).deadman
     keyboard.press('w', 1.0)
-    assert keyboard.action(1.14) is not None
+    assert keyboard.poll(1.14).deadman
     keyboard.press('w', 1.14)
-    assert keyboard.action(1.28) is not None
-    assert keyboard.action(1.30) is None
+    assert keyboard.poll(1.28).deadman
+    released = keyboard.poll(1.30)
+    assert not released.deadman and not released.axes.any()
 
 
 def test_two_keys_move_two_axes_and_the_later_of_two_opposites_wins():
-    keyboard = Keyboard(speed=1.0, gripper=0.0)
-    for key in 'wrs':
-        keyboard.press(key, 1.0)
-    np.testing.assert_allclose(keyboard.action(1.0)[:3], [-0.05, 0, 0.05])
-
-
-def test_the_gripper_key_toggles_and_is_sent_without_motion():
-    keyboard = Keyboard(gripper=1.0)
-    keyboard.press(' ', 1.0)
-    np.testing.assert_array_equal(keyboard.action(1.0), np.zeros(7))
-    keyboard.press(' ', 1.1)
-    assert keyboard.action(1.1)[6] == 1.0
-    assert keyboard.action(2.0) is None
-
-
-def test_an_unknown_gripper_is_not_commanded_until_the_key_is_pressed():
     keyboard = Keyboard()
-    keyboard.press('w', 1.0)
-    assert math.isnan(keyboard.action(1.0)[6])
-    keyboard.press(' ', 1.0)
-    assert keyboard.action(1.0)[6] == 0.0
+    press(keyboard, 'wrs', 1.0)
+    np.testing.assert_array_equal(keyboard.poll(1.0).axes[:3], [-1, 0, 1])
 
 
-def test_speed_stays_within_its_range():
+def test_the_gripper_key_is_held_without_motion():
     keyboard = Keyboard()
-    for _ in range(20):
-        keyboard.press('+', 1.0)
-    assert keyboard.speed == 1.0
-    keyboard.press('w', 1.0)
-    assert keyboard.action(1.0)[0] == pytest.approx(BRIDGE_HIGH[0])
-    for _ in range(40):
-        keyboard.press('-', 1.0)
-    assert keyboard.speed == pytest.approx(0.1)
+    assert keyboard.press(' ', 1.0) == 'gripper'
+    given = keyboard.poll(1.0)
+    assert given.deadman and not given.axes.any()
+    assert not keyboard.poll(2.0).deadman
+
+
+def test_a_key_held_down_asks_once_but_a_stop_always_counts():
+    keyboard = Keyboard()
+    held = [keyboard.press('1', 1.0 + pause) for pause in (0.0, 0.5, 0.53, 0.56)]
+    assert held == ['start_episode', None, None, None]
+    assert keyboard.press('1', 3.0) == 'start_episode'
+    assert press(keyboard, ('x', 'x', 'c', 'x'), 4.0) == ['stop_arm', 'stop_arm', 'resume_arm',
+                                                          'stop_arm']
 
 
 def test_stop_forgets_every_held_key():
     keyboard = Keyboard()
     keyboard.press('w', 1.0)
     assert keyboard.press('escape', 1.0) == 'stop_arm'
-    assert keyboard.action(1.0) is None
+    assert not keyboard.poll(1.0).deadman
 
 
-def test_no_key_means_two_things_and_all_are_explained():
+def test_beside_another_device_keys_ask_for_events_but_do_not_steer():
+    keyboard = Keyboard(moves=False)
+    assert press(keyboard, ('w', ' ', 'x'), 1.0) == [None, 'gripper', 'stop_arm']
+    assert not keyboard.poll(1.0).deadman
+
+
+def test_every_event_has_a_key_no_key_means_two_things_and_all_are_explained():
+    assert set(EVENT_KEYS.values()) == set(EVENTS)
     assert not set(MOTION_KEYS) & set(EVENT_KEYS)
-    words = set(HELP.replace('/', ' ').split())
-    single = {key for key in (*MOTION_KEYS, *EVENT_KEYS) if len(key) == 1}
-    assert single <= words
+    words = {*HELP.replace('/', ' ').split(), ' ', '=', '_'}  # space is spelt out; = _ are + -
+    assert {key for key in (*MOTION_KEYS, *EVENT_KEYS) if len(key) == 1} <= words
 
 
 @pytest.mark.parametrize(('data', 'keys'), [

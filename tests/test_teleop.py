@@ -37,10 +37,11 @@ def terminal():
 class Desk:
     """A teleop node on a terminal the test types into, beside a real arm node."""
 
-    def __init__(self, ros, terminal):
+    def __init__(self, ros, terminal, **parameters):
         self.ros, (self._typing, reading) = ros, terminal
         ros.add(ArmNode(context=ros.context))
-        self.teleop = ros.add(TeleopNode(reading, context=ros.context))
+        self.teleop = ros.add(TeleopNode(reading, context=ros.context, parameter_overrides=(
+            ros.parameters(device='keyboard', **parameters))))
         self.probe = ros.node()
         self.applied, self.twists, self.modes = [], [], []
         subscribe = self.probe.create_subscription
@@ -52,7 +53,7 @@ class Desk:
             request = ChangeState.Request(transition=Transition(id=kind))
             assert ros.call(ChangeState, 'arm/change_state', request, node=self.probe).success
         ros.spin_until(lambda: self.teleop._twists.get_subscription_count() == 2)
-        ros.spin_until(lambda: self.modes and math.isfinite(self.teleop._keyboard.gripper))
+        ros.spin_until(lambda: self.modes and math.isfinite(self.teleop._steering.gripper))
 
     def type(self, keys):
         os.write(self._typing, keys)
@@ -106,7 +107,7 @@ def test_taking_over_keeps_the_grippers_setpoint(desk):
     message.header.stamp = desk.probe.get_clock().now().to_msg()
     twists.publish(message)
     desk.ros.spin_until(lambda: desk.applied)
-    desk.ros.spin_until(lambda: desk.teleop._keyboard.gripper == 0.0)
+    desk.ros.spin_until(lambda: desk.teleop._steering.gripper == 0.0)
     desk.type(b'w')
     desk.ros.spin_until(lambda: len(desk.applied) == 2)
     assert desk.applied[-1].applied[6] == 0.0
@@ -137,7 +138,7 @@ def test_episode_keys_call_the_logger(desk):
     serve(SetBool, 'stop')
     serve(Trigger, 'discard')
     serve(SetBool, 'label_last')
-    clients = desk.teleop._verbs.values()
+    clients = [client for name, client in desk.teleop._verbs.items() if 'episode' in name]
     desk.ros.spin_until(lambda: all(client.service_is_ready() for client in clients))
     for key in b'123456':
         desk.type(bytes([key]))
@@ -147,7 +148,8 @@ def test_episode_keys_call_the_logger(desk):
 
 
 def test_the_process_needs_a_terminal_and_gives_it_back_on_ctrl_c(terminal):
-    command = [sys.executable, '-m', 'stable_crl_ros.nodes.teleop']
+    command = [sys.executable, '-m', 'stable_crl_ros.nodes.teleop', '--ros-args', '-p',
+               'device:=keyboard']
     refused = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                              timeout=30)
     assert refused.returncode == 1
