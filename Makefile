@@ -34,7 +34,7 @@ demo: $(READY)
 	@$(RUN) -m stable_crl_ros.cli demo $(ARGS)
 
 test: $(READY)
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) $(ARGS)
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

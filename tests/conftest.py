@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import ctypes.util
 import fcntl
+import functools
 from functools import partial
 import os
 from pathlib import Path
@@ -48,13 +49,20 @@ def _reserve_domain():
     raise pytest.UsageError(f'all ROS domains {TEST_DOMAINS} are in use; end other test runs')
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     """Where several processes share the work (`-n`), keep each file, and all robots, in one."""
-    groups = {path: 'robots' if REAL_TIME.search(path.read_text()) else path.name
-              for path in {item.path for item in items}}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return _group(config.rootpath / nodeid.partition('::')[0])
+    return ByFile(config, log)
+
+
+@functools.cache
+def _group(path):
+    return 'robots' if REAL_TIME.search(path.read_text()) else path.name
 
 
 def _port_free(port):
