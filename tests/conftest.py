@@ -4,8 +4,7 @@ import atexit
 import contextlib
 import ctypes.util
 import fcntl
-import functools
-from functools import partial
+from functools import cache, partial
 import os
 from pathlib import Path
 import re
@@ -60,7 +59,7 @@ def pytest_xdist_make_scheduler(config, log):
     return ByFile(config, log)
 
 
-@functools.cache
+@cache
 def _group(path):
     return 'robots' if REAL_TIME.search(path.read_text()) else path.name
 
