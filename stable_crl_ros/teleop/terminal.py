@@ -3,7 +3,6 @@
 import contextlib
 import os
 import select
-import sys
 import termios
 import tty
 
@@ -11,6 +10,7 @@ from stable_crl_ros.teleop.device import DeviceError
 
 _ESCAPES = {b'\x1b[A': 'up', b'\x1b[B': 'down', b'\x1b[C': 'right', b'\x1b[D': 'left',
             b'\x1bOA': 'up', b'\x1bOB': 'down', b'\x1bOC': 'right', b'\x1bOD': 'left'}
+STDIN = 0
 _ESCAPE_WAIT_S = 0.02
 
 
@@ -27,7 +27,7 @@ class Terminal:
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
-        self._descriptor = sys.stdin.fileno() if descriptor is None else descriptor
+        self._descriptor = STDIN if descriptor is None else descriptor
         self._saved: list | None = None
 
     def __enter__(self) -> 'Terminal':
