@@ -1,0 +1,222 @@
+"""The driver of the real arm on an emulated servo bus: holding, following, and bad packets."""
+
+import inspect
+import math
+import time
+
+from dynamixel_bench import bus_and_arm, connected, drive, joints, PATIENT_S, read, STILL
+import numpy as np
+import pytest
+from stable_crl_ros.robot.arm import ArmDriver, ArmError, ArmState
+from stable_crl_ros.robot.dynamixel import DynamixelArm
+from stable_crl_ros.robot.dynamixel_table import SERVOS, to_radians
+from stable_crl_ros.robot.gripper import horn_angle
+from stable_crl_ros.robot.kinematics import JOINT_LOWER, JOINT_NAMES, START
+from stable_crl_ros.servo_bus import start
+
+POSE = dict(zip(JOINT_NAMES, START.tolist(), strict=True))
+
+
+@pytest.fixture(scope='module')
+def healthy():
+    with bus_and_arm(POSE) as pair:
+        yield pair
+
+
+@pytest.mark.parametrize('name', ['connect', 'close', 'read', 'write', 'faults', 'clear_faults',
+                                  'health'])
+def test_it_offers_what_a_driver_offers(name):
+    offered = inspect.signature(getattr(DynamixelArm, name))
+    assert list(offered.parameters) == list(inspect.signature(getattr(ArmDriver, name)).parameters)
+
+
+def test_it_reads_where_the_arm_is(healthy):
+    bus, arm = healthy
+    before = time.time_ns()
+    state = read(arm)
+    assert isinstance(state, ArmState)
+    assert before <= state.stamp_ns <= time.time_ns()
+    np.testing.assert_allclose(state.joint_positions, joints(bus), atol=0.002)
+    assert state.joint_velocities.shape == state.joint_efforts.shape == (6,)
+    assert arm.faults() == []
+
+
+def test_it_follows_setpoints_and_stays(healthy):
+    bus, arm = healthy
+    goal = START + [0.2, 0.1, -0.1, 0.15, -0.1, 0.2]
+    drive(arm, goal, 1.0, gripper=0.3)
+    np.testing.assert_allclose(joints(bus), goal, atol=0.003)
+    state = read(arm)
+    np.testing.assert_allclose(state.joint_positions, goal, atol=0.003)
+    assert state.gripper == pytest.approx(0.3, abs=0.01)
+    assert bus.joints()['gripper'] == pytest.approx(horn_angle(0.3), abs=0.01)
+
+
+def test_the_gripper_gets_each_goal_once_so_that_its_profile_can_end(healthy):
+    bus, arm = healthy
+    goal = read(arm).joint_positions
+    drive(arm, goal, 0.2, gripper=0.5)
+    began = time.monotonic()
+    drive(arm, goal, 0.3, gripper=0.9)
+    assert [g.ticks for g in bus.goals(began) if g.servo == 9] == [bus.servo(9)['Goal_Position']]
+
+
+def test_it_makes_up_for_a_gripper_goal_that_was_lost(healthy):
+    bus, arm = healthy
+    goal = read(arm).joint_positions
+    drive(arm, goal, 0.2, gripper=0.2)
+    bus.poke(9, 'Goal_Position', 2500)
+    drive(arm, goal, 1.0, gripper=0.2)
+    assert to_radians(bus.servo(9)['Goal_Position']) == pytest.approx(horn_angle(0.2), abs=0.002)
+
+
+def test_a_far_setpoint_is_approached_no_faster_than_the_joints_may_move(healthy):
+    bus, arm = healthy
+    here = read(arm).joint_positions
+    arm.write(here, 0.2)
+    time.sleep(0.05)
+    began = time.monotonic()
+    arm.write(here + 1.0, 0.2)
+    jumps = [to_radians(g.ticks) - here[0] for g in bus.goals(began) if g.servo == 1]
+    assert jumps
+    assert max(jumps) <= math.pi * 3 * PATIENT_S + 0.004
+    assert int(arm.health()['slewed']) > 0
+    drive(arm, here, 0.5, gripper=0.2)
+
+
+def test_goals_beyond_a_limit_stop_at_it(healthy):
+    bus, arm = healthy
+    goal = read(arm).joint_positions
+    goal[4] = JOINT_LOWER[4] - 0.5
+    drive(arm, goal, 1.6, gripper=0.2)
+    assert bus.servo(7)['Goal_Position'] == SERVOS[7].low
+
+
+@pytest.mark.parametrize(('setpoint', 'message'), [
+    (np.zeros(5), '6 joint positions'), (np.full(6, math.nan), 'not finite')])
+def test_a_setpoint_that_is_none_is_refused(healthy, setpoint, message):
+    bus, arm = healthy
+    began = time.monotonic()
+    with pytest.raises(ArmError, match=message):
+        arm.write(setpoint, 0.0)
+    assert bus.goals(began) == []
+
+
+def test_health_tells_of_every_motor_and_of_the_bus(healthy):
+    _, arm = healthy
+    for _ in range(20):
+        read(arm)
+    health = arm.health()
+    for servo in SERVOS.values():
+        assert health[f'{servo.name}.voltage'] == '12.0'
+        assert health[f'{servo.name}.temperature'] == '35'
+        assert health[f'{servo.name}.torque'] == 'on'
+    assert float(health['wrist_rotate.load_percent']) == float(health['waist.current_ma']) == 0.0
+    assert {'cycles', 'lost', 'crc_errors', 'timeouts', 'retries', 'cycle_p50_ms', 'cycle_p99_ms',
+            'cycle_worst_ms'} <= health.keys()
+    assert all(isinstance(value, str) for value in health.values())
+
+
+@pytest.mark.parametrize(('kind', 'servo', 'counter'), [
+    ('drop', 1, 'timeouts'), ('drop', 9, 'timeouts'), ('truncate', 4, 'timeouts'),
+    ('corrupt', 6, None), ('noise', 2, None)])
+def test_one_bad_answer_is_made_up_for_within_the_cycle(healthy, kind, servo, counter):
+    bus, arm = healthy
+    read(arm)
+    before = arm.health()
+    bus.inject(kind, servo, count=1)
+    np.testing.assert_allclose(arm.read().joint_positions, joints(bus), atol=0.003)
+    after = arm.health()
+    if counter:
+        assert int(after[counter]) > int(before[counter])
+        assert int(after['retries']) > int(before['retries'])
+    assert arm.faults() == []
+
+
+def test_a_crc_error_is_counted_as_one(healthy):
+    bus, arm = healthy
+    bus.inject('corrupt', probability=1.0, count=40)  # most bits lie behind the header
+    for _ in range(8):
+        try:
+            arm.read()
+        except ArmError:
+            continue
+    bus.clear()
+    assert int(arm.health()['crc_errors']) > 0
+    np.testing.assert_allclose(read(arm).joint_positions, joints(bus), atol=0.003)
+
+
+def test_a_bad_line_slows_nothing_down_and_stops_nothing(healthy):
+    bus, arm = healthy
+    goal = START + 0.1
+    for kind in ('drop', 'corrupt', 'truncate'):
+        bus.inject(kind, probability=0.01)
+    drive(arm, goal, 1.5)
+    bus.clear()
+    np.testing.assert_allclose(joints(bus), goal, atol=0.003)
+    assert arm.faults() == []
+
+
+def test_an_answer_that_comes_late_is_never_taken_for_a_new_one(healthy):
+    bus, arm = healthy
+    drive(arm, START, 0.8)
+    bus.inject('delay', 1, count=1, seconds=0.09)
+    with pytest.raises(ArmError, match='no answer within this servo cycle'):
+        arm.read()
+    goal = START + 0.2
+    for _ in range(8):
+        arm.write(goal, 1.0)
+        low = joints(bus)
+        state = read(arm)
+        high = joints(bus)
+        assert (state.joint_positions >= low - 0.005).all(), 'an old reading'
+        assert (state.joint_positions <= high + 0.005).all()
+
+
+def test_connecting_moves_nothing_whatever_the_goal_registers_hold():
+    with start(pose=POSE, timed=False) as bus:
+        for number in SERVOS:
+            bus.poke(number, 'Goal_Position', 2048 + 300)
+        before = joints(bus)
+        with connected(bus) as arm:
+            time.sleep(0.3)
+            np.testing.assert_allclose(joints(bus), before, atol=STILL)
+            assert all(bus.servo(number)['Torque_Enable'] for number in SERVOS)
+            assert arm.faults() == []
+
+
+def test_an_arm_that_holds_keeps_its_goals_at_every_start_and_does_not_sag():
+    with bus_and_arm(POSE) as (bus, arm):
+        bus.inject('jam', 2)  # so that goal and position differ, as under load
+        state = read(arm)
+        drive(arm, state.joint_positions - [0, 0.03, 0, 0, 0, 0], 0.3)
+        goals = {number: bus.servo(number)['Goal_Position'] for number in SERVOS}
+        assert goals[2] != bus.servo(2)['Present_Position']
+        for _ in range(2):
+            arm.close()
+            arm.connect()
+        assert {n: bus.servo(n)['Goal_Position'] for n in SERVOS} == goals
+
+
+def test_closing_disarms_the_watchdog_and_the_arm_holds_on():
+    with bus_and_arm(POSE, watchdog_s=0.4) as (bus, arm):
+        before = joints(bus)
+        arm.close()
+        arm.close()
+        time.sleep(0.6)
+        np.testing.assert_allclose(joints(bus), before, atol=STILL)
+        for number in SERVOS:
+            registers = bus.servo(number)
+            assert (registers['Torque_Enable'], registers['Bus_Watchdog']) == (1, 0)
+        with pytest.raises(ArmError, match='not connected; call connect'):
+            arm.read()
+        with pytest.raises(ArmError, match='not connected; call connect'):
+            arm.write(START, 1.0)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'cycle_s': 0.0}, 'cycle_s'), ({'cycle_s': 1.0}, 'cycle_s'),
+    ({'watchdog_s': 0.01}, 'watchdog_s'), ({'watchdog_s': 3.0}, 'watchdog_s')])
+def test_times_that_the_servos_cannot_keep_are_refused(options, message):
+    with pytest.raises(ArmError, match=message):
+        DynamixelArm('/dev/null', **options)
