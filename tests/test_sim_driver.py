@@ -8,7 +8,8 @@ import pytest
 from stable_crl_ros.cameras import CameraError
 from stable_crl_ros.robot.arm import ArmError
 from stable_crl_ros.robot.kinematics import START
-from stable_crl_ros.sim.driver import MAX_CATCH_UP, SimArm, SimCamera
+from stable_crl_ros.sim.driver import SimArm, SimCamera
+from stable_crl_ros.sim.real_time import MAX_CATCH_UP
 from stable_crl_ros.sim.world import World, WorldState
 
 

@@ -1,8 +1,10 @@
 """Serve an emulated WidowX servo bus on a pseudo-terminal until it is killed."""
 
 import argparse
+import os
 import signal
 import sys
+import threading
 
 from stable_crl_ros.servo_bus.arms import ARMS, BusError
 from stable_crl_ros.servo_bus.process import EmulatedBus
@@ -30,14 +32,25 @@ def _options() -> argparse.Namespace:
                         help='socket for requests: faults, registers')
     parser.add_argument('--untimed', action='store_true',
                         help='answer at once, not when the wire would have')
+    parser.add_argument('--until-eof', action='store_true',
+                        help='end when standard input does, as when its parent is killed')
     parser.add_argument('--seed', type=int, default=0, help='of faults left to chance')
     return parser.parse_args()
+
+
+def _end_with_input() -> None:
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=watch, name='parent watch', daemon=True).start()
 
 
 def main() -> int:
     """Print the port and serve."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if options.until_eof:
+        _end_with_input()
     try:
         with EmulatedBus(model=options.model, pose=options.pose, link=options.link,
                          control=options.control, timed=not options.untimed,

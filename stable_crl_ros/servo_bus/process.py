@@ -92,13 +92,14 @@ class BusProcess(BusHandle):
         self.disconnect()
         self.process.terminate()
         self.process.wait()
+        self.process.stdin.close()
         self.process.stdout.close()
 
 
 def start(*, model: str = 'wx250s', pose: dict[str, float] | None = None, link: str = '',
           timed: bool = True, seed: int = 0) -> BusProcess:
     """
-    Start an emulated bus as a process and wait until it serves.
+    Start an emulated bus as a process and wait until it serves; it ends with this process.
 
     :param pose: joint name -> rad at the beginning.
     :raises BusError: when it does not start; it says why on stderr.
@@ -108,6 +109,7 @@ def start(*, model: str = 'wx250s', pose: dict[str, float] | None = None, link: 
     options += ['--pose', ','.join(f'{joint}={angle}' for joint, angle in (pose or {}).items())]
     options += ['--link', link] if link else []
     options += [] if timed else ['--untimed']
+    options += ['--until-eof']
     process = subprocess.Popen([sys.executable, '-m', 'stable_crl_ros.servo_bus', *options],
-                               stdout=subprocess.PIPE, text=True)
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return BusProcess(process, control)

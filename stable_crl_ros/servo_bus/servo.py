@@ -54,10 +54,13 @@ class Feel(NamedTuple):
 
     :param angle: rad of the joint.
     :param velocity: rad/s.
+    :param load: share of what the motors of the joint can, -1..1; None where nobody knows, and
+        the servo takes what its error makes it push.
     """
 
     angle: float
     velocity: float
+    load: float | None = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,8 @@ class Servo:
         drive = self.drive(now)
         if not drive.torque:
             return 0.0
+        if self._feel().load is not None:
+            return min(max(self._feel().load, -drive.strength), drive.strength)
         gain = self['Position_P_Gain'] / self.memory.initial('Position_P_Gain')
         push = (drive.angle - self._feel().angle) * gain / _STIFFNESS
         return min(max(push, -drive.strength), drive.strength)

@@ -1,15 +1,12 @@
 """The simulated world in real time, as an arm driver and as a camera source."""
 
-import threading
-import time
-
 import numpy as np
 from stable_crl_ros.cameras import CameraError
 from stable_crl_ros.robot.arm import ArmError, ArmFault, ArmState, check_setpoint
+from stable_crl_ros.sim.real_time import RealTime
 from stable_crl_ros.sim.world import World, WorldError
 
 SLICE = 0.02  # s, physics advanced at once
-MAX_CATCH_UP = 0.1  # s of real time; what is later than that is lost, not made up for
 
 
 class SimArm:
@@ -21,27 +18,19 @@ class SimArm:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
+        self._time = RealTime(world.advance, SLICE)
 
     def connect(self) -> None:
         """Hold the present position and let time run. Connecting twice changes nothing."""
-        if self._thread is not None:
+        if self._time.running:
             return
         state = self._world.arm_state()
         self._world.set_arm_targets(state.joint_positions, state.gripper)
-        self._stop.clear()
-        self._failure = None
-        self._thread = threading.Thread(target=self._run, name='sim-physics', daemon=True)
-        self._thread.start()
+        self._time.start()
 
     def close(self) -> None:
         """Stop the simulated time, the arm where it is. Calling it twice is harmless."""
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-            self._thread = None
+        self._time.stop()
 
     def read(self) -> ArmState:
         """
@@ -66,8 +55,8 @@ class SimArm:
 
     def faults(self) -> list[ArmFault]:
         """Return the failure of the physics, if there was one."""
-        return [] if self._failure is None else [
-            ArmFault(f'the simulation stopped: {self._failure}; start the sim node anew')]
+        return [] if self._time.failure is None else [
+            ArmFault(f'the simulation stopped: {self._time.failure}; start the sim node anew')]
 
     def clear_faults(self) -> str:
         """
@@ -75,7 +64,7 @@ class SimArm:
 
         :raises ArmError: when the physics has failed.
         """
-        if self._failure is not None:
+        if self._time.failure is not None:
             raise ArmError(str(self.faults()[0]))
         return 'the simulated arm has no faults'
 
@@ -84,19 +73,10 @@ class SimArm:
         return {}
 
     def _check(self) -> None:
-        if self._failure is not None:
+        if self._time.failure is not None:
             raise ArmError(str(self.faults()[0]))
-        if self._thread is None:
+        if not self._time.running:
             raise ArmError('the simulated arm is not connected; call connect() first')
-
-    def _run(self) -> None:
-        due = time.monotonic()
-        try:
-            while not self._stop.wait(max(0.0, due - time.monotonic())):
-                self._world.advance(SLICE)
-                due = max(due + SLICE, time.monotonic() - MAX_CATCH_UP)
-        except Exception as error:  # a dead thread would leave the arm silently frozen
-            self._failure = error
 
 
 class SimCamera:

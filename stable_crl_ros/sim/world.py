@@ -27,6 +27,7 @@ LATCH_LOW, LATCH_HIGH = (0.18, -0.17, 0.0), (0.36, 0.07, BLOCK_SIZE)
 LATCH_TRAVEL = 0.03  # m, drawers opened less are closed enough to be latched
 SCENE_CENTRE = (0.30, 0.02, 0.05)  # m, about which another appearance moves the camera
 DRAWER_GEOMS = ('drawer_front', 'drawer_left', 'drawer_right', 'drawer_back')
+GEAR_FRICTION = 1.5  # N m s/rad, of a joint whose motor is limp
 BLOCK_AWAY = (0.28, 0.14, BLOCK_SIZE / 2)  # m, where the block waits when a task ignores it
 
 
@@ -88,6 +89,9 @@ class World:
         joint = self._model.joint
         self._arm_qpos = np.array([joint(name).qposadr[0] for name in JOINT_NAMES])
         self._arm_dofs = np.array([joint(name).dofadr[0] for name in JOINT_NAMES])
+        self._arm_bodies = self._model.jnt_bodyid[
+            [joint(name).id for name in (*JOINT_NAMES, 'left_finger', 'right_finger')]]
+        self._model.actuator_group[:] = range(self._model.nu)  # so that each can be disabled
         self._fingers = [joint(f'{side}_finger').qposadr[0] for side in ('left', 'right')]
         self._drawer = joint('drawer').qposadr[0]
         self._latch = self._model.equality('latch').id
@@ -153,6 +157,19 @@ class World:
             self._data.ctrl[:len(JOINT_NAMES)] = joints
             self._data.ctrl[len(JOINT_NAMES)] = finger_position(gripper)
 
+    def set_torque(self, powered: np.ndarray) -> None:
+        """
+        Let motors hold or go limp; while an arm motor is limp, the arm has its weight.
+
+        :param powered: (7,) bool, the six joints and the gripper.
+        """
+        with self.lock:
+            self._model.opt.disableactuator = sum(1 << motor for motor, on in enumerate(powered)
+                                                  if not on)
+            joints = np.asarray(powered[:len(JOINT_NAMES)], bool)
+            self._model.dof_damping[self._arm_dofs] = np.where(joints, 0.0, GEAR_FRICTION)
+            self._model.body_gravcomp[self._arm_bodies] = float(joints.all())
+
     def advance(self, seconds: float) -> None:
         """Let `seconds` of simulated time pass, in whole physics steps (4 ms)."""
         steps = round(seconds / self._model.opt.timestep)
@@ -197,6 +214,13 @@ class World:
     def drawer_opening(self) -> float:
         """Metres, 0 closed."""
         return float(self._data.qpos[self._drawer])
+
+    @property
+    def overlap(self) -> float:
+        """How deep the two things that overlap most are in each other, m."""
+        with self.lock:
+            distances = self._data.contact.dist
+            return max(-float(distances.min()), 0.0) if len(distances) else 0.0
 
     @property
     def latched(self) -> bool:
