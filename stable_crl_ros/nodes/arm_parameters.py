@@ -4,6 +4,7 @@ from dataclasses import fields
 
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
+from stable_crl_ros.nodes.arm_drivers import declare_drivers
 from stable_crl_ros.nodes.common import param, StartupError, value
 from stable_crl_ros.robot.controller import ControlSettings
 from stable_crl_ros.robot.kinematics import SLEEP, START
@@ -29,8 +30,7 @@ LIMITS = {
 
 def declare(node: Node) -> None:
     """Declare every parameter of the arm node."""
-    param(node, 'driver', 'mock', 'Which arm: mock (no physics), sim (in the sim process)',
-          read_only=True)
+    declare_drivers(node)
     param(node, 'control_rate', 5.0, 'Commands per second, as the policy sends them (Hz)',
           low=0.5, high=50.0, read_only=True)
     param(node, 'servo_rate', 50.0, 'Joint setpoints per second (Hz)', low=10.0, high=200.0,

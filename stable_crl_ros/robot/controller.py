@@ -160,9 +160,11 @@ class ArmController:
             self._lost = 0
             self._motion.wrote(now)
             return
+        if self.mode is ArmMode.FAULT:
+            return
         self.counts['lost_cycles'] += 1
         self._lost += 1
-        if self._lost >= self._settings.max_lost_cycles and self.mode is not ArmMode.FAULT:
+        if self._lost >= self._settings.max_lost_cycles:
             self.counts['bus_faults'] += 1
             self.fault(f'{self._lost} servo cycles in a row were lost: {error}')
 

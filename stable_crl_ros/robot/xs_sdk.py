@@ -1,0 +1,167 @@
+"""An arm behind a running Interbotix xs_sdk node: what it is told, and what it must be like."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from stable_crl_ros.robot.arm import ArmError, ArmFault, ArmState, check_setpoint
+from stable_crl_ros.robot.gripper import horn_angle
+from stable_crl_ros.robot.kinematics import JOINT_NAMES
+
+ARM, GRIPPER = 'arm', 'gripper'  # names of the vendor's group and joint
+_NEAR = 0.075  # of the gripper's range: there already
+_WEAKEST, _STRONGEST, _GAIN = 150.0, 350.0, 400.0  # PWM of the gripper, of 885
+_ERRORS = {0: 'input voltage', 2: 'overheating', 3: 'encoder', 4: 'electrical shock',
+           5: 'overload'}
+
+
+class XsSdkLink(Protocol):
+    """The topics and services of xs_sdk, with plain values."""
+
+    def state(self) -> ArmState:
+        """Return the newest joint states; raises `ArmError` when there are none."""
+
+    def send(self, message: str, **fields: Any) -> None:
+        """Publish a JointGroupCommand or JointSingleCommand."""
+
+    def request(self, service: str, **fields: Any) -> Any:
+        """Call a service and return its response; raises `ArmError` without an answer."""
+
+    def close(self) -> None:
+        """Let go of topics and services."""
+
+
+def gripper_pwm(wanted: float, measured: float) -> float:
+    """
+    Return the PWM that drives a gripper in PWM mode to an opening, and presses on what it holds.
+
+    :param wanted: opening, 0 closed .. 1 open.
+    :param measured: opening now.
+    :returns: positive to open; 0 once it is there.
+    """
+    error = wanted - measured
+    if abs(error) <= _NEAR:
+        return 0.0
+    return float(np.sign(error)) * min(_WEAKEST + _GAIN * (abs(error) - _NEAR), _STRONGEST)
+
+
+def check_robot(arm: Any, gripper: Any) -> None:
+    """
+    Refuse an arm that xs_sdk was not configured for as this driver needs it.
+
+    :param arm: RobotInfo of the group `arm`.
+    :param gripper: RobotInfo of the joint `gripper`.
+    :raises ArmError: naming what is wrong and where to set it.
+    """
+    names = tuple(arm.joint_names)
+    if names != tuple(JOINT_NAMES):
+        raise ArmError(f'xs_sdk drives an arm with the joints {", ".join(names)}; a WidowX 250s '
+                       f'has {", ".join(JOINT_NAMES)}. Start xs_sdk with robot_model:=wx250s')
+    if (arm.mode, arm.profile_type) != ('position', 'time'):
+        raise ArmError(f'the group {ARM} is in mode {arm.mode!r} with profile '
+                       f'{arm.profile_type!r}; set operating_mode: position and profile_type: '
+                       'time in modes.yaml of xs_sdk')
+    if gripper.mode not in ('pwm', 'position'):
+        raise ArmError(f'the gripper is in mode {gripper.mode!r}; set operating_mode: pwm or '
+                       'position in modes.yaml of xs_sdk')
+
+
+class XsSdkArm:
+    """
+    `robot.arm.ArmDriver` on top of xs_sdk, which owns the bus.
+
+    Its register services share the bus with the joint states, so hardware errors are asked for
+    only at `connect` and `clear_faults`; in between a fault shows as an arm that does not follow.
+
+    :param link: closed with this driver.
+    """
+
+    def __init__(self, link: XsSdkLink) -> None:
+        self._link = link
+        self._gripper_mode = 'position'
+        self._faults: list[ArmFault] = []
+        self._measured = self._opening = float('nan')
+
+    def connect(self) -> None:
+        """
+        Check the arm's configuration, torque and errors.
+
+        :raises ArmError: naming what is wrong.
+        """
+        arm = self._link.request('get_robot_info', cmd_type='group', name=ARM)
+        gripper = self._link.request('get_robot_info', cmd_type='single', name=GRIPPER)
+        check_robot(arm, gripper)
+        self._gripper_mode = gripper.mode
+        self._opening = float('nan')
+        off = [name for name, on in self._registers('Torque_Enable').items() if not on]
+        if off:
+            raise ArmError(f'torque is off at {", ".join(off)}; hold the arm and call the service '
+                           'torque_enable of xs_sdk')
+        self._look()
+
+    def _registers(self, register: str) -> dict[str, int]:
+        answer = self._link.request('get_motor_registers', cmd_type='group', name=ARM,
+                                    reg=register, value=0)
+        return dict(zip(JOINT_NAMES, answer.values, strict=False))
+
+    def _look(self) -> None:
+        errors = self._registers('Hardware_Error_Status')
+        self._faults = [_fault(joint, bits) for joint, bits in errors.items() if bits]
+
+    def close(self) -> None:
+        """Send no more; xs_sdk holds the last setpoint."""
+        self._link.close()
+
+    def read(self) -> ArmState:
+        """
+        Return the newest joint states, with their own stamp.
+
+        :raises ArmError: when they are too old.
+        """
+        state = self._link.state()
+        self._measured = state.gripper
+        return state
+
+    def write(self, joint_positions: np.ndarray, gripper: float) -> None:
+        """
+        Send one setpoint.
+
+        :raises ArmError: for a setpoint that is none.
+        """
+        joints = check_setpoint(joint_positions, gripper)
+        self._link.send('JointGroupCommand', name=ARM, cmd=joints.tolist())
+        if self._gripper_mode == 'pwm':
+            self._link.send('JointSingleCommand', name=GRIPPER,
+                            cmd=gripper_pwm(gripper, self._measured))
+        elif gripper != self._opening:
+            self._opening = gripper
+            self._link.send('JointSingleCommand', name=GRIPPER, cmd=horn_angle(gripper))
+
+    def faults(self) -> list[ArmFault]:
+        """Return the hardware errors of the last look."""
+        return list(self._faults)
+
+    def clear_faults(self) -> str:
+        """
+        Let xs_sdk restart the motors in error.
+
+        :raises ArmError: when an error is left.
+        """
+        self._look()
+        names = [fault.joint for fault in self._faults]
+        for name in names:
+            self._link.request('reboot_motors', cmd_type='single', name=name, enable=True,
+                               smart_reboot=True)
+        self._look()
+        if self._faults:
+            raise ArmError('; '.join(map(str, self._faults)))
+        return f'restarted {", ".join(names)}' if names else 'no motor is in error'
+
+    def health(self) -> dict[str, str]:
+        """Return how the gripper is driven; xs_sdk tells no more without stopping the bus."""
+        return {'gripper_mode': self._gripper_mode}
+
+
+def _fault(joint: str, bits: int) -> ArmFault:
+    named = ', '.join(text for bit, text in _ERRORS.items() if bits >> bit & 1)
+    return ArmFault(f'{joint}: hardware error {bits:#04x} ({named or "unknown"}); call '
+                    'clear_faults, which restarts it', joint, None, bits, 'reboot')
