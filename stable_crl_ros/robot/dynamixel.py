@@ -276,7 +276,7 @@ class DynamixelArm:
 def _check_times(cycle_s: float, watchdog_s: float) -> None:
     if not 0.005 <= cycle_s <= 0.1:
         raise ArmError(f'cycle_s must be 0.005 to 0.1 s (200 to 10 Hz), got {cycle_s}')
-    longest = 127 * WATCHDOG_UNIT
-    if watchdog_s and not max(WATCHDOG_UNIT, 3 * cycle_s) <= watchdog_s <= longest:
-        raise ArmError(f'watchdog_s must be 0 (off) or {max(WATCHDOG_UNIT, 3 * cycle_s):.2f} to '
-                       f'{longest} s, got {watchdog_s}')
+    shortest, longest = max(WATCHDOG_UNIT, 3 * cycle_s), 127 * WATCHDOG_UNIT
+    if watchdog_s and not shortest - 1e-9 <= watchdog_s <= longest + 1e-9:
+        raise ArmError(f'watchdog_s must be 0 (off) or {shortest:.2f} to {longest:.2f} s, '
+                       f'got {watchdog_s}')

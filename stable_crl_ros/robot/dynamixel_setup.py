@@ -33,6 +33,7 @@ SOFT_START_MS = 600  # time to reach the first goal, which is where the arm is
 GRIPPER_MS, GRIPPER_PWM = 400, 250
 FULL_PWM = 885
 _STILL = 8  # velocity units, 0.19 rad/s: faster than this a hand or gravity moves the arm
+_STILL_S = 3.0  # patience with an arm that still falls or swings
 _SETTLE_S = 0.05
 _WX250 = (1020,) * 6 + (1060,) * 2
 
@@ -192,7 +193,7 @@ def soft_start(bus: ServoBus, profile_ms: tuple[int, int], watchdog_s: float) ->
     :raises ArmError: when a servo moves, refuses, or does not do as told; torque that was on
         stays on.
     """
-    now = {number: status(bus, number) for number in SERVOS}
+    now = _wait_until_still(bus)
     check_pairs(now)
     goals = {number: _holding_goal(SERVOS[number], now) for number in LEADERS}
     for number in SERVOS:
@@ -212,18 +213,34 @@ def soft_start(bus: ServoBus, profile_ms: tuple[int, int], watchdog_s: float) ->
     return goals
 
 
+def _wait_until_still(bus: ServoBus) -> dict[int, dict[Register, int]]:
+    """Return the status of every servo once those without torque have stopped moving."""
+    until = time.monotonic() + _STILL_S
+    while True:
+        now = {number: status(bus, number) for number in SERVOS}
+        moving = [str(SERVOS[number]) for number, values in now.items()
+                  if not values[Register.TORQUE_ENABLE]
+                  and abs(values[Register.PRESENT_VELOCITY]) > _STILL]
+        if not moving:
+            return now
+        if time.monotonic() > until:
+            raise ArmError(f'moving without torque: {", ".join(moving)}; hold the arm still, then '
+                           'try again')
+
+
+def _group(leader: int) -> list[int]:
+    return [leader, SHADOWS[leader]] if leader in SHADOWS else [leader]
+
+
 def _holding_goal(servo: Servo, now: dict[int, dict[Register, int]]) -> int:
     values = now[servo.number]
     present, goal = values[Register.PRESENT_POSITION], values[Register.GOAL_POSITION]
-    others = [now[number] for number in (servo.number, SHADOWS.get(servo.number))
-              if number is not None]
-    held = all(each[Register.TORQUE_ENABLE] and each[Register.BUS_WATCHDOG] != WATCHDOG_TRIPPED
-               and each[Register.PROFILE_VELOCITY] > 0 for each in others)
+    held = all(now[member][Register.TORQUE_ENABLE] and now[member][Register.PROFILE_VELOCITY]
+               and now[member][Register.BUS_WATCHDOG] != WATCHDOG_TRIPPED
+               for member in _group(servo.number))
     near = abs(goal - present) <= HOLD_TOLERANCE or servo.number == GRIPPER  # or it lets go
     if held and near and servo.low <= goal <= servo.high:
         return goal  # taking the present position would let the arm sag at every start
-    if not held and abs(values[Register.PRESENT_VELOCITY]) > _STILL:
-        raise ArmError(f'{servo} is moving without torque: hold the arm still, then try again')
     nearest = min(max(present, servo.low), servo.high)
     if abs(nearest - present) > HOLD_TOLERANCE:
         raise ArmError(f'{servo} stands at {present} ticks, outside its limits {servo.low} to '
@@ -233,15 +250,14 @@ def _holding_goal(servo: Servo, now: dict[int, dict[Register, int]]) -> int:
 
 def _hold(bus: ServoBus, number: int, goal: int, now: dict[int, dict[Register, int]]) -> None:
     """Make the goal certain before torque comes: what a servo refuses it would jump for later."""
-    group = [n for n in (number, SHADOWS.get(number)) if n is not None]
-    for member in group:
+    for member in _group(number):
         if not now[member][Register.TORQUE_ENABLE]:
             bus.set(member, Register.PROFILE_VELOCITY, SOFT_START_MS)
             bus.set(member, Register.PROFILE_ACCELERATION, SOFT_START_MS // 4)
         elif now[member][Register.PROFILE_VELOCITY] == 0:  # a watchdog stop sets it to 0: at once
             bus.set(member, Register.PROFILE_VELOCITY, SOFT_START_MS)
         bus.set(member, Register.GOAL_PWM, GRIPPER_PWM if member == GRIPPER else FULL_PWM)
-    for member in group:
+    for member in _group(number):
         if goal != now[member][Register.GOAL_POSITION]:
             bus.set(member, Register.GOAL_POSITION, goal)
         held = bus.get(member, Register.GOAL_POSITION)
@@ -251,8 +267,8 @@ def _hold(bus: ServoBus, number: int, goal: int, now: dict[int, dict[Register, i
 
 
 def _torque_on(bus: ServoBus, number: int) -> None:
-    for member in (number, SHADOWS.get(number)):
-        if member is not None and not bus.get(member, Register.TORQUE_ENABLE):
+    for member in _group(number):
+        if not bus.get(member, Register.TORQUE_ENABLE):
             bus.set(member, Register.TORQUE_ENABLE, 1)
             if not bus.get(member, Register.TORQUE_ENABLE):
                 raise BusError(f'{SERVOS[member]} does not switch its torque on: it has a fault '
