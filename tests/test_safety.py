@@ -27,6 +27,7 @@ from stable_crl_ros.robot.safety import (
 LIMITS = ArmLimits()
 PERIOD = 0.2
 BOX = np.array([0.05, 0.05, 0.05, 0.25, 0.25, 0.25])
+SINGULAR = {'slow_condition': 1e11, 'max_condition': 1e12}  # as if there were no singularities
 START_TARGET = Target.from_joints(START, 1.0)
 
 
@@ -92,7 +93,7 @@ def test_walks_meet_every_kind_of_clip_and_refusal():
     assert flag_names(met) == [
         'translation_clipped', 'rotation_clipped', 'workspace_clipped', 'gripper_clipped',
         'target_leashed', 'tilt_clipped', 'joint_speed_limited', 'unreachable', 'joint_jump',
-        'step_shortened']
+        'step_shortened', 'singularity_slowed']
 
 
 def test_applied_reintegrated_from_the_previous_target_gives_the_new_one():
@@ -331,7 +332,7 @@ def test_a_step_too_fast_for_the_joints_is_shortened_in_its_own_direction():
 
 
 def test_a_step_half_within_reach_is_shortened_and_says_so():
-    limits = ArmLimits(workspace_high=(0.6, 0.2, 0.25), max_tilt=0.01)
+    limits = ArmLimits(workspace_high=(0.6, 0.2, 0.25), max_tilt=0.01, **SINGULAR)
     target = target_at([0.44, 0.0, 0.15])
     farthest = target
     for _ in range(12):
@@ -369,7 +370,7 @@ def test_with_the_wrist_at_its_limit_the_translation_is_still_made():
 
 
 def test_out_of_reach_the_rotation_is_still_made():
-    limits = ArmLimits(workspace_high=(0.6, 0.2, 0.25), max_tilt=1.0)
+    limits = ArmLimits(workspace_high=(0.6, 0.2, 0.25), max_tilt=1.0, **SINGULAR)
     target = target_at([0.46, 0.0, 0.15])
     while not (step := apply_action(target, action_of(xyz=(0.05, 0, 0)), limits,
                                     PERIOD)).refused:

@@ -36,7 +36,7 @@ class UnreachableError(ValueError):
     """No joint angles within the limits put the gripper at this pose."""
 
 
-def _arm_plane(shoulder: float, elbow: float) -> tuple[float, float, float, float]:
+def arm_plane(shoulder: float, elbow: float) -> tuple[float, float, float, float]:
     """Return elbow and wrist centre in the arm's vertical plane: ex, ez, wx, wz (m)."""
     s2, c2 = math.sin(shoulder), math.cos(shoulder)
     ex = _ELBOW_X * c2 + _ELBOW_Z * s2
@@ -53,7 +53,7 @@ def forward_kinematics(joints: np.ndarray) -> np.ndarray:
     :returns: (4, 4).
     """
     q1, q2, q3, q4, q5, q6 = (float(angle) for angle in joints)
-    _, _, wrist_x, wrist_z = _arm_plane(q2, q3)
+    _, _, wrist_x, wrist_z = arm_plane(q2, q3)
     s1, c1, s4, c4 = math.sin(q1), math.cos(q1), math.sin(q4), math.cos(q4)
     sp, cp = math.sin(q2 + q3), math.cos(q2 + q3)
     s5, c5, s6, c6 = math.sin(q5), math.cos(q5), math.sin(q6), math.cos(q6)
@@ -81,7 +81,7 @@ def jacobian(joints: np.ndarray) -> np.ndarray:
     """
     q1, q2, q3, q4 = (float(angle) for angle in joints[:4])
     pose = forward_kinematics(joints)
-    elbow_x, elbow_z, wrist_x, wrist_z = _arm_plane(q2, q3)
+    elbow_x, elbow_z, wrist_x, wrist_z = arm_plane(q2, q3)
     s1, c1, s4, c4 = math.sin(q1), math.cos(q1), math.sin(q4), math.cos(q4)
     sp, cp = math.sin(q2 + q3), math.cos(q2 + q3)
     across = (-s1, c1, 0.0)

@@ -1,9 +1,40 @@
-"""What an action is allowed to do to the arm: clip, check, and report what was really applied."""
+"""
+What an action is allowed to do to the arm: clip, check, and report what was really applied.
+
+The checks, in this order. Clipping and shortening apply the rest of the step; refusing leaves
+the target as it was, gripper included; holding leaves the joints and lets the gripper act. What
+is refused or held whole is tried again as the translation alone, then as the rotation alone.
+
+=====================  ===========================================  ============================
+check                  what it does                                 flag
+=====================  ===========================================  ============================
+finite                 refuses NaN and infinity                     NON_FINITE
+fresh (the arm)        refuses too old, future or early commands    STALE, FUTURE, TOO_SOON
+step size              clips each number of the action              TRANSLATION_, ROTATION_, \
+                                                                    GRIPPER_CLIPPED
+workspace, table       clips the tool point to the boxes and above  WORKSPACE_CLIPPED, \
+                       the table                                    TABLE_CLIPPED
+leash                  clips the lead over the measured tool point  TARGET_LEASHED
+tilt                   clips the angle from straight down           TILT_CLIPPED
+reach, joint limits    shortens, then refuses                       STEP_SHORTENED, UNREACHABLE
+branch jump            shortens, then refuses                       STEP_SHORTENED, JOINT_JUMP
+joint velocity         shortens; a jump however short is refused    JOINT_SPEED_LIMITED, \
+                                                                    JOINT_JUMP
+singularity            shortens steps in the direction being lost,  SINGULARITY_SLOWED
+                       then holds
+collision              refuses to come nearer than the clearance    COLLISION
+effort                 holds what would load an overloaded motor    EFFORT_LIMITED
+=====================  ===========================================  ============================
+
+A branch jump exceeds the joint velocity too, so it is looked for first and called by its name.
+"""
 
 from dataclasses import dataclass
 import math
 
 import numpy as np
+from stable_crl_ros.robot.bounds import clip_action, limit_pose
+from stable_crl_ros.robot.collision import nearest
 from stable_crl_ros.robot.flags import flag_names, REFUSED, StepFlag
 from stable_crl_ros.robot.kinematics import (
     forward_kinematics,
@@ -13,13 +44,8 @@ from stable_crl_ros.robot.kinematics import (
     UnreachableError,
 )
 from stable_crl_ros.robot.limits import ArmLimits, SafetyError
-from stable_crl_ros.robot.poses import (
-    apply_delta,
-    delta_between,
-    rotation_from,
-    rotation_from_vector,
-    rpy_from,
-)
+from stable_crl_ros.robot.poses import delta_between
+from stable_crl_ros.robot.singularity import approach_share
 
 __all__ = ['REFUSED', 'ArmLimits', 'SafetyError', 'Step', 'StepFlag', 'Target', 'apply_action',
            'flag_names']
@@ -27,7 +53,8 @@ __all__ = ['REFUSED', 'ArmLimits', 'SafetyError', 'Step', 'StepFlag', 'Target', 
 _ATTEMPTS = 5  # the whole step, then up to 4 shorter ones
 # Tried in this order: with the rotation stuck at a joint limit, the translation is still made.
 _PARTS = np.array([[1.0] * 6, [1.0] * 3 + [0.0] * 3, [0.0] * 3 + [1.0] * 3])
-_FLAG_SLACK = 1e-6  # float32 rounding of a command on the bound is no clip worth reporting
+_HOLDING = StepFlag.SINGULARITY_SLOWED | StepFlag.EFFORT_LIMITED
+_NEAR = 0.05  # m; from farther away no step passes through anything on its way
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,120 +115,63 @@ def apply_action(
     limits: ArmLimits,
     period_s: float,
     measured_pose: np.ndarray | None = None,
+    efforts: np.ndarray | None = None,
 ) -> Step:
     """
     Integrate one action on the previous target.
 
-    A target outside the workspace, the tilt or the leash (after start-up, or when the arm was
-    held) is not pulled back, which would be a jump; steps may then only lead inwards.
+    A target outside the workspace, the tilt, the leash or the clearance (after start-up, or when
+    the arm was held) is not pulled back, which would be a jump; steps may then only lead inwards.
 
     :param target: the previous target.
     :param action: (7,) dx, dy, dz (m), droll, dpitch, dyaw (rad, base axes), gripper 0..1.
     :param period_s: control period, s.
     :param measured_pose: (4, 4) of the real gripper, for the leash; None for no leash.
-    :raises SafetyError: for an action that is not 7 numbers, or a period not above 0.
+    :param efforts: (6,) of the motors, as the driver reports them, for the effort limit; NaN
+        where unknown, None for no limit.
+    :raises SafetyError: for an action that is not 7 numbers, efforts that are not 6, or a period
+        not above 0.
     """
-    values = np.asarray(action, float)
-    if values.shape != (7,):
-        raise SafetyError(f'an action has 7 numbers, got shape {values.shape}')
-    if not (math.isfinite(period_s) and period_s > 0.0):
-        raise SafetyError(f'the control period must be above 0 s, got {period_s}')
+    values, efforts = _checked(action, efforts, period_s)
     measured = None if measured_pose is None else np.asarray(measured_pose, float)[:3, 3]
     if not (np.isfinite(values).all() and (measured is None or np.isfinite(measured).all())):
-        return _refusal(target, StepFlag.NON_FINITE)
-    delta, gripper, clipped = _clip_action(values, limits)
+        return _unmoved(target, target.gripper, StepFlag.NON_FINITE)
+    delta, gripper, clipped = clip_action(values, limits)
     reason = StepFlag(0)
     for part in _PARTS:
         wanted = delta * part
         if reason and (not wanted.any() or np.array_equal(wanted, delta)):
             continue
         joints, flags = _reach(target, wanted, limits, period_s, measured)
-        if joints is not None:
+        problem = flags if joints is None else _forbidden(target, joints, limits, efforts)
+        if not problem:
             if reason:
-                flags |= StepFlag.STEP_SHORTENED
+                flags |= reason & _HOLDING or StepFlag.STEP_SHORTENED
             new = Target.from_joints(joints, gripper)
             applied = np.append(delta_between(target.pose, new.pose), new.gripper)
             return Step(new, applied, clipped | flags)
-        reason = reason or flags
-    return _refusal(target, clipped | reason)
+        reason = reason or problem
+    return _unmoved(target, target.gripper if reason & REFUSED else gripper, clipped | reason)
 
 
-def _refusal(target: Target, flags: StepFlag) -> Step:
-    return Step(target, np.append(np.zeros(6), target.gripper), flags)
+def _checked(
+    action: np.ndarray, efforts: np.ndarray | None, period_s: float,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    values = np.asarray(action, float)
+    if values.shape != (7,):
+        raise SafetyError(f'an action has 7 numbers, got shape {values.shape}')
+    if not (math.isfinite(period_s) and period_s > 0.0):
+        raise SafetyError(f'the control period must be above 0 s, got {period_s}')
+    if efforts is not None and np.shape(efforts) != (6,):
+        raise SafetyError(f'efforts are 6 numbers, got shape {np.shape(efforts)}')
+    return values, None if efforts is None else np.asarray(efforts, float)
 
 
-def _clip_action(values: np.ndarray, limits: ArmLimits) -> tuple[np.ndarray, float, StepFlag]:
-    """Clip each number on its own; return delta (6,), gripper and what was clipped."""
-    bound = np.repeat([limits.max_translation, limits.max_rotation], 3)
-    delta = np.clip(values[:6], -bound, bound)
-    gripper = min(max(float(values[6]), 0.0), 1.0)
-    beyond = np.abs(values[:6]) > bound + _FLAG_SLACK
-    flags = StepFlag.TRANSLATION_CLIPPED * int(beyond[:3].any())
-    flags |= StepFlag.ROTATION_CLIPPED * int(beyond[3:].any())
-    flags |= StepFlag.GRIPPER_CLIPPED * int(abs(gripper - values[6]) > _FLAG_SLACK)
-    return delta, gripper, StepFlag(flags)
-
-
-def _propose(
-    pose: np.ndarray, delta: np.ndarray, limits: ArmLimits, measured: np.ndarray | None,
-) -> tuple[np.ndarray, StepFlag]:
-    """Return the pose that workspace, leash and tilt leave of a step, and which of them acted."""
-    xyz, flags = _limit_position(pose[:3, 3], delta[:3], limits, measured)
-    rpy, tilted = _limit_tilt(pose[:3, 0], delta[3:], limits)
-    if tilted:
-        flags |= StepFlag.TILT_CLIPPED
-    return apply_delta(pose, np.concatenate([xyz - pose[:3, 3], rpy])), flags
-
-
-def _limit_position(
-    old: np.ndarray, move: np.ndarray, limits: ArmLimits, measured: np.ndarray | None,
-) -> tuple[np.ndarray, StepFlag]:
-    """Keep the tool point in the workspace and on the leash, both widened to hold `old`."""
-    low = np.minimum(limits.workspace_low, old)
-    high = np.maximum(limits.workspace_high, old)
-    wanted = old + move
-    new = np.clip(wanted, low, high)
-    flags = StepFlag.WORKSPACE_CLIPPED * int(np.abs(new - wanted).max() > _FLAG_SLACK)
-    if measured is None:
-        return new, StepFlag(flags)
-    lead = float(np.linalg.norm(new - measured))
-    leash = max(limits.max_target_lead, float(np.linalg.norm(old - measured)))
-    if lead <= leash * (1.0 + 1e-9):
-        return new, StepFlag(flags)
-    leashed = measured + (new - measured) * (leash / lead) - old
-    # Box, leash and step are convex and hold `old`: on the line back to it all three stay met.
-    room = np.where(leashed > 0.0, np.minimum(high - old, limits.max_translation),
-                    np.minimum(old - low, limits.max_translation))
-    needed = np.abs(leashed)
-    share = min(1.0, float(np.min(room / np.maximum(needed, 1e-12), where=needed > 1e-12,
-                                  initial=1.0)))
-    return old + share * leashed, StepFlag(flags | StepFlag.TARGET_LEASHED)
-
-
-def _tilt(axis: np.ndarray) -> float:
-    """Return the angle (rad) between the gripper's x axis (3,) and straight down."""
-    return math.atan2(math.hypot(axis[0], axis[1]), -axis[2])
-
-
-def _limit_tilt(
-    axis: np.ndarray, rpy: np.ndarray, limits: ArmLimits,
-) -> tuple[np.ndarray, bool]:
-    """Turn a rotation back until the gripper is no further from straight down than allowed."""
-    bound = max(limits.max_tilt, _tilt(axis))
-    turned = rotation_from(rpy) @ axis
-    excess = _tilt(turned) - bound
-    if excess <= 1e-12:
-        return rpy, False
-    hinge = np.array([-turned[1], turned[0], 0.0])  # turned x down, the axis that lifts the tilt
-    length = math.hypot(turned[0], turned[1])
-    if length < 1e-9:
-        return np.zeros(3), True
-    back = rotation_from_vector(hinge * (excess / length))
-    legal = rpy_from(back @ rotation_from(rpy))
-    share = min(1.0, limits.max_rotation / max(float(np.abs(legal).max()), 1e-12))
-    if _tilt(rotation_from(share * legal) @ axis) > bound + 1e-12:
-        return np.zeros(3), True  # a shortened large turn may bulge out of the cone on its way
-    return share * legal, True
+def _unmoved(target: Target, gripper: float, flags: StepFlag) -> Step:
+    """Hold: the same joints, and the same target altogether if the gripper does not move."""
+    if gripper != target.gripper:
+        target = Target(target.pose, target.joints, gripper)
+    return Step(target, np.append(np.zeros(6), gripper), flags)
 
 
 def _reach(
@@ -209,22 +179,30 @@ def _reach(
     measured: np.ndarray | None,
 ) -> tuple[np.ndarray | None, StepFlag]:
     """Shorten a move until the arm can make it; return joints and flags, or None and why not."""
-    scale, shortened = 1.0, StepFlag(0)
+    scale, shortened, problem = 1.0, StepFlag(0), StepFlag(0)
     for _ in range(_ATTEMPTS):
-        pose, limited = _propose(target.pose, scale * delta, limits, measured)
-        joints, problem, factor = _solve(target, pose, limits, period_s)
+        pose, limited = limit_pose(target.pose, scale * delta, limits, measured)
+        slowed = bool(shortened & StepFlag.SINGULARITY_SLOWED)
+        joints, problem, factor = _solve(target, pose, limits, period_s, slowed)
         if not problem:
             return joints, limited | shortened
-        too_fast = problem == StepFlag.JOINT_SPEED_LIMITED
-        shortened |= problem if too_fast else StepFlag.STEP_SHORTENED
+        if factor == 0.0:
+            break
+        told = StepFlag.JOINT_SPEED_LIMITED | StepFlag.SINGULARITY_SLOWED
+        shortened |= problem & told or StepFlag.STEP_SHORTENED
         scale *= factor
+    too_fast = problem == StepFlag.JOINT_SPEED_LIMITED
     return None, StepFlag.JOINT_JUMP if too_fast else problem
 
 
 def _solve(
-    target: Target, pose: np.ndarray, limits: ArmLimits, period_s: float,
+    target: Target, pose: np.ndarray, limits: ArmLimits, period_s: float, slowed: bool,
 ) -> tuple[np.ndarray, StepFlag, float]:
-    """Return joints, what is wrong with them (0: nothing), and how much shorter to try next."""
+    """
+    Return joints, what is wrong with them (0: nothing), and how much shorter to try next.
+
+    :param slowed: already shortened for a singularity.
+    """
     if np.array_equal(pose, target.pose):
         return target.joints, StepFlag(0), 1.0
     try:
@@ -237,4 +215,31 @@ def _solve(
     allowed = limits.max_joint_velocity * period_s
     if farthest > allowed:
         return joints, StepFlag.JOINT_SPEED_LIMITED, 0.95 * allowed / farthest
-    return joints, StepFlag(0), 1.0
+    share = 1.0 if slowed else approach_share(target.joints, joints, limits)
+    return joints, StepFlag.SINGULARITY_SLOWED if share < 1.0 else StepFlag(0), share
+
+
+def _forbidden(
+    target: Target, joints: np.ndarray, limits: ArmLimits, efforts: np.ndarray | None,
+) -> StepFlag:
+    """Return why the arm must not go where it could, 0 when it may."""
+    if joints is target.joints:
+        return StepFlag(0)
+    if _collides(target.joints, joints, limits):
+        return StepFlag.COLLISION
+    if efforts is not None:
+        # What moves a motor's target the way it pushes makes it push harder.
+        loading = (joints - target.joints) * np.sign(efforts) > 1e-9
+        if (loading & (np.abs(efforts) > limits.max_effort)).any():
+            return StepFlag.EFFORT_LIMITED
+    return StepFlag(0)
+
+
+def _collides(start: np.ndarray, end: np.ndarray, limits: ArmLimits) -> bool:
+    """Say whether a step comes nearer than the clearance, or nearer still where it is within."""
+    distance = nearest(end, limits.table_height).distance
+    if distance > _NEAR:
+        return False
+    before = nearest(start, limits.table_height).distance
+    halfway = nearest(0.5 * (start + end), limits.table_height).distance
+    return min(distance, halfway) < min(limits.clearance, before) - 1e-9
