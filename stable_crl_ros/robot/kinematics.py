@@ -1,5 +1,7 @@
 """Exact forward and inverse kinematics of the WidowX 250s, in plain scalars for speed."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 import math
 
 import numpy as np
@@ -34,6 +36,39 @@ _LOWER, _UPPER = JOINT_LOWER.tolist(), JOINT_UPPER.tolist()
 
 class UnreachableError(ValueError):
     """No joint angles within the limits put the gripper at this pose."""
+
+
+class JumpError(ValueError):
+    """The pose can be reached, but only by moving a joint further than is allowed at once."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """
+    Whether a pose can be taken, and what is in the way if not; `str` of it says so.
+
+    :param solutions: number of branches within the joint limits, 0 to 8.
+    :param beyond: by which the wrist centre is too far from the shoulder, m; negative when it is
+        too near, 0 when it is neither.
+    :param blocked: joint -> rad past its limit, in the branch that exceeds the limits least;
+        empty when there is no branch, or one within the limits.
+    """
+
+    solutions: int
+    beyond: float
+    blocked: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if self.solutions:
+            return f'reachable in {self.solutions} ways'
+        if self.blocked:
+            joints = ', '.join(f'{name} by {excess:.3f} rad'
+                               for name, excess in self.blocked.items())
+            return f'every solution is outside the joint limits (the nearest: {joints})'
+        near, far = abs(UPPER_ARM - FOREARM), UPPER_ARM + FOREARM
+        distance = far + self.beyond if self.beyond > 0.0 else near + self.beyond
+        return (f'its wrist is {distance:.3f} m from the shoulder, which reaches '
+                f'{near:.3f} to {far:.3f} m')
 
 
 def arm_plane(shoulder: float, elbow: float) -> tuple[float, float, float, float]:
@@ -80,18 +115,22 @@ def jacobian(joints: np.ndarray) -> np.ndarray:
     :returns: (6, 6), rows vx, vy, vz (m/s), wx, wy, wz (rad/s) per rad/s of each joint.
     """
     q1, q2, q3, q4 = (float(angle) for angle in joints[:4])
-    pose = forward_kinematics(joints)
+    (xx, *_, tx), (xy, *_, ty), (xz, *_, tz), _ = forward_kinematics(joints).tolist()
     elbow_x, elbow_z, wrist_x, wrist_z = arm_plane(q2, q3)
     s1, c1, s4, c4 = math.sin(q1), math.cos(q1), math.sin(q4), math.cos(q4)
     sp, cp = math.sin(q2 + q3), math.cos(q2 + q3)
-    across = (-s1, c1, 0.0)
-    forearm = (c1 * cp, s1 * cp, -sp)
-    wrist_axis = (-s1 * c4 + c1 * sp * s4, c1 * c4 + s1 * sp * s4, cp * s4)
-    axes = np.array([(0.0, 0.0, 1.0), across, across, forearm, wrist_axis, pose[:3, 0]])
     wrist = (c1 * wrist_x, s1 * wrist_x, wrist_z)
-    points = np.array([(0.0, 0.0, 0.0), (0.0, 0.0, SHOULDER_HEIGHT),
-                       (c1 * elbow_x, s1 * elbow_x, elbow_z), wrist, wrist, wrist])
-    return np.vstack([np.cross(axes, pose[:3, 3] - points).T, axes.T])
+    columns = []
+    for (ax, ay, az), (px, py, pz) in (  # axis, and a point on it
+            ((0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+            ((-s1, c1, 0.0), (0.0, 0.0, SHOULDER_HEIGHT)),
+            ((-s1, c1, 0.0), (c1 * elbow_x, s1 * elbow_x, elbow_z)),
+            ((c1 * cp, s1 * cp, -sp), wrist),
+            ((-s1 * c4 + c1 * sp * s4, c1 * c4 + s1 * sp * s4, cp * s4), wrist),
+            ((xx, xy, xz), wrist)):
+        x, y, z = tx - px, ty - py, tz - pz
+        columns.append((ay * z - az * y, az * x - ax * z, ax * y - ay * x, ax, ay, az))
+    return np.array(columns).T
 
 
 def inverse_kinematics_all(pose: np.ndarray) -> np.ndarray:
@@ -108,43 +147,86 @@ def inverse_kinematics_all(pose: np.ndarray) -> np.ndarray:
     return np.array(solutions) if solutions else np.empty((0, 6))
 
 
-def inverse_kinematics(pose: np.ndarray, seed: np.ndarray) -> np.ndarray:
+def inverse_kinematics(
+    pose: np.ndarray, seed: np.ndarray, max_jump: float = math.inf,
+) -> np.ndarray:
     """
     Return the in-limit solution nearest to `seed` (smallest largest joint difference).
 
     :param pose: (4, 4) of the gripper in `base_link`.
     :param seed: (6,) rad; where an axis drops out, the free angle is the seed's.
+    :param max_jump: largest joint difference accepted, rad.
     :returns: (6,) rad.
     :raises UnreachableError: when there is none, saying why.
+    :raises JumpError: when the nearest is further away than `max_jump`, naming the joint.
     """
     seed_angles = np.asarray(seed, float).tolist()
-    solutions, blocked = _solve(pose, seed_angles)
+    solutions, rejected = _solve(pose, seed_angles)
     if not solutions:
-        raise UnreachableError(_unreachable_reason(pose, blocked))
-    return np.array(min(solutions, key=lambda joints: max(
-        abs(angle - near) for angle, near in zip(joints, seed_angles, strict=True))))
+        where = ', '.join(f'{value:.3f}' for value in pose[:3, 3])
+        raise UnreachableError(f'gripper at {where} m: {_reach(pose, solutions, rejected)}')
+    distance, joints = min((max(_differences(joints, seed_angles)), joints)
+                           for joints in solutions)
+    if distance > max_jump:
+        name = JOINT_NAMES[_differences(joints, seed_angles).index(distance)]
+        raise JumpError(f'{name} would have to move by {distance:.3f} rad at once, more than '
+                        f'{max_jump:.3f}; go there in smaller steps')
+    return np.array(joints)
 
 
-def _solve(pose: np.ndarray, seed: list[float]) -> tuple[list[list[float]], set[int]]:
-    """Return the in-limit solutions, and the joints whose limits ruled others out."""
+def reach(pose: np.ndarray) -> Reach:
+    """
+    Say whether the gripper can take a pose, and if not how far off it is and what blocks it.
+
+    :param pose: (4, 4) of the gripper in `base_link`.
+    :raises UnreachableError: for numbers that are not finite.
+    """
+    return _reach(pose, *_solve(pose, (0.0,) * 6))
+
+
+def _reach(pose: np.ndarray, solutions: list, rejected: list[list[float]]) -> Reach:
+    wrist = pose[:3, 3] - HAND * pose[:3, 0] - (0.0, 0.0, SHOULDER_HEIGHT)
+    distance = float(np.linalg.norm(wrist))
+    beyond = (max(distance - UPPER_ARM - FOREARM, 0.0)
+              + min(distance - abs(UPPER_ARM - FOREARM), 0.0))
+    if solutions or not rejected:
+        return Reach(len(solutions), beyond)
+    excesses = min((_excesses(joints) for joints in rejected), key=max)
+    return Reach(0, 0.0, {name: excess for name, excess in zip(
+        JOINT_NAMES, excesses, strict=True) if excess > _LIMIT_TOLERANCE})
+
+
+def _differences(joints: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [abs(angle - other) for angle, other in zip(joints, others, strict=True)]
+
+
+def _excesses(joints: Sequence[float]) -> list[float]:
+    return [max(low - angle, angle - high, 0.0)
+            for low, angle, high in zip(_LOWER, joints, _UPPER, strict=True)]
+
+
+def _solve(
+    pose: np.ndarray, seed: Sequence[float],
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Return the solutions within the limits, and those outside."""
     rows = np.asarray(pose, float)[:3].tolist()
     if not all(math.isfinite(value) for row in rows for value in row):
         raise UnreachableError(f'the pose holds numbers that are not finite:\n{pose}')
     wrist = [row[3] - HAND * row[0] for row in rows]
     on_axis = math.hypot(wrist[0], wrist[1]) < 1e-9
     waist = seed[0] if on_axis else math.atan2(wrist[1], wrist[0])
-    solutions, blocked = [], set()
+    solutions, rejected = [], []
     for q1 in (waist, waist - math.copysign(math.pi, waist)):
         radius = math.cos(q1) * wrist[0] + math.sin(q1) * wrist[1]
         for q2, q3 in _solve_plane(radius, wrist[2] - SHOULDER_HEIGHT):
             for q4, q5, q6 in _solve_wrist(rows, q1, q2 + q3, seed[3]):
                 joints = [q1, q2, q3, q4, q5, q6]
-                outside = _outside_limits(joints)
-                blocked.update(outside)
-                if not outside:
+                if _within_limits(joints):
                     solutions.append([min(max(angle, low), high) for angle, low, high in zip(
                         joints, _LOWER, _UPPER, strict=True)])
-    return solutions, blocked
+                else:
+                    rejected.append(joints)
+    return solutions, rejected
 
 
 def _solve_plane(radius: float, height: float) -> list[tuple[float, float]]:
@@ -189,16 +271,6 @@ def _wrap(angle: float) -> float:
     return math.remainder(angle, math.tau)
 
 
-def _outside_limits(joints: list[float]) -> list[int]:
-    return [i for i, angle in enumerate(joints)
-            if not _LOWER[i] - _LIMIT_TOLERANCE <= angle <= _UPPER[i] + _LIMIT_TOLERANCE]
-
-
-def _unreachable_reason(pose: np.ndarray, blocked: set[int]) -> str:
-    where = ', '.join(f'{value:.3f}' for value in pose[:3, 3])
-    if blocked:
-        names = ', '.join(JOINT_NAMES[i] for i in sorted(blocked))
-        return f'gripper at {where} m: every solution is outside the joint limits ({names})'
-    wrist = pose[:3, 3] - HAND * pose[:3, 0] - (0.0, 0.0, SHOULDER_HEIGHT)
-    return (f'gripper at {where} m: its wrist is {np.linalg.norm(wrist):.3f} m from the shoulder, '
-            f'which reaches {abs(UPPER_ARM - FOREARM):.3f} to {UPPER_ARM + FOREARM:.3f} m')
+def _within_limits(joints: list[float]) -> bool:
+    return all(low - _LIMIT_TOLERANCE <= angle <= high + _LIMIT_TOLERANCE
+               for low, angle, high in zip(_LOWER, joints, _UPPER, strict=True))

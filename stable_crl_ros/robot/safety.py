@@ -41,6 +41,7 @@ from stable_crl_ros.robot.kinematics import (
     inverse_kinematics,
     JOINT_LOWER,
     JOINT_UPPER,
+    JumpError,
     UnreachableError,
 )
 from stable_crl_ros.robot.limits import ArmLimits, SafetyError
@@ -206,12 +207,12 @@ def _solve(
     if np.array_equal(pose, target.pose):
         return target.joints, StepFlag(0), 1.0
     try:
-        joints = inverse_kinematics(pose, target.joints)
+        joints = inverse_kinematics(pose, target.joints, limits.max_joint_jump)
     except UnreachableError:
         return target.joints, StepFlag.UNREACHABLE, 0.5
+    except JumpError:
+        return target.joints, StepFlag.JOINT_JUMP, 0.5
     farthest = float(np.abs(joints - target.joints).max())
-    if farthest > limits.max_joint_jump:
-        return joints, StepFlag.JOINT_JUMP, 0.5
     allowed = limits.max_joint_velocity * period_s
     if farthest > allowed:
         return joints, StepFlag.JOINT_SPEED_LIMITED, 0.95 * allowed / farthest
