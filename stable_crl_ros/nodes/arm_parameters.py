@@ -22,8 +22,8 @@ LIMITS = {
     'workspaces': 'further boxes: six numbers each, smallest and largest x, y, z (m)',
     'table_height': "the table's top in base_link (m)",
     'clearance': 'kept between the arm, its base and the table (m)',
-    'slow_condition': 'condition number from which steps into a singularity become shorter',
-    'max_condition': 'condition number from which no step leads into a singularity',
+    'slow_condition': 'condition number from which steps the arm can hardly make become shorter',
+    'max_condition': 'condition number from which such steps are held',
     'max_effort': "of each motor, in the driver's unit; .inf: no limit",
 }
 
