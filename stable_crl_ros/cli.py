@@ -43,14 +43,21 @@ def is_refusal(error: Exception) -> bool:
 
 def make_parser() -> argparse.ArgumentParser:
     """Describe every command."""
-    from stable_crl_ros import cli_data, cli_episodes, cli_experiments, cli_learning, cli_robot
+    from stable_crl_ros import (
+        cli_arm,
+        cli_data,
+        cli_episodes,
+        cli_experiments,
+        cli_learning,
+        cli_robot,
+    )
     parser = argparse.ArgumentParser(
         prog='stable-crl', description='Show a WidowX robot a photograph of what you want.')
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     commands.add_parser('demo', add_help=False,
                         help='the whole loop on the simulated robot (`demo --help`)')
-    for module in (cli_robot, cli_data, cli_episodes, cli_learning, cli_experiments):
+    for module in (cli_robot, cli_arm, cli_data, cli_episodes, cli_learning, cli_experiments):
         module.add_commands(commands)
     return parser
 

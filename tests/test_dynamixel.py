@@ -4,7 +4,7 @@ import inspect
 import math
 import time
 
-from dynamixel_bench import bus_and_arm, connected, drive, joints, PATIENT_S, read, STILL
+from dynamixel_stack import bus_and_arm, connected, drive, joints, PATIENT_S, read, STILL
 import numpy as np
 import pytest
 from stable_crl_ros.robot.arm import ArmDriver, ArmError, ArmState

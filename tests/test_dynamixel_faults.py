@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from dynamixel_bench import (
+from dynamixel_stack import (
     bus_and_arm,
     connected,
     drive,

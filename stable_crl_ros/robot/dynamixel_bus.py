@@ -58,6 +58,11 @@ class ServoBus:
         return self._port.port_name
 
     @property
+    def baud_rate(self) -> int:
+        """The rate, bit/s."""
+        return self._port.baudrate
+
+    @property
     def is_open(self) -> bool:
         """Say whether the port is open; it closes by itself when the cable is pulled."""
         return self._port.is_open
