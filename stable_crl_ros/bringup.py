@@ -1,38 +1,54 @@
 """The node graph, once: which processes make up each stack, with which arguments."""
 
+import os
 from pathlib import Path
 import re
+import tempfile
 
 from stable_crl_ros.goals import DEFAULT_DIRECTORY, GoalError, GoalStore
-from stable_crl_ros.graph import Argument, BringupError, Graph, NodeSpec, parse_arguments
+from stable_crl_ros.graph import (
+    Argument,
+    BringupError,
+    Graph,
+    NodeSpec,
+    parse_arguments,
+    TERMINAL_NEEDED,
+    TERMINAL_WELCOME,
+)
 
 __all__ = ['Argument', 'BringupError', 'Graph', 'GRAPHS', 'NodeSpec', 'parse_arguments']
 
 DEFAULT_DATASET = '~/stable_crl/episodes'
-ROBOTS = ('sim', 'mock', 'dynamixel', 'xs_sdk')
-SAFE_ROBOTS = ('sim', 'mock')  # nothing can be hurt: they may start to act by themselves
+ROBOTS = ('sim', 'mock', 'emulated', 'dynamixel', 'xs_sdk', 'joint_trajectory')
+SAFE_ROBOTS = ('sim', 'mock', 'emulated')  # nothing can be hurt: they may act by themselves
+SIMULATED = ('sim', 'emulated')  # one process has the world, and its camera
+TELEOPS = ('auto', 'keyboard', 'gamepad', 'spacemouse', 'joy', 'none')
 SIM_CAMERA_RATE = 30.0  # Hz: an image is at most 33 ms old when the policy acts on it
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 BOOLEANS = ('true', 'false')
 CAMERA_NAME = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
 NOT_CAMERAS = ('joint_states', 'ee_pose')  # streams of an episode that have these names already
 
-ROBOT = Argument('robot', 'sim', 'who moves: the simulator, a still arm for tests, or a real bus',
+ROBOT = Argument('robot', 'sim', 'who moves: the simulator; a still arm for tests; the simulator '
+                 'behind an emulated servo bus; a real bus; or an arm that others drive',
                  choices=ROBOTS)
+PORT = Argument('port', '', 'robot:=dynamixel: serial port; empty for /dev/ttyDXL or the only '
+                'converter, emulated for a servo bus without hardware')
 NAMESPACE = Argument('namespace', 'widowx', 'in front of every node and topic name')
 CAMERA_SOURCE = Argument(
     'camera_source', 'auto', 'device number or path, video file, image folder or rtsp:// address; '
-    "auto: the simulator's camera with robot:=sim, else device 0")
+    "auto: the simulator's camera with robot:=sim and robot:=emulated, else device 0")
 CAMERAS = Argument(
     'cameras', 'over_shoulder', "names in the episode, the policy's first, which camera_source "
     'feeds; every further one as NAME=SOURCE in a namespace of its name: over_shoulder,wrist=2')
-AUTOSTART = Argument('autostart', 'auto', 'let the nodes act as soon as all are there; auto: with '
-                     'robot:=sim and robot:=mock only', choices=('auto', *BOOLEANS))
+AUTOSTART = Argument('autostart', 'auto', 'let the nodes act as soon as all are there; auto: '
+                     'where nothing can be hurt, robot:=sim, mock or emulated',
+                     choices=('auto', *BOOLEANS))
 CONTROL_RATE = Argument('control_rate', '5.0', 'control steps per second (Hz)', kind=float)
 LOG_LEVEL = Argument('log_level', 'info', 'least severe log messages that are shown',
                      choices=LOG_LEVELS)
-SIM_TASK = Argument('sim_task', 'open_drawer', 'robot:=sim: whose start scenes are drawn')
-SEED = Argument('seed', '0', 'robot:=sim: of the random start scene', kind=int)
+SIM_TASK = Argument('sim_task', 'open_drawer', 'simulated robots: whose start scenes are drawn')
+SEED = Argument('seed', '0', 'simulated robots: of the random start scene', kind=int)
 GOAL_DIRECTORY = Argument('goal_directory', DEFAULT_DIRECTORY, 'where goals are saved and found')
 RECORDING = (
     Argument('dataset_path', DEFAULT_DATASET, 'dataset the episodes are written to'),
@@ -49,19 +65,42 @@ RECORDING = (
 
 
 def _robot(values: dict[str, str]) -> list[NodeSpec]:
-    rate = float(values['control_rate'])
-    arm = {'driver': values['robot'], 'control_rate': rate}
+    arm = {'driver': values['robot'], 'control_rate': float(values['control_rate'])}
     _, *further = _cameras(values)
     others = [_camera(source, name) for name, source in further]
+    _check_port(values)
+    if values['robot'] in SIMULATED:
+        return [*_simulated(values, arm), *others]
+    if values['robot'] == 'dynamixel':
+        arm['port'] = values['port']
     source = values['camera_source']
-    if values['robot'] == 'sim':
-        if source not in ('auto', 'sim'):
-            raise BringupError(f'camera_source:={source} cannot be used with robot:=sim, which '
-                               'brings its own camera; leave it out or use robot:=mock')
-        world = {'task': values['sim_task'], 'seed': int(values['seed'])}
-        camera = {'framerate': SIM_CAMERA_RATE}
-        return [NodeSpec('sim', {'sim': world, 'arm': arm, 'camera': camera}), *others]
     return [NodeSpec('arm', {'arm': arm}), _camera('0' if source == 'auto' else source), *others]
+
+
+def _simulated(values: dict[str, str], arm: dict) -> list[NodeSpec]:
+    robot, source = values['robot'], values['camera_source']
+    if source not in ('auto', 'sim'):
+        raise BringupError(f'camera_source:={source} cannot be used with robot:={robot}, which '
+                           'brings its own camera; leave it out or use robot:=mock')
+    world = {'task': values['sim_task'], 'seed': int(values['seed'])}
+    camera = {'framerate': SIM_CAMERA_RATE}
+    if robot == 'sim':
+        return [NodeSpec('sim', {'sim': world, 'arm': arm, 'camera': camera})]
+    link = _bus_link()
+    return [NodeSpec('servo_sim', {'sim': world | {'link': link}, 'camera': camera}),
+            NodeSpec('arm', {'arm': arm | {'driver': 'dynamixel', 'port': link}})]
+
+
+def _bus_link() -> str:
+    """Where the emulated bus of this launch is found; one of its own for every launch."""
+    return str(Path(tempfile.gettempdir()) / f'stable_crl_ros-{os.getuid()}'
+               / f'servo_bus-{os.getpid()}')
+
+
+def _check_port(values: dict[str, str]) -> None:
+    if values['port'] and values['robot'] != 'dynamixel':
+        raise BringupError(f'port:={values["port"]} is for robot:=dynamixel; robot:='
+                           f'{values["robot"]} has no serial port to choose')
 
 
 def _camera(source: str, name: str = '') -> NodeSpec:
@@ -87,8 +126,20 @@ def _cameras(values: dict[str, str]) -> list[tuple[str, str]]:
 def _lifecycle(values: dict[str, str], managed: list[str]) -> NodeSpec:
     autostart = values['autostart'] == 'true' or (
         values['autostart'] == 'auto' and values['robot'] in SAFE_ROBOTS)
+    # The arm finds its bus when it is configured, and the bus comes with a slow process.
+    awaited = {'awaited_path': _bus_link()} if values['robot'] == 'emulated' else {}
     return NodeSpec('lifecycle_manager', {'lifecycle_manager': {
-        'managed_nodes': managed, 'autostart': autostart}}, once=True)
+        'managed_nodes': managed, 'autostart': autostart, **awaited}}, once=True)
+
+
+def _teleop(values: dict[str, str]) -> list[NodeSpec]:
+    device = values['teleop']
+    if device == 'none':
+        return []
+    needed = device in ('auto', 'keyboard')
+    return [NodeSpec('teleop', {'teleop': {
+        'device': device, 'control_rate': float(values['control_rate'])}},
+        terminal=TERMINAL_NEEDED if needed else TERMINAL_WELCOME)]
 
 
 def _absolute(name: str, values: dict[str, str]) -> Path:
@@ -104,7 +155,7 @@ def _logger(values: dict[str, str], record_on_start: bool = False) -> NodeSpec:
     return NodeSpec('episode_logger', {'episode_logger': {
         **{name: values[name] for name in ('task', 'operator', 'notes', 'image_codec')},
         'dataset_path': str(_absolute('dataset_path', values)),
-        'source': 'simulation' if values['robot'] == 'sim' else 'robot',
+        'source': 'simulation' if values['robot'] in SIMULATED else 'robot',
         'cameras': [first, *further],
         'image_topics': ['image_raw', *(f'{name}/image_raw' for name in further)],
         'control_rate': float(values['control_rate']),
@@ -145,19 +196,18 @@ def _policy_graph(values: dict[str, str]) -> list[NodeSpec]:
         *([_logger(values, record_on_start=True)] if record else []),
         NodeSpec('policy', {'policy': policy}),
         _lifecycle(values, ['arm', 'policy']),
+        *_teleop(values),
     ]
 
 
 def _collect_graph(values: dict[str, str]) -> list[NodeSpec]:
-    teleop = NodeSpec('teleop', {'teleop': {'control_rate': float(values['control_rate'])}},
-                      terminal=True)
     return [
         *_robot(values),
         NodeSpec('goal', {'goal': {
             'goal_directory': str(_absolute('goal_directory', values))}}),
         _logger(values),
         _lifecycle(values, ['arm']),
-        *([teleop] if values['teleop'] == 'keyboard' else []),
+        *_teleop(values),
     ]
 
 
@@ -172,17 +222,20 @@ GRAPHS = {graph.name: graph for graph in (
         Argument('checkpoint', '', 'trained .safetensors file; empty for the shipped one'),
         Argument('device', 'cpu', 'where the policy computes: cpu, cuda or cuda:N'),
         Argument('record', 'false', 'write an episode from the first step on', choices=BOOLEANS),
-        *RECORDING, GOAL_DIRECTORY, CAMERA_SOURCE, CAMERAS, CONTROL_RATE, AUTOSTART, NAMESPACE,
-        LOG_LEVEL, SIM_TASK, SEED,
+        Argument('teleop', 'none', 'what takes over from the policy while its deadman is held',
+                 choices=TELEOPS),
+        PORT, *RECORDING, GOAL_DIRECTORY, CAMERA_SOURCE, CAMERAS, CONTROL_RATE, AUTOSTART,
+        NAMESPACE, LOG_LEVEL, SIM_TASK, SEED,
     ), _policy_graph),
     Graph('collect', 'camera, arm, teleoperation and recording: make a dataset', (
         ROBOT,
-        Argument('teleop', 'keyboard', 'what steers the arm', choices=('keyboard', 'none')),
-        *RECORDING, GOAL_DIRECTORY, CAMERA_SOURCE, CAMERAS, CONTROL_RATE, AUTOSTART, NAMESPACE,
-        LOG_LEVEL, SIM_TASK, SEED,
+        Argument('teleop', 'auto', 'what steers the arm; auto: the keyboard, and every gamepad '
+                 'and SpaceMouse there is', choices=TELEOPS),
+        PORT, *RECORDING, GOAL_DIRECTORY, CAMERA_SOURCE, CAMERAS, CONTROL_RATE, AUTOSTART,
+        NAMESPACE, LOG_LEVEL, SIM_TASK, SEED,
     ), _collect_graph),
     Graph('hardware', 'arm and camera alone, for checks and for graphs of your own', (
-        ROBOT, CAMERA_SOURCE, CAMERAS, CONTROL_RATE, AUTOSTART, NAMESPACE, LOG_LEVEL,
+        ROBOT, PORT, CAMERA_SOURCE, CAMERAS, CONTROL_RATE, AUTOSTART, NAMESPACE, LOG_LEVEL,
         SIM_TASK, SEED,
     ), _hardware_graph),
 )}

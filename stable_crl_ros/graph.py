@@ -7,6 +7,7 @@ from pathlib import Path
 import re
 
 PACKAGE = 'stable_crl_ros'
+TERMINAL_NEEDED, TERMINAL_WELCOME = 'needed', 'welcome'
 
 _NAMESPACE = re.compile(r'([A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*)?')
 
@@ -64,7 +65,8 @@ class NodeSpec:
         overrides what `config/<node name>.yaml` says.
     :param respawn: start it again when it dies; never the arm or the policy.
     :param once: ends by itself; only another status than 0 ends the stack.
-    :param terminal: gets the keyboard and the screen undisturbed.
+    :param terminal: '' for none, else it gets keyboard and screen undisturbed: `TERMINAL_NEEDED`,
+        or `TERMINAL_WELCOME` where it can do without.
     """
 
     executable: str
@@ -72,7 +74,7 @@ class NodeSpec:
     namespace: str = ''
     respawn: bool = False
     once: bool = False
-    terminal: bool = False
+    terminal: str = ''
 
     @property
     def name(self) -> str:

@@ -16,7 +16,13 @@ from stable_crl_ros.environment import (
     ros_environment,
     StackLock,
 )
-from stable_crl_ros.graph import Graph, NodeSpec, PACKAGE, parse_arguments
+from stable_crl_ros.graph import (
+    Graph,
+    NodeSpec,
+    PACKAGE,
+    parse_arguments,
+    TERMINAL_NEEDED,
+)
 import yaml
 
 _locks: list[StackLock] = []  # held until this launch process ends
@@ -44,7 +50,7 @@ def _start(context, graph: Graph) -> list:
         for argument in graph.arguments})
     specs, namespace = graph.specs(values), values['namespace']
     _locks.append(StackLock(namespace, dict(os.environ)))
-    return [_terminal_hint(spec, namespace) if spec.terminal
+    return [_terminal_hint(spec, namespace) if spec.terminal == TERMINAL_NEEDED
             else _node(spec, namespace, values['log_level']) for spec in specs]
 
 

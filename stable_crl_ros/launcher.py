@@ -28,11 +28,13 @@ SHORT_LIFE_S = 5.0  # a respawned node that ends sooner ...
 SHORT_LIVES = 3  # ... so many times in a row will not get better
 SEGMENT_BYTES = 17e6  # shared memory of one process under config/fastdds.xml
 PR_SET_PDEATHSIG = 1
+CLEAR_LINE = '\x1b[K'
 
 
 def _print(line: str) -> None:
     try:
-        print(line, flush=True)
+        # Over what is left of a status that is redrawn in place.
+        print(f'{CLEAR_LINE}{line}' if sys.stdout.isatty() else line, flush=True)
     except OSError:  # the terminal is gone, the processes are not
         # What could not be written is written again at the end, and would spoil the status.
         with open(os.devnull, 'w') as nowhere:

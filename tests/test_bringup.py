@@ -50,13 +50,47 @@ def test_one_control_rate_reaches_all_who_need_it(goals):
     assert rates == dict.fromkeys(['arm', 'policy', 'episode_logger', 'teleop'], 4.0)
 
 
+def test_an_emulated_robot_is_a_simulator_behind_a_bus_which_a_real_arm_node_drives():
+    graph = specs('collect', robot='emulated', seed='7', teleop='none')
+    assert list(graph) == ['servo_sim', 'arm', 'goal', 'episode_logger', 'lifecycle_manager']
+    port = graph['arm'].parameters['arm']['port']
+    assert graph['arm'].parameters['arm']['driver'] == 'dynamixel'
+    assert graph['servo_sim'].parameters['sim'] == {'task': 'open_drawer', 'seed': 7, 'link': port}
+    assert graph['lifecycle_manager'].parameters['lifecycle_manager']['awaited_path'] == port
+    assert graph['episode_logger'].parameters['episode_logger']['source'] == 'simulation'
+
+
+def test_a_real_bus_is_found_by_itself_or_named():
+    for port in ('', '/dev/ttyUSB3', 'emulated'):
+        assert specs('hardware', robot='dynamixel',
+                     port=port)['arm'].parameters['arm']['port'] == port
+    with pytest.raises(BringupError, match='port:=/dev/ttyUSB3 is for robot:=dynamixel'):
+        specs('hardware', robot='mock', port='/dev/ttyUSB3')
+
+
+@pytest.mark.parametrize(('device', 'terminal'), [
+    ('auto', 'needed'), ('keyboard', 'needed'), ('gamepad', 'welcome'),
+    ('spacemouse', 'welcome'), ('joy', 'welcome')])
+def test_every_device_can_steer_a_collection_and_take_over_from_a_policy(goals, device, terminal):
+    for graph in (specs('collect', teleop=device), policy_specs(goals, teleop=device)):
+        assert graph['teleop'].parameters['teleop']['device'] == device
+        assert graph['teleop'].terminal == terminal
+
+
+def test_collecting_is_steered_by_whatever_is_there_and_a_policy_by_nobody_else(goals):
+    assert specs('collect')['teleop'].parameters['teleop']['device'] == 'auto'
+    assert 'teleop' not in policy_specs(goals)
+    assert 'teleop' not in specs('collect', teleop='none')
+
+
 @pytest.mark.parametrize(('robot', 'autostart', 'acts'), [
-    ('sim', 'auto', True), ('mock', 'auto', True), ('dynamixel', 'auto', False),
-    ('xs_sdk', 'auto', False), ('sim', 'false', False), ('dynamixel', 'true', True)])
+    ('sim', 'auto', True), ('mock', 'auto', True), ('emulated', 'auto', True),
+    ('dynamixel', 'auto', False), ('xs_sdk', 'auto', False), ('joint_trajectory', 'auto', False),
+    ('sim', 'false', False), ('dynamixel', 'true', True)])
 def test_real_robots_never_act_by_themselves_unless_told(robot, autostart, acts):
     manager = specs('hardware', robot=robot, autostart=autostart)['lifecycle_manager']
-    assert manager.parameters['lifecycle_manager'] == {'managed_nodes': ['arm'],
-                                                       'autostart': acts}
+    values = manager.parameters['lifecycle_manager']
+    assert (values['managed_nodes'], values['autostart']) == (['arm'], acts)
 
 
 def test_recording_is_added_on_request(goals, tmp_path):
@@ -153,7 +187,8 @@ def test_unknown_argument_is_refused_with_the_known_ones():
 
 @pytest.mark.parametrize(('words', 'message'), [
     (['goal'], 'name:=value'), (['goal=x'], 'name:=value'),
-    (['goal:=a', 'goal:=b'], 'twice'), (['robot:=pr2'], 'sim, mock, dynamixel, xs_sdk'),
+    (['goal:=a', 'goal:=b'], 'twice'),
+    (['robot:=pr2'], 'sim, mock, emulated, dynamixel, xs_sdk, joint_trajectory'),
     (['control_rate:=fast'], 'finite number'), (['control_rate:=inf'], 'finite number'),
     (['seed:=1.5'], 'whole number'), (['namespace:=a b'], 'namespace'),
     (['namespace:=1st'], 'namespace')])
@@ -162,9 +197,10 @@ def test_wrong_argument_is_refused(words, message):
         parse_arguments(GRAPHS['policy'], words)
 
 
-def test_simulator_refuses_another_camera():
+@pytest.mark.parametrize('robot', ['sim', 'emulated'])
+def test_simulator_refuses_another_camera(robot):
     with pytest.raises(BringupError, match='camera_source'):
-        specs('hardware', robot='sim', camera_source='/dev/video0')
+        specs('hardware', robot=robot, camera_source='/dev/video0')
 
 
 def test_argument_values_may_hold_the_separator():

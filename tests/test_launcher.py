@@ -156,11 +156,11 @@ def test_missing_goal_is_refused_before_anything_starts(tmp_path):
 
 def test_refusal_of_a_node_ends_the_stack_with_its_reason():
     lines = []
-    specs = [NodeSpec('arm', {'arm': {'driver': 'dynamixel'}})]
+    specs = [NodeSpec('arm', {'arm': {'driver': 'sim'}})]
     with Launcher(specs, output=lines.append) as stack, \
             pytest.raises(LaunchError, match=r'arm \(process \d+\) ended with status 1'):
         until(stack.poll, 20.0, 'the end of the arm')
-    assert any("arm driver 'dynamixel' is not in this version" in line for line in lines)
+    assert any("arm driver 'sim' lives in the sim process" in line for line in lines)
 
 
 def test_a_stack_that_is_still_starting_ends_without_a_traceback(tmp_path, frames):
@@ -178,7 +178,7 @@ def test_in_a_terminal_teleop_gets_the_keys_and_ctrl_c_ends_all(tmp_path, frames
             f'camera_source:={frames}', f'dataset_path:={tmp_path / "data"}'])
     try:
         read_until(terminal, 'active: arm')
-        read_until(terminal, 'arm: teleop', keys=b'w')
+        read_until(terminal, 'YOU steer', keys=b'w')
         pids = children(pid)
         os.write(terminal, b'\x03')
         read_until(terminal, '[launch] stopping')

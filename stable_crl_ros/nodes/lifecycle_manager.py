@@ -1,6 +1,7 @@
 """Bring the managed nodes up in order, then end; a refusal ends with status 1 and says whose."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 import sys
 import time
 
@@ -30,6 +31,8 @@ class LifecycleManager(Node):
         super().__init__('lifecycle_manager', **kwargs)
         param(self, 'managed_nodes', ['arm', 'policy'], 'Names in the order to bring them up')
         param(self, 'autostart', False, 'Activate them too; else only configure them')
+        param(self, 'awaited_path', '', 'File or link that must be there before anything is '
+              'configured, such as the port of an emulated bus; empty for none')
         param(self, 'appear_timeout', 30.0, 'Longest wait for a node to appear (s)', low=0.1)
         param(self, 'answer_timeout', 120.0, 'Longest a node may take to configure (s)', low=0.1)
         param(self, 'activate_timeout', 20.0, 'How long to try to activate a node (s)', low=0.1)
@@ -45,6 +48,7 @@ class LifecycleManager(Node):
 
     def _bring_up(self) -> Iterator[None]:
         names = value(self, 'managed_nodes')
+        yield from self._await_path()
         for name in names:
             yield from self._configure(name)
         if not value(self, 'autostart'):
@@ -55,6 +59,14 @@ class LifecycleManager(Node):
         for name in names:
             yield from self._activate(name)
         self.get_logger().info(f'active: {", ".join(names)}')
+
+    def _await_path(self) -> Iterator[None]:
+        path, seconds = value(self, 'awaited_path'), value(self, 'appear_timeout')
+        if path:
+            yield from _until(time.monotonic() + seconds, Path(path).exists)
+            if not Path(path).exists():
+                raise StartupError(f'{path} did not appear within {seconds:g} s; the log of the '
+                                   'process that makes it says why')
 
     def _configure(self, name: str) -> Iterator[None]:
         state = yield from self._state(name, value(self, 'appear_timeout'))
