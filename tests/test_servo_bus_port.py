@@ -223,6 +223,21 @@ def test_a_process_serves_until_it_is_killed(tmp_path):
             bus.joints()
 
 
+def test_a_started_bus_ends_with_its_owner(tmp_path):
+    owner = subprocess.Popen(
+        [sys.executable, '-c', 'from stable_crl_ros import servo_bus; import time\n'
+         'bus = servo_bus.start(); print(bus.port, bus.process.pid, flush=True); time.sleep(60)'],
+        stdout=subprocess.PIPE, text=True)
+    port, pid = owner.stdout.readline().split()
+    assert Path(port).exists()
+    owner.kill()
+    owner.communicate()
+    end = time.monotonic() + 20.0
+    while Path(f'/proc/{pid}').exists() and 'Z' not in Path(f'/proc/{pid}/stat').read_text():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_the_command_says_its_port_first_and_ends_cleanly(tmp_path):
     process = subprocess.Popen([sys.executable, '-m', 'stable_crl_ros.servo_bus', '--pose',
                                 'waist=0.1'], stdout=subprocess.PIPE, text=True)

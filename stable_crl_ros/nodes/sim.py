@@ -1,5 +1,6 @@
 """The simulated robot: one world, offered as the arm and camera nodes that a real one has."""
 
+from collections.abc import Callable
 import sys
 
 from geometry_msgs.msg import PoseStamped
@@ -19,7 +20,7 @@ from stable_crl_ros.nodes.common import (
 from stable_crl_ros.nodes.messages import FRAME
 from stable_crl_ros.sim.driver import SimArm, SimCamera
 from stable_crl_ros.sim.tasks import task_named, TASKS
-from stable_crl_ros.sim.world import World
+from stable_crl_ros.sim.world import World, WorldState
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
@@ -34,12 +35,14 @@ class SimNode(Node):
     `randomise` off always gives the first. The world is reset once at the start too.
 
     :param world: shared with the arm and the camera; closed with this node.
-    :param arm: told when the world is reset, and asked whether it is moving.
+    :param moving: whether the arm moves, so that the scene must not be changed.
+    :param place: puts arm and scene where a state says; returns what is to be said about it.
     """
 
-    def __init__(self, world: World, arm: ArmNode, **kwargs) -> None:
+    def __init__(self, world: World, moving: Callable[[], bool],
+                 place: Callable[[WorldState], str], **kwargs) -> None:
         super().__init__('sim', enable_logger_service=True, **kwargs)
-        self._world, self._arm = world, arm
+        self._world, self._moving, self._place = world, moving, place
         param(self, 'task', 'open_drawer', 'Whose start scenes are drawn', choices=tuple(TASKS))
         param(self, 'seed', 0, 'Of the start scenes', low=0)
         param(self, 'randomise', True, 'Draw another scene at every reset')
@@ -57,7 +60,7 @@ class SimNode(Node):
 
     def _on_reset(self, _, response: Trigger.Response) -> Trigger.Response:
         try:
-            if self._arm.moving:
+            if self._moving():
                 raise RuntimeError('the arm is moving under command; deactivate the policy, or '
                                    'call arm/stop, then reset')
             return answer(self, response, True, self._reset())
@@ -69,8 +72,8 @@ class SimNode(Node):
         if not value(self, 'randomise'):
             self._rng = np.random.default_rng(seed)
         start = task.sample_start(self._rng)
-        self._arm.undisturbed(lambda: self._world.reset(start))
-        return f'scene of {task.name}, seed {seed}: drawer {start.drawer:.3f} m open'
+        said = self._place(start)
+        return f'scene of {task.name}, seed {seed}: drawer {start.drawer:.3f} m open{said}'
 
     def _publish_truth(self) -> None:
         state = self._world.snapshot()
@@ -99,9 +102,14 @@ def make_nodes(**kwargs) -> list[Node]:
     given = kwargs.pop('parameter_overrides', [])
     made: list[Node] = []
     try:
-        made.append(ArmNode(SimArm(world), **kwargs, parameter_overrides=[
+        made.append(arm := ArmNode(SimArm(world), **kwargs, parameter_overrides=[
             *given, Parameter('driver', value='sim')]))
-        made.append(SimNode(world, made[0], **kwargs, parameter_overrides=given))
+
+        def place(start: WorldState) -> str:
+            arm.undisturbed(lambda: world.reset(start))
+            return ''
+        made.append(SimNode(world, lambda: arm.moving, place, **kwargs,
+                            parameter_overrides=given))
         made.insert(1, CameraNode(SimCamera(world), **kwargs, parameter_overrides=given))
     except Exception:
         for node in made:

@@ -40,7 +40,7 @@ def _options() -> argparse.Namespace:
 
 def _end_with_input() -> None:
     def watch() -> None:
-        sys.stdin.buffer.read()
+        os.read(sys.stdin.fileno(), 1)  # a buffered read would hold a lock that exit waits for
         os.kill(os.getpid(), signal.SIGTERM)
     threading.Thread(target=watch, name='parent watch', daemon=True).start()
 

@@ -47,6 +47,7 @@ class Line:
         os.set_blocking(ours, False)
         self.port = os.ttyname(host)
         if self._link is not None:
+            self._link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fresh = self._link.with_name(f'{self._link.name}.{os.getpid()}')
             fresh.unlink(missing_ok=True)
             fresh.symlink_to(self.port)

@@ -1,6 +1,7 @@
 """Start an emulated bus: here in a thread, or as a process that can be killed."""
 
 from pathlib import Path
+import shutil
 import socket
 import subprocess
 import sys
@@ -68,17 +69,18 @@ class BusProcess(BusHandle):
     An emulated bus in a process of its own; see `start`.
 
     :param process: which prints the port when it serves.
-    :param control: path of its socket.
+    :param control: its socket, in a folder of its own.
     """
 
-    def __init__(self, process: subprocess.Popen, control: str) -> None:
-        self.process = process
+    def __init__(self, process: subprocess.Popen, control: Path) -> None:
+        self.process, self._folder = process, control.parent
         self.first_port = process.stdout.readline().strip()
         if not self.first_port:
+            shutil.rmtree(self._folder, ignore_errors=True)
             raise BusError(f'the emulated bus did not start; it returned {process.wait()}')
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(_START_S)
-        connection.connect(control)
+        connection.connect(str(control))
         super().__init__(connection)
 
     def __enter__(self) -> 'BusProcess':
@@ -94,6 +96,7 @@ class BusProcess(BusHandle):
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def start(*, model: str = 'wx250s', pose: dict[str, float] | None = None, link: str = '',
@@ -104,12 +107,12 @@ def start(*, model: str = 'wx250s', pose: dict[str, float] | None = None, link: 
     :param pose: joint name -> rad at the beginning.
     :raises BusError: when it does not start; it says why on stderr.
     """
-    control = str(Path(tempfile.mkdtemp(prefix='servo_bus_')) / 'control')
-    options = ['--model', model, '--control', control, '--seed', str(seed)]
+    control = Path(tempfile.mkdtemp(prefix='servo_bus_')) / 'control'
+    options = ['--model', model, '--control', str(control), '--seed', str(seed), '--until-eof']
     options += ['--pose', ','.join(f'{joint}={angle}' for joint, angle in (pose or {}).items())]
     options += ['--link', link] if link else []
     options += [] if timed else ['--untimed']
-    options += ['--until-eof']
     process = subprocess.Popen([sys.executable, '-m', 'stable_crl_ros.servo_bus', *options],
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                               start_new_session=True)  # Ctrl-C is for its owner, which ends it
     return BusProcess(process, control)
