@@ -14,6 +14,8 @@ from stable_crl_ros.robot.kinematics import (
     JOINT_LOWER,
     JOINT_NAMES,
     JOINT_UPPER,
+    JumpError,
+    reach,
     SLEEP,
     START,
     UnreachableError,
@@ -186,6 +188,45 @@ def test_blocked_by_limits_names_the_joints():
     pose = pose_from([0.3, 0, 0.15], [0, -math.pi / 2, 0])  # gripper pointing straight up
     with pytest.raises(UnreachableError, match='outside the joint limits .*wrist_angle'):
         inverse_kinematics(pose, START)
+
+
+def test_reach_says_how_far_out_of_reach_a_pose_is():
+    far = pose_of(DOWN, [0.9, 0, 0.2])  # wrist at 0.9, 0, 0.358575
+    beyond = math.hypot(0.9, 0.358575 - 0.11065) - math.hypot(0.04975, 0.25) - 0.25
+    assert reach(far).beyond == pytest.approx(beyond, abs=1e-12)
+    assert (reach(far).solutions, reach(far).blocked) == (0, {})
+    near = pose_of(DOWN, [0, 0, 0.11065 - 0.158575])  # wrist in the shoulder
+    assert reach(near).beyond == pytest.approx(0.25 - math.hypot(0.04975, 0.25), abs=1e-12)
+
+
+def test_reach_says_which_joints_block_a_pose_and_by_how_much():
+    joints = START.copy()
+    joints[4] = JOINT_UPPER[4] + 0.2  # the wrist bent back further than it can be
+    found = reach(forward_kinematics(joints))
+    assert (found.solutions, found.beyond) == (0, 0.0)
+    assert 'wrist_angle' in str(found)
+    assert found.blocked['wrist_angle'] == pytest.approx(0.2, abs=1e-9)
+
+
+def test_reach_counts_the_ways_to_take_a_pose():
+    counts = set()
+    for joints in random_joints(np.random.default_rng(9), 100):
+        pose = forward_kinematics(joints)
+        found = reach(pose)
+        assert found.solutions == len(inverse_kinematics_all(pose))
+        assert (found.beyond, found.blocked) == (0.0, {})
+        counts.add(found.solutions)
+    assert {1, 8} <= counts
+
+
+def test_a_jump_is_refused_naming_the_joint():
+    joints = START.copy()
+    joints[5] = 3.0
+    pose = forward_kinematics(joints)
+    seed = joints - [0, 0, 0, 0, 0, 2.9]
+    with pytest.raises(JumpError, match=r'wrist_rotate .* 2\.900 rad at once, more than 1\.000'):
+        inverse_kinematics(pose, seed, max_jump=1.0)
+    np.testing.assert_allclose(inverse_kinematics(pose, seed, max_jump=3.0), joints, atol=1e-9)
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf])

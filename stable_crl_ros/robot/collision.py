@@ -34,7 +34,7 @@ class Nearest(NamedTuple):
 
 # Lengths are those of the URDF. Its masses and inertias make the base a box of 0.21 x 0.11 x
 # 0.06 m behind the waist, and the forearm 37 to 46 mm thick; the motors are 28.5 x 46.5 x 34 mm
-# (XM430). Every capsule holds the shape of the simulated arm and 5 mm more.
+# (XM430). The capsules hold the simulated arm with 2 mm to spare at the least.
 BASE = (
     Capsule('base', (-0.09, 0.0, 0.03), (0.0, 0.0, 0.03), 0.06),
     Capsule('base', (0.0, 0.0, 0.03), (0.0, 0.0, 0.055), 0.06),
@@ -124,10 +124,8 @@ def segment_distance(a: Point, b: Point, c: Point, d: Point) -> float:
     uw, vw = ux * wx + uy * wy + uz * wz, vx * wx + vy * wy + vz * wz
     across = uu * vv - uv * uv
     s = _within_one((uv * vw - vv * uw) / across) if across > 1e-12 else 0.0
-    t = (uv * s + vw) / vv if vv > 1e-12 else 0.0
-    if not 0.0 <= t <= 1.0:
-        t = _within_one(t)
-        s = _within_one((uv * t - uw) / uu) if uu > 1e-12 else 0.0
+    t = _within_one((uv * s + vw) / vv) if vv > 1e-12 else 0.0
+    s = _within_one((uv * t - uw) / uu) if uu > 1e-12 else 0.0
     return math.sqrt((wx + s * ux - t * vx) ** 2 + (wy + s * uy - t * vy) ** 2
                      + (wz + s * uz - t * vz) ** 2)
 

@@ -216,7 +216,7 @@ class ArmController:
     def _apply(self, source, commanded, now) -> tuple[np.ndarray, StepFlag]:
         measured = forward_kinematics(self.state.joint_positions)
         step = apply_action(self._target, commanded, self._limits, self._settings.period_s,
-                            measured)
+                            measured, self.state.joint_efforts)
         self.arbiter.grant(source, now)
         if not step.refused:
             self._go_to(step.target, self._settings.period_s, now)
