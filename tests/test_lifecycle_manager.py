@@ -104,3 +104,14 @@ def test_absent_node_ends_it_and_is_named(manage):
     status, text = manage(['ghost'], appear_timeout='1.0')
     assert status == 1
     assert '/ghost/get_state gave no answer within 1 s' in text
+
+
+def test_waits_for_a_path_before_it_configures_anything(ros, events, manage, tmp_path):
+    ros.add(Managed('arm', events, context=ros.context))
+    port = tmp_path / 'port'
+    appears = ros.node('world').create_timer(1.0, port.touch)
+    assert manage(['arm'], awaited_path=str(port))[0] == 0
+    appears.cancel()
+    assert port.exists() and events == [('arm', 'setup')]
+    status, text = manage(['arm'], awaited_path=str(tmp_path / 'none'), appear_timeout=0.2)
+    assert status == 1 and 'did not appear within 0.2 s' in text

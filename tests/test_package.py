@@ -92,7 +92,7 @@ def test_every_executable_has_a_module_with_main_and_a_script(distribution):
 
 def test_every_process_of_a_graph_is_an_executable(distribution):
     executables = {entry.split(' = ')[0] for entry in distribution.entry_points['console_scripts']}
-    specs = [spec for values in ({'robot': 'sim'}, {'robot': 'mock'})
+    specs = [spec for values in ({'robot': 'sim'}, {'robot': 'mock'}, {'robot': 'emulated'})
              for graph in ('collect', 'hardware') for spec in GRAPHS[graph].specs(values)]
     assert {spec.executable for spec in specs} | {'goal', 'policy'} <= executables
 
@@ -104,7 +104,7 @@ def test_wheel_carries_configuration_launch_files_and_assets(wheel):
     assert {f'launch/{name}.launch.py' for name in GRAPHS} <= shared
     assert 'stable_crl_ros/sim/assets/widowx.xml' in names
     scripts = [item for item in wheel.infolist() if '/data/lib/stable_crl_ros/' in item.filename]
-    assert len(scripts) == 8
+    assert len(scripts) == 9
     assert all(item.external_attr >> 16 & stat.S_IXUSR for item in scripts)
     assert not [name for name in names if name.startswith(('tests/', 'data_collection/'))]
 
