@@ -67,8 +67,9 @@ class Reach:
             return f'every solution is outside the joint limits (the nearest: {joints})'
         near, far = abs(UPPER_ARM - FOREARM), UPPER_ARM + FOREARM
         distance = far + self.beyond if self.beyond > 0.0 else near + self.beyond
-        return (f'its wrist is {distance:.3f} m from the shoulder, which reaches '
-                f'{near:.3f} to {far:.3f} m')
+        return (f'its wrist is {distance:.3f} m from the shoulder, which reaches {near:.3f} to '
+                f'{far:.3f} m: {1e3 * abs(self.beyond):.1f} mm too '
+                f'{"far" if self.beyond > 0.0 else "near"}')
 
 
 def arm_plane(shoulder: float, elbow: float) -> tuple[float, float, float, float]:
