@@ -66,7 +66,8 @@ def _node(spec: NodeSpec, namespace: str, log_level: str) -> Node:
     return Node(
         package=PACKAGE, executable=spec.executable, namespace=spec.namespace_in(namespace),
         parameters=[*spec.config, *_overrides(spec)],
-        ros_arguments=['--log-level', log_level], output='screen', emulate_tty=True,
+        ros_arguments=['--log-level', log_level], output='screen',
+        emulate_tty=not spec.terminal,  # launch passes lines on, nothing redrawn in place
         additional_env={**environment, PARENT_VARIABLE: str(os.getpid())},
         respawn=spec.respawn, respawn_delay=RESPAWN_DELAY_S,
         on_exit=None if spec.respawn else _end_stack(spec))

@@ -77,8 +77,9 @@ def test_taking_over_and_giving_back_is_smooth_and_recorded(ros, tmp_path, first
 
 
 @pytest.mark.slow
-def test_the_script_records_an_intervention_with_real_processes_and_a_real_terminal(tmp_path):
-    done = subprocess.run([sys.executable, SCRIPT, '--out', tmp_path], capture_output=True,
-                          text=True, timeout=240)
+@pytest.mark.parametrize('robot', ['sim', 'emulated'])
+def test_the_script_records_one_with_real_processes_and_a_real_terminal(tmp_path, robot):
+    done = subprocess.run([sys.executable, SCRIPT, '--out', tmp_path, '--robot', robot],
+                          capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert 'policy, teleop (interventions), policy' in done.stdout

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -145,6 +146,45 @@ def test_episode_keys_call_the_logger(desk):
         desk.ros.spin_until(lambda: len(calls) == key - ord('0'))  # noqa: B023 used at once
     assert calls == [('start', None), ('stop', True), ('stop', False), ('discard', None),
                      ('label_last', True), ('label_last', False)]
+
+
+def test_the_tools_axes_are_turned_into_those_of_the_base(ros, terminal):
+    desk = Desk(ros, terminal, frame='tool')
+    ros.spin_until(lambda: desk.teleop._rotation is not None)
+    desk.type(b'w')
+    ros.spin_until(lambda: desk.applied)
+    along = desk.teleop._rotation[:, 0]  # x of the tool, out of the fingers
+    np.testing.assert_allclose(desk.applied[0].commanded[:3], 0.02 * along, atol=1e-3)
+    assert along[2] < -0.9  # the mock arm's gripper points down
+
+
+def test_the_operator_sees_who_steers_what_was_applied_and_how_recording_goes(desk):
+    status, steering = desk.teleop._status, desk.teleop._steering
+    desk.hold(b'f', 0.7)
+    first, second = status.lines(time.monotonic(), 'keyboard', steering)
+    for part in ('YOU steer', 'Hz', 'speed 40%', 'frame base', 'gripper 1.00', 'keyboard'):
+        assert part in first
+    assert 'no recorder' in second and 'applied 0 0 -20 mm 0 0 0 deg' in second
+    health = DiagnosticArray(status=[DiagnosticStatus(
+        name='/episode_logger: recording', values=[
+            KeyValue(key=key, value=value) for key, value in
+            (('episode', 'episode_000012'), ('steps', '34'), ('dropped', '1'))])])
+    desk.probe.create_publisher(DiagnosticArray, '/diagnostics', 10).publish(health)
+    desk.ros.spin_until(lambda: status.episode() == 'episode_000012: 34 steps, 1 dropped')
+
+
+@pytest.mark.parametrize(('device', 'reasons'), [
+    ('gamepad', ['no gamepad']), ('spacemouse', ['no SpaceMouse', '256f']),
+    ('auto', ['no terminal', 'no gamepad', 'no SpaceMouse'])])
+def test_with_nothing_to_steer_with_it_refuses_and_says_what_it_looked_for(device, reasons):
+    done = subprocess.run(
+        [sys.executable, '-m', 'stable_crl_ros.nodes.teleop', '--ros-args', '-p',
+         f'device:={device}'], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=30)
+    if done.returncode == 0:
+        pytest.skip(f'a {device} is plugged in here')
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert all(reason in done.stderr for reason in reasons), done.stderr
 
 
 def test_the_process_needs_a_terminal_and_gives_it_back_on_ctrl_c(terminal):

@@ -27,7 +27,7 @@ from stable_crl_ros.nodes.messages import (
 from stable_crl_ros.nodes.teleop_status import TeleopStatus
 from stable_crl_ros.robot.poses import pose_from_xyz_quaternion
 from stable_crl_ros.teleop.device import DeviceError, Together
-from stable_crl_ros.teleop.devices import describe, KINDS, open_devices
+from stable_crl_ros.teleop.devices import KINDS, open_devices
 from stable_crl_ros.teleop.screen import Screen
 from stable_crl_ros.teleop.steering import FRAMES, Shape, Steering
 from stable_crl_ros.teleop.terminal import Terminal
@@ -135,7 +135,7 @@ class TeleopNode(Node):
             self._joy.subscribe(self)
             joy = self._joy.plug(self._warn)
         devices = open_devices(self._kind, self._terminal, self._hold_s, self._warn, joy)
-        print(describe(self._kind, devices), flush=True)
+        print(devices.manual, flush=True)
         return devices
 
     def _steer(self, now: float) -> None:

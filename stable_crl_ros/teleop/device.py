@@ -59,10 +59,11 @@ class Together:
     Several devices as one: whoever holds a deadman steers, the first of several in their order.
 
     :param devices: at least one.
+    :param manual: what their keys and buttons do.
     """
 
-    def __init__(self, devices: list[Device]) -> None:
-        self._devices = devices
+    def __init__(self, devices: list[Device], manual: str = '') -> None:
+        self._devices, self.manual = devices, manual
 
     @property
     def name(self) -> str:

@@ -1,6 +1,7 @@
 """Which devices steer: the one asked for, or all that there are."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from stable_crl_ros.teleop import gamepad, keyboard, pad, spacemouse
 from stable_crl_ros.teleop.device import AbsentError, Device, DeviceError, HotPlug, Together
@@ -30,36 +31,37 @@ def open_devices(kind: str, terminal: Terminal, hold_s: float, say: Callable[[st
     :raises DeviceError: when there is nothing to steer with; says what was found.
     """
     if kind == 'keyboard':
-        return Together([Keyboard(terminal.__enter__(), hold_s)])
-    devices: list[Device] = []
-    reasons: list[str] = []
+        return Together([Keyboard(terminal.__enter__(), hold_s)], keyboard.HELP)
+    found = _Found([], [], [])
     try:
-        devices.append(Keyboard(terminal.__enter__(), hold_s, moves=kind == 'auto'))
+        found.devices.append(Keyboard(terminal.__enter__(), hold_s, moves=kind == 'auto'))
+        found.manuals.append(keyboard.HELP if kind == 'auto' else keyboard.EVENTS_HELP)
     except TerminalError as error:
-        reasons.append(str(error))
+        found.reasons += [str(error)] if kind == 'auto' else []
     if kind == 'joy':
-        return Together([*devices, joy])
-    plugs = {name: HotPlug(*OPENING[name], say) for name in OPENING if kind in (name, 'auto')}
-    for plug in plugs.values():
-        try:
-            plug.connect()
-        except DeviceError as error:
-            reasons.append(str(error))
-            if kind == 'auto' and not isinstance(error, AbsentError):
-                say(str(error))
-    if not any(plug.name for plug in plugs.values()) and (kind != 'auto' or not devices):
+        return Together([*found.devices, joy], '\n'.join([HELP[kind], *found.manuals]))
+    for name in (kind,) if kind in OPENING else OPENING:
+        _plug(name, found, say, alarm=kind == 'auto')
+    if not found.manuals or (kind != 'auto' and not found.devices[-1].name):
         terminal.__exit__()
-        raise DeviceError('; '.join(reasons))
-    return Together([*devices, *plugs.values()])
+        raise DeviceError('; '.join(found.reasons))
+    return Together(found.devices, '\n'.join(found.manuals))
 
 
-def describe(kind: str, devices: Together) -> str:
-    """
-    Say what every key and button does.
+class _Found(NamedTuple):
+    devices: list[Device]
+    manuals: list[str]
+    reasons: list[str]  # why others are not there
 
-    :param kind: as `open_devices` was told.
-    """
-    if kind in ('auto', 'keyboard'):
-        return keyboard.HELP
-    return '\n'.join([HELP[kind], keyboard.EVENTS_HELP] if keyboard.Keyboard.name in devices.name
-                     else [HELP[kind]])
+
+def _plug(name: str, found: _Found, say: Callable[[str], None], alarm: bool) -> None:
+    """Add a device that may come and go; `alarm`: say why one that is there cannot be opened."""
+    plug = HotPlug(*OPENING[name], say)
+    found.devices.append(plug)
+    try:
+        plug.connect()
+        found.manuals.insert(0, HELP[name])
+    except DeviceError as error:
+        found.reasons.append(str(error))
+        if alarm and not isinstance(error, AbsentError):
+            say(str(error))
