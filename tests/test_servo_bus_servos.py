@@ -239,6 +239,7 @@ def test_the_watchdog_sleeps_without_torque(host):
 def test_wrong_voltage_raises_the_alert_until_a_reboot(host):
     host.write(1, 'Torque_Enable', 1)
     host.bus.servo(1).poke('Present_Input_Voltage', 90, host.now)
+    host.wait(0.02)
     assert host.send(1, Instruction.PING)[0][1] == ALERT
     assert host[1, 'Hardware_Error_Status'] == VOLTAGE_ERROR
     assert host[1, 'Torque_Enable'] == 1  # the factory's Shutdown leaves voltage out

@@ -3,13 +3,15 @@
 import sys
 
 from rclpy.node import Node
+from stable_crl_ros import servo_bus
 from stable_crl_ros.nodes.camera import CameraNode
-from stable_crl_ros.nodes.common import param, spin_node, value
+from stable_crl_ros.nodes.common import param, spin_node, StartupError, steady_clock, value
 from stable_crl_ros.nodes.sim import SimNode
-from stable_crl_ros.servo_bus import EmulatedBus
 from stable_crl_ros.sim.driver import SimCamera
 from stable_crl_ros.sim.servo_arm import ServoWorld
 from stable_crl_ros.sim.world import World
+
+CHECK_S = 1.0
 
 
 class ServoSimNode(SimNode):
@@ -28,8 +30,16 @@ class ServoSimNode(SimNode):
         self._arm = arm
         param(self, 'link', '', 'Symbolic link that leads to the port of the servo bus; empty for '
               'none, the log names the port', read_only=True)
-        self._bus = EmulatedBus(arm, link=value(self, 'link'))
+        # In a process of its own: pictures must not delay what servos answer within 2 ms.
+        self._bus = servo_bus.start(arm, link=value(self, 'link'))
+        self.create_timer(CHECK_S, self._check, clock=steady_clock())
         self.get_logger().info(f'servo bus at {value(self, "link") or self._bus.port}')
+
+    def _check(self) -> None:
+        if self._arm.failure is not None:
+            raise StartupError(f'the simulation stopped: {self._arm.failure}')
+        if self._bus.process.poll() is not None:
+            raise StartupError(f'the servo bus ended with status {self._bus.process.returncode}')
 
     def destroy_node(self) -> None:
         """Take the port away, then end the rest."""

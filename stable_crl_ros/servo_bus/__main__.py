@@ -6,8 +6,9 @@ import signal
 import sys
 import threading
 
-from stable_crl_ros.servo_bus.arms import ARMS, BusError
+from stable_crl_ros.servo_bus.arms import arm_servos, ARMS, BusError
 from stable_crl_ros.servo_bus.process import EmulatedBus
+from stable_crl_ros.servo_bus.shared import RemoteArm
 
 
 def _pose(text: str) -> dict[str, float]:
@@ -30,6 +31,8 @@ def _options() -> argparse.Namespace:
                         help='symbolic link that leads to the port')
     parser.add_argument('--control', default='', metavar='PATH',
                         help='socket for requests: faults, registers')
+    parser.add_argument('--shared-arm', default='', metavar='PATH',
+                        help='memory through which an arm in another process is turned')
     parser.add_argument('--untimed', action='store_true',
                         help='answer at once, not when the wire would have')
     parser.add_argument('--until-eof', action='store_true',
@@ -52,7 +55,9 @@ def main() -> int:
     if options.until_eof:
         _end_with_input()
     try:
-        with EmulatedBus(model=options.model, pose=options.pose, link=options.link,
+        arm = (RemoteArm(arm_servos(options.model), options.shared_arm)
+               if options.shared_arm else None)
+        with EmulatedBus(arm, model=options.model, pose=options.pose, link=options.link,
                          control=options.control, timed=not options.untimed,
                          seed=options.seed) as bus:
             print(bus.port, flush=True)

@@ -11,7 +11,7 @@ from stable_crl_ros.servo_bus.table import MODELS, REVERSE, TIME_PROFILE
 
 GRIPPER = 'gripper'
 _TIME_CONSTANT = 0.015  # s, of a motor's position control
-_SLICE = 0.004  # s, integrated at once
+_SLICE = 0.008  # s, integrated at once
 _LONGEST = 2.0  # s of motion worked out when nobody has asked for longer
 _REST = 1e-6  # rad
 _FALL = 1.0  # rad/s, of a joint without torque that gravity turns
@@ -68,7 +68,14 @@ def arm_servos(model: str) -> tuple[ServoSpec, ...]:
 
 
 class ServoArm(Protocol):
-    """What the servos turn."""
+    """
+    What the servos turn.
+
+    :param period_s: how often it wants to be asked even when the host is silent, s; None for
+        never.
+    """
+
+    period_s: float | None
 
     def attach(self, drives: Callable[[float], dict[int, Drive]]) -> None:
         """Take the function that says what the motors are told at a monotonic time."""
@@ -90,6 +97,8 @@ class IdealArm:
     :param servos: what turns the joints.
     :param pose: joint name -> rad at the beginning; what is missing stands as at `SLEEP`, open.
     """
+
+    period_s = None
 
     def __init__(self, servos: tuple[ServoSpec, ...], pose: dict[str, float]) -> None:
         rest = {**dict(zip(JOINT_NAMES, SLEEP.tolist(), strict=True)), GRIPPER: horn_angle(1.0)}

@@ -21,6 +21,7 @@ from stable_crl_ros.servo_bus.servo import Drive, Servo, ServoSpec
 BYTE_S = 10e-6  # on the wire at 1 Mbps: start bit, 8 bits, stop bit
 TURNAROUND_S = 20e-6  # a servo needs to begin its answer, beside its Return_Delay_Time
 MISSING_S = 1e-3  # the others wait for a servo that does not answer its turn
+PROTECT_S = 0.01  # between two looks at heat, voltage and load
 _BAUD_RATES = (9600, 57600, 115200, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 4_500_000)
 _GOAL_POSITION = 116
 _CLEAR_TURNS = b'\x01\x44\x58\x4c\x22'
@@ -72,6 +73,7 @@ class Bus:
         self.arm, self._timed = arm, timed
         self._reader = PacketReader()
         self._free_at = 0.0
+        self._protected = -PROTECT_S
         self._felt = arm.feel(0.0)
         self.servos = [Servo(spec, lambda joint=spec.joint: self._felt[joint])
                        for spec in specs]
@@ -91,8 +93,10 @@ class Bus:
         felt = self.arm.feel(now)
         with self.lock:
             self._felt = felt
-            for servo in self.servos:
-                servo.protect(now)
+            if now - self._protected >= PROTECT_S:
+                self._protected = now
+                for servo in self.servos:
+                    servo.protect(now)
 
     def receive(self, data: bytes, now: float, baud_rate: int = 1_000_000) -> list[Answer]:
         """

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 import contextlib
 import errno
+import math
 import os
 from pathlib import Path
 import select
@@ -70,9 +71,9 @@ class Line:
 
     @property
     def wait_s(self) -> float | None:
-        """Seconds until the next answers are due; None when there are none."""
+        """Seconds until something is to be done; None for not before the host speaks."""
         if not self._answers:
-            return None
+            return self._bus.arm.period_s
         size, due = 0, 0.0
         for answer in self._answers:
             # An adapter waits up to 1 ms for more before it hands over less than a full load.
@@ -81,7 +82,11 @@ class Line:
             size, due = size + len(answer.data), answer.due
             if size >= USB_BYTES:
                 break
-        return max(due - time.monotonic(), 0.0)
+        return max(min(due - time.monotonic(), self._bus.arm.period_s or math.inf), 0.0)
+
+    def idle(self) -> None:
+        """Let servos and arm look at each other while the host is silent."""
+        self._bus.update(time.monotonic())
 
     def listen(self) -> None:
         """Take what the host has sent."""
@@ -144,6 +149,8 @@ class LineThread:
                 if self._wake in ready:
                     return
                 self._line.speak()
+                if not ready:
+                    self._line.idle()
                 if any(end in ready for end in self._line.readable):
                     self._line.listen()
                 for ready_socket in [*servers, *self._clients]:

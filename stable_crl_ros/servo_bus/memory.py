@@ -1,5 +1,7 @@
 """The memory of one servo: register values as bytes, and what a packet may change in them."""
 
+import struct
+
 from stable_crl_ros.servo_bus.packets import Error
 from stable_crl_ros.servo_bus.table import (
     EEPROM_END,
@@ -12,6 +14,7 @@ from stable_crl_ros.servo_bus.table import (
 )
 
 TRIPPED = 0xFF  # of Bus_Watchdog
+_LIVE = struct.Struct('<HBBhhiiii')
 _LIMITS = {'Goal_PWM': 'PWM_Limit', 'Goal_Current': 'Current_Limit',
            'Goal_Velocity': 'Velocity_Limit'}
 
@@ -28,6 +31,9 @@ class Memory:
         self._model, self._registers = model, model.registers
         self._by_address = {register.address: register for register in self._registers.values()}
         self._bytes = bytearray(TABLE_SIZE)
+        self._values: dict[str, int] = {}
+        self._live = [name for name, register in self._registers.items()
+                      if LIVE_FROM <= register.address < LIVE_FROM + _LIVE.size]
         for register in self._registers.values():
             self[register.name] = register.initial
         for name, value in {'Model_Number': model.number, **settings}.items():
@@ -40,12 +46,18 @@ class Memory:
         return name in self._registers
 
     def __getitem__(self, name: str) -> int:
-        register = self._registers[name]
-        return register.decode(self._bytes[register.address:register.address + register.size])
+        return self._values[name]
 
     def __setitem__(self, name: str, value: int) -> None:
         register = self._registers[name]
-        self._bytes[register.address:register.address + register.size] = register.encode(value)
+        data = register.encode(value)
+        self._bytes[register.address:register.address + register.size] = data
+        self._values[name] = register.decode(data)
+
+    def measured(self, *values: int) -> None:
+        """Set the nine registers of what is measured, from Realtime_Tick on, all at once."""
+        _LIVE.pack_into(self._bytes, LIVE_FROM, *values)
+        self._values.update(zip(self._live, values, strict=True))
 
     def initial(self, name: str) -> int:
         """Return what a register of this model holds at power-on."""

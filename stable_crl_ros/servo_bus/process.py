@@ -11,6 +11,7 @@ from stable_crl_ros.servo_bus.arms import arm_servos, BusError, IdealArm, ServoA
 from stable_crl_ros.servo_bus.bus import Bus
 from stable_crl_ros.servo_bus.control import BusHandle, BusRequests
 from stable_crl_ros.servo_bus.line import Line, LineThread
+from stable_crl_ros.servo_bus.shared import share
 
 _START_S = 20.0
 
@@ -99,20 +100,29 @@ class BusProcess(BusHandle):
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def start(*, model: str = 'wx250s', pose: dict[str, float] | None = None, link: str = '',
-          timed: bool = True, seed: int = 0) -> BusProcess:
+def start(arm: ServoArm | None = None, *, model: str = 'wx250s',
+          pose: dict[str, float] | None = None, link: str = '', timed: bool = True,
+          seed: int = 0) -> BusProcess:
     """
     Start an emulated bus as a process and wait until it serves; it ends with this process.
 
+    :param arm: of this process, which the servos turn; None for `IdealArm` in `pose`.
     :param pose: joint name -> rad at the beginning.
     :raises BusError: when it does not start; it says why on stderr.
     """
     control = Path(tempfile.mkdtemp(prefix='servo_bus_')) / 'control'
     options = ['--model', model, '--control', str(control), '--seed', str(seed), '--until-eof']
+    if arm is not None:
+        shared = control.with_name('arm')
+        follow = share(arm, arm_servos(model), shared)
+        options += ['--shared-arm', str(shared)]
     options += ['--pose', ','.join(f'{joint}={angle}' for joint, angle in (pose or {}).items())]
     options += ['--link', link] if link else []
     options += [] if timed else ['--untimed']
     process = subprocess.Popen([sys.executable, '-m', 'stable_crl_ros.servo_bus', *options],
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                start_new_session=True)  # Ctrl-C is for its owner, which ends it
-    return BusProcess(process, control)
+    bus = BusProcess(process, control)
+    if arm is not None:
+        follow()
+    return bus

@@ -215,24 +215,17 @@ class Servo:
 
     def measure(self, now: float) -> None:
         """Write what is measured into the registers."""
-        memory, feel, sign = self.memory, self._feel(), self._sign()
+        feel, sign, planned = self._feel(), self._sign(), self._profile.sample(now)
         load = sign * self._load(now)
-        planned, speed = self._profile.sample(now)
         moving = not self._profile.finished(now)
         fast = abs(feel.velocity) > self['Moving_Threshold'] * SPEED_UNIT
         arrived = abs(feel.angle - self.angle(self['Goal_Position'])) < _ARRIVED
-        memory['Realtime_Tick'] = int((now - self._started) * 1000) % 32768
-        memory['Moving'] = moving or fast
-        memory['Moving_Status'] = self._profile.shape << 4 | moving << 1 | arrived
-        memory['Present_PWM'] = round(load * _FULL_PWM)
-        if 'Present_Load' in memory:
-            memory['Present_Load'] = round(load * 1000)
-        else:
-            memory['Present_Current'] = round(load * self.spec.model.stall_current)
-        memory['Present_Velocity'] = round(sign * feel.velocity / SPEED_UNIT)
-        memory['Present_Position'] = self.ticks(feel.angle)
-        memory['Velocity_Trajectory'] = round(sign * speed / SPEED_UNIT)
-        memory['Position_Trajectory'] = self.ticks(planned)
+        full = 1000 if 'Present_Load' in self.memory else self.spec.model.stall_current
+        self.memory.measured(
+            int((now - self._started) * 1000) % 32768, moving or fast,
+            self._profile.shape << 4 | moving << 1 | arrived, round(load * _FULL_PWM),
+            round(load * full), round(sign * feel.velocity / SPEED_UNIT), self.ticks(feel.angle),
+            round(sign * planned[1] / SPEED_UNIT), self.ticks(planned[0]))
 
     def write(self, address: int, data: bytes, now: float, as_shadow: bool = False) -> Error:
         """Write registers, all of them or, with an error, none."""

@@ -26,6 +26,8 @@ class ServoWorld:
     :param world: shared with the camera; the caller closes it, after this.
     """
 
+    period_s = None
+
     def __init__(self, world: World) -> None:
         self._world = world
         self._motors = {joint: [spec for spec in arm_servos('wx250s') if spec.joint == joint]
@@ -42,6 +44,11 @@ class ServoWorld:
         self._drives = drives
         self._felt = self._measure()
         self._time.start()
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended the physics; None while all is well."""
+        return self._time.failure
 
     def close(self) -> None:
         """Stop the simulated time. Calling it twice is harmless."""
