@@ -37,7 +37,7 @@ def open_devices(kind: str, terminal: Terminal, hold_s: float, say: Callable[[st
         found.devices.append(Keyboard(terminal.__enter__(), hold_s, moves=kind == 'auto'))
         found.manuals.append(keyboard.HELP if kind == 'auto' else keyboard.EVENTS_HELP)
     except TerminalError as error:
-        found.reasons += [str(error)] if kind == 'auto' else []
+        found.reasons.extend([str(error)] if kind == 'auto' else [])
     if kind == 'joy':
         return Together([*found.devices, joy], '\n'.join([HELP[kind], *found.manuals]))
     for name in (kind,) if kind in OPENING else OPENING:
