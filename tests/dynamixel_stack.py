@@ -1,6 +1,6 @@
 """An emulated servo bus and the driver on it, and servo cycles at their pace."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import time
 
 import numpy as np
@@ -59,13 +59,17 @@ def drive(arm, goal, seconds, gripper=1.0, period_s=0.03):
         time.sleep(max(0.0, began + period_s - time.monotonic()))
 
 
-def until_fault(arm, cycles=60):
-    """Read until a fault latches, and return all."""
-    for _ in range(cycles):
-        try:
+def until(happened, arm, seconds=10.0):
+    """Run servo cycles until something has happened; the lost ones too."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, f'not within {seconds} s; faults: {arm.faults()}'
+        with suppress(ArmError):
             arm.read()
-        except ArmError:
-            time.sleep(0.01)
-        if arm.faults():
-            return arm.faults()
-    raise AssertionError(f'no fault in {cycles} cycles')
+        time.sleep(0.01)
+
+
+def until_fault(arm):
+    """Run servo cycles until a fault latches, and return all."""
+    until(arm.faults, arm)
+    return arm.faults()

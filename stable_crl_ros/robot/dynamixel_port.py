@@ -22,6 +22,7 @@ UDEV_RULE = ('SUBSYSTEM=="tty", ATTRS{idVendor}=="0403", ATTRS{idProduct}=="6014
 UDEV_HELP = (f'put this line into {UDEV_FILE}\n  {UDEV_RULE}\n'
              'then run: sudo udevadm control --reload-rules && sudo udevadm trigger')
 _LOW_LATENCY = 1  # ms
+_COMMAND_SHOWN = 100  # characters
 
 
 class PortError(ArmError):
@@ -93,17 +94,33 @@ def check_latency(port: str, sysfs: str = '/sys') -> None:
 
 
 def holders(port: str) -> list[str]:
-    """Name the other processes of this machine that have a port open, as far as one may see."""
-    real, found = os.path.realpath(port), []
+    """Name the processes that lock a port, else those that have it open, as far as one sees."""
+    real, opened = os.path.realpath(port), []
     for process in Path('/proc').glob('[0-9]*'):
-        if int(process.name) == os.getpid():
-            continue
         with contextlib.suppress(OSError):
             if any(os.path.realpath(link) == real for link in (process / 'fd').iterdir()):
-                words = (process / 'cmdline').read_bytes().split(b'\0')
-                command = b' '.join(words).decode(errors='replace').strip()
-                found.append(f'{command or "a process"} (process {process.name})')
-    return found
+                opened.append(int(process.name))
+    return [_describe(number) for number in sorted(_lockers(real) or opened)]
+
+
+def _lockers(path: str) -> set[int]:
+    """Return the processes with a lock on a file, by /proc/locks (number, kind, ..., inode)."""
+    with contextlib.suppress(OSError):
+        file = os.stat(path)
+        device = f'{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}'
+        return {int(words[4]) for line in Path('/proc/locks').read_text().splitlines()
+                if len(words := line.split()) > 5 and words[5] == device}
+    return set()
+
+
+def _describe(process: int) -> str:
+    if process == os.getpid():
+        return 'this very process'
+    words = b''
+    with contextlib.suppress(OSError):
+        words = Path(f'/proc/{process}/cmdline').read_bytes().replace(b'\0', b' ')
+    command = ' '.join(words.decode(errors='replace').split())
+    return f'{command[:_COMMAND_SHOWN] or "a process"} (process {process})'
 
 
 class LockedPort(PortHandler):
@@ -164,7 +181,7 @@ class LockedPort(PortHandler):
         try:
             fcntl.flock(self.ser.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            who = ', '.join(holders(self.port_name)) or 'this very process'
+            who = ', '.join(holders(self.port_name)) or 'another process'
             raise PortError(f'{self.port_name} is held by {who}; end it, or use its node '
                             'instead') from error
         with contextlib.suppress(OSError):

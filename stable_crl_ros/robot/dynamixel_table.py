@@ -26,6 +26,7 @@ MODEL_NAMES = {XM430: 'XM430-W350', XL430: 'XL430-W250', 1070: 'XC430-W150', 112
                1190: 'XL330-M077', 1200: 'XL330-M288'}
 ERROR_NAMES = {0x01: 'input voltage', 0x04: 'overheating', 0x08: 'motor encoder',
                0x10: 'electrical shock', 0x20: 'overload'}
+_SPELLED = {'ID': 'ID', 'PWM': 'PWM'}
 
 
 class Place(NamedTuple):
@@ -82,7 +83,8 @@ class Register(Place, enum.Enum):
     @property
     def label(self) -> str:
         """The e-manual's name and address, such as `Drive Mode (10)`."""
-        return f'{self.name.replace("_", " ").title()} ({self.address})'
+        words = [_SPELLED.get(word, word.capitalize()) for word in self.name.split('_')]
+        return f'{" ".join(words)} ({self.address})'
 
     @property
     def is_eeprom(self) -> bool:

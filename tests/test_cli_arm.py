@@ -1,0 +1,168 @@
+"""`stable-crl arm` on an emulated servo bus, as a person at the bench would use it."""
+
+import io
+import json
+import sys
+import time
+
+from dynamixel_stack import joints
+import numpy as np
+import pytest
+from stable_crl_ros.cli import main
+from stable_crl_ros.robot.dynamixel_bus import ServoBus
+from stable_crl_ros.robot.dynamixel_port import UDEV_RULE
+from stable_crl_ros.robot.dynamixel_table import SERVOS
+from stable_crl_ros.robot.kinematics import SLEEP, START
+from stable_crl_ros.servo_bus import start
+
+
+@pytest.fixture(scope='module')
+def bus():
+    with start(timed=False) as emulated:
+        yield emulated
+
+
+@pytest.fixture
+def arm(bus, capsys):
+    def run(verb, *options):
+        status = main(['arm', verb, '--port', bus.port, *options])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def revive(bus, number):
+    bus.inject('alive', number)
+    time.sleep(0.35)  # a servo is deaf while it starts
+
+
+def torque(bus):
+    return [number for number in SERVOS if bus.servo(number)['Torque_Enable']]
+
+
+def test_probe_lists_the_servos_and_prints_the_udev_rule(bus, arm):
+    status, text, _ = arm('probe')
+    assert status == 0
+    for line in ('1 waist: XM430-W350 (model 1020), firmware 45',
+                 '9 gripper: XL430-W250 (model 1060), firmware 45', 'a complete WidowX 250s',
+                 UDEV_RULE):
+        assert line in text
+    assert torque(bus) == []
+
+
+def test_probe_answers_machines_and_says_no_by_its_status(bus, arm):
+    bus.inject('dead', 9)
+    status, text, _ = arm('probe', '--json')
+    revive(bus, 9)
+    finding = json.loads(text)
+    assert status == 1
+    assert list(finding['servos']) == [str(number) for number in range(1, 9)]
+    assert 'gripper (servo 9) does not answer' in finding['problems'][0]
+
+
+def test_check_finds_what_differs_and_writes_it_only_when_told(bus, arm):
+    status, text, _ = arm('check')
+    assert (status, 'configured as a WidowX 250s, no errors' in text) == (0, True)
+    bus.poke(9, 'Operating_Mode', 16)
+    status, text, _ = arm('check')
+    assert status == 1
+    assert 'problem: gripper (servo 9): Operating Mode (11) is 16, expected 3' in text
+    assert bus.servo(9)['Operating_Mode'] == 16
+    status, _, told = arm('check', '--write')
+    assert (status, told) == (0, 'wrote 1 registers\n')
+    assert bus.servo(9)['Operating_Mode'] == 3
+
+
+def test_check_reports_hardware_errors(bus, arm):
+    bus.inject('hardware_error', 8, bits=0x20)
+    status, text, _ = arm('check')
+    revive(bus, 8)
+    assert status == 1
+    assert 'wrist_rotate (servo 8) reports overload' in text
+
+
+def test_calibrate_accepts_an_arm_on_its_rest(arm):
+    status, text, _ = arm('calibrate')
+    assert status == 0
+    assert 'all horns are where they belong' in text
+    assert 'elbow: -0.0 deg from its rest' in text
+
+
+@pytest.mark.parametrize('offset', [90, -90])
+def test_calibrate_makes_the_two_motors_of_a_joint_agree(bus, arm, offset):
+    bus.poke(3, 'Homing_Offset', offset)
+    status, text, _ = arm('calibrate')
+    assert status == 1
+    assert 'differ by 90 ticks: `--write` sets the Homing Offset' in text
+    status, _, _ = arm('calibrate', '--write')
+    assert status == 0
+    assert bus.servo(3)['Present_Position'] == bus.servo(2)['Present_Position']
+
+
+def test_calibrate_names_a_joint_that_is_off(bus, arm):
+    bus.poke(4, 'Homing_Offset', 341)
+    bus.poke(5, 'Homing_Offset', 341)
+    status, text, _ = arm('calibrate')
+    bus.poke(4, 'Homing_Offset', 0)
+    bus.poke(5, 'Homing_Offset', 0)
+    assert status == 1
+    assert 'problem: elbow (servo 4) is +29.9 deg from the sleep pose' in text
+
+
+def test_the_arm_moves_home_holds_is_folded_and_let_go(bus, arm, monkeypatch):
+    status, text, _ = arm('home', '--speed', '1.5')
+    assert status == 0, text
+    assert text.startswith('at home, to 0.00')
+    np.testing.assert_allclose(joints(bus), START, atol=0.005)
+    assert torque(bus) == list(SERVOS)
+    status, _, told = arm('calibrate')
+    assert status == 2
+    assert 'torque is on in waist (servo 1), ' in told
+
+    monkeypatch.setattr(sys, 'stdin', io.StringIO('no\n'))
+    status, _, told = arm('torque-off')
+    assert status == 1
+    assert 'will FALL unless' in told
+    assert torque(bus) == list(SERVOS)
+
+    status, text, _ = arm('sleep', '--speed', '1.5', '--json')
+    assert (status, json.loads(text)['pose']) == (0, 'sleep')
+    np.testing.assert_allclose(joints(bus), SLEEP, atol=0.005)
+    monkeypatch.setattr(sys, 'stdin', io.StringIO('yes\n'))
+    status, text, _ = arm('torque-off')
+    assert status == 0
+    assert 'torque is off' in text
+    assert torque(bus) == []
+
+
+def test_torque_off_lets_go_of_the_others_when_a_servo_is_dead(bus, arm):
+    bus.poke(1, 'Torque_Enable', 1)
+    bus.inject('dead', 6)
+    status, text, _ = arm('torque-off', '--yes')
+    revive(bus, 6)
+    assert status == 1
+    assert text == 'forearm_roll (servo 6) does not answer\n'
+    assert torque(bus) == []
+
+
+def test_a_port_that_somebody_holds_is_refused(bus, arm):
+    holder = ServoBus(bus.port)
+    holder.open()
+    status, _, told = arm('torque-off', '--yes')
+    holder.close()
+    assert status == 2
+    assert 'is held by this very process' in told
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    (['probe', '--port', '/dev/ttyNONE'], '/dev/ttyNONE does not exist'),
+    (['home', '--port', '/dev/null', '--baud-rate', '12345'], '12345 bit/s is no rate')])
+def test_refusals_say_why(capsys, words, message):
+    assert main(['arm', *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_speeds_that_are_none_are_refused(capsys, bus):
+    with pytest.raises(SystemExit):
+        main(['arm', 'home', '--port', bus.port, '--speed', '9'])
+    assert torque(bus) == []
