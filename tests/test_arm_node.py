@@ -40,13 +40,15 @@ UP = np.array([0.0, 0.0, 0.01, 0.0, 0.0, 0.0])
 class Cell:
     """An arm node and a probe that commands it, hears it and calls its services."""
 
-    def __init__(self, ros, active=True, driver=None, **parameters):
+    def __init__(self, ros, active=True, driver=None, name='mock', **parameters):
         self.ros = ros
-        parameters = {'max_command_age': 1.5, **parameters}  # a busy machine stays below it
+        # A busy machine stays below that age.
+        parameters = {'max_command_age': 1.5, 'driver': name, **parameters}
         self.arm = ros.add(ArmNode(driver, context=ros.context,
                                    parameter_overrides=ros.parameters(**parameters)))
         self.probe = ros.node()
         self.applied, self.modes, self.joints, self.poses, self.health = [], [], [], [], []
+        self.motors = []
         node = self.probe
         node.create_subscription(Float64MultiArray, 'applied_action',
                                  lambda m: self.applied.append(decode_applied_action(m)), 10)
@@ -65,6 +67,8 @@ class Cell:
 
     def _on_health(self, message):
         self.health += [status for status in message.status if 'arm: control' in status.name]
+        self.motors += [{'': status.message, **{v.key: v.value for v in status.values}}
+                        for status in message.status if 'arm: motors' in status.name]
 
     def transition(self, label):
         kind = {'configure': Transition.TRANSITION_CONFIGURE,

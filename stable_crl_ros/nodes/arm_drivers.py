@@ -5,7 +5,7 @@ from functools import partial
 
 from rclpy.node import Node
 from stable_crl_ros.nodes.common import param, StartupError, value
-from stable_crl_ros.robot.arm import ArmDriver
+from stable_crl_ros.robot.arm import ArmDriver, ArmError
 from stable_crl_ros.robot.kinematics import JOINT_NAMES
 from stable_crl_ros.robot.mock import MockArm
 
@@ -53,8 +53,13 @@ def _dynamixel(node: Node) -> ArmDriver:
 
 def _joint_feed(node: Node, name: str, namespace: str, topic: str):
     from stable_crl_ros.nodes.joint_feed import JointFeed
+    path = topic if topic.startswith('/') else f'{namespace.rstrip("/")}/{topic}'
+    if path == node.resolve_topic_name('joint_states'):
+        raise ArmError(f'{path} is what this node publishes itself, and it would hear its own '
+                       'echo; give it a namespace, or the other driver')
+    # Half of it: the cycles lost then name the topic before the watchdog doubts the driver.
     return JointFeed(node.context, f'{node.get_name()}_{name}', namespace, topic,
-                     value(node, 'max_state_age'))
+                     0.5 * value(node, 'max_state_age'))
 
 
 def _xs_sdk(node: Node) -> ArmDriver:
