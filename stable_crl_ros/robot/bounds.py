@@ -93,7 +93,7 @@ def _box_for(
     Where none does, it is the nearest.
     """
     if len(boxes) > 1:
-        away = np.abs(np.clip(old, boxes[:, 0], boxes[:, 1]) - old).max(axis=1)
+        away = np.linalg.norm(np.clip(old, boxes[:, 0], boxes[:, 1]) - old, axis=1)
         boxes = boxes[away <= max(_ON_WALL, away.min())]
         short = np.linalg.norm(np.clip(wanted, boxes[:, 0], boxes[:, 1]) - wanted, axis=1)
         boxes = boxes[[int(short.argmin())]]
