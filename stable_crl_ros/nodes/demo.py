@@ -14,7 +14,7 @@ import numpy as np
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
-from stable_crl_ros.bringup import GRAPHS
+from stable_crl_ros.bringup import GRAPHS, SIMULATED
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import Episode
 from stable_crl_ros.data.sheet import write_sheet
@@ -81,6 +81,8 @@ def make_parser() -> argparse.ArgumentParser:
         'processes around a simulated WidowX, until the goal photograph is reached.')
     parser.add_argument('--seed', type=_at_least(0), default=0, help='of the scene and the goal')
     parser.add_argument('--task', choices=tuple(TASKS), default='open_drawer')
+    parser.add_argument('--robot', choices=SIMULATED, default='sim', help='emulated: the same '
+                        'world behind an emulated servo bus, driven as the real arm is')
     parser.add_argument('--checkpoint', default='', help='.safetensors; the shipped one if empty')
     parser.add_argument('--steps', type=_at_least(1),
                         help="control steps before giving up (default: the task's, and "
@@ -130,10 +132,10 @@ def make_launcher(options: argparse.Namespace, goal: Path, folder: Path) -> Laun
     """Describe the stack as `stable-crl launch policy` would start it."""
     graph = GRAPHS['policy']
     values = graph.complete({
-        'goal': str(goal), 'robot': 'sim', 'checkpoint': options.checkpoint, 'record': 'true',
-        'dataset_path': str(folder / 'episodes'), 'task': options.task, 'operator': 'policy',
-        'goal_directory': str(folder / 'goals'), 'sim_task': options.task,
-        'seed': str(options.seed)})
+        'goal': str(goal), 'robot': options.robot, 'checkpoint': options.checkpoint,
+        'record': 'true', 'dataset_path': str(folder / 'episodes'), 'task': options.task,
+        'operator': 'policy', 'goal_directory': str(folder / 'goals'),
+        'sim_task': options.task, 'seed': str(options.seed)})
     log = open(folder / LOG, 'w')  # noqa: SIM115 written to until the process ends
 
     def output(line: str) -> None:
