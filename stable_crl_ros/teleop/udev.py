@@ -2,7 +2,7 @@
 
 LOGITECH, CONNEXION = 0x046d, 0x256f
 # Logitech's number is shared with its mice and keyboards, so these count by product; the list is
-# that of the spacenavd project.
+# that of spacenavd (src/dev.c) but for the NuLOOQ, which has other axes.
 LOGITECH_PRODUCTS = (0xc603, 0xc605, 0xc606, 0xc621, 0xc623, 0xc625, 0xc626, 0xc627, 0xc628,
                      0xc629, 0xc62b)
 FILE = '70-stable-crl-teleop.rules'
