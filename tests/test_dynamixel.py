@@ -1,5 +1,6 @@
 """The driver of the real arm on an emulated servo bus: holding, following, and bad packets."""
 
+from contextlib import suppress
 import inspect
 import math
 import time
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from stable_crl_ros.robot.arm import ArmDriver, ArmError, ArmState
 from stable_crl_ros.robot.dynamixel import DynamixelArm
+from stable_crl_ros.robot.dynamixel_faults import Clock
 from stable_crl_ros.robot.dynamixel_table import SERVOS, to_radians
 from stable_crl_ros.robot.gripper import horn_angle
 from stable_crl_ros.robot.kinematics import JOINT_LOWER, JOINT_NAMES, START
@@ -159,18 +161,36 @@ def test_a_bad_line_slows_nothing_down_and_stops_nothing(healthy):
 
 def test_an_answer_that_comes_late_is_never_taken_for_a_new_one(healthy):
     bus, arm = healthy
-    drive(arm, START, 0.8)
-    bus.inject('delay', 1, count=1, seconds=0.09)
-    with pytest.raises(ArmError, match='no answer within this servo cycle'):
-        arm.read()
-    goal = START + 0.2
-    for _ in range(8):
-        arm.write(goal, 1.0)
-        low = joints(bus)
-        state = read(arm)
-        high = joints(bus)
-        assert (state.joint_positions >= low - 0.005).all(), 'an old reading'
-        assert (state.joint_positions <= high + 0.005).all()
+    goal = read(arm).joint_positions
+    for direction in (1.0, -1.0, 1.0):
+        for _ in range(6):  # well under way, so that an old position differs from a new one
+            goal[0] += direction * 0.1
+            arm.write(goal, 1.0)
+            read(arm)
+            time.sleep(0.04)
+        bus.inject('delay', 1, count=1, seconds=0.1)
+        for _ in range(3):
+            begun = joints(bus)
+            with suppress(ArmError):
+                state = arm.read()
+                ended = joints(bus)
+                low, high = np.minimum(begun, ended), np.maximum(begun, ended)
+                assert (state.joint_positions >= low - 0.02).all(), 'an old reading'
+                assert (state.joint_positions <= high + 0.02).all(), 'an old reading'
+
+
+@pytest.mark.parametrize(('tick', 'sent', 'received', 'believed'), [
+    (1020, 0.020, 0.024, True), (1022, 0.020, 0.024, True),
+    (1000, 0.020, 0.024, False),  # the answer before, once more
+    (1020, 0.040, 0.044, False),  # the answer to the question before
+    (3, 0.500, 0.504, False),  # the clock began again: it restarted
+    (3, 31.780, 31.784, True),  # the clock came round
+    (7, 20.000, 20.004, True),  # too long ago to tell
+])
+def test_a_servos_clock_tells_old_answers_and_restarts(tick, sent, received, believed):
+    clock = Clock()
+    assert clock.plausible(1, 1000, 0.0, 0.004)
+    assert clock.plausible(1, tick, sent, received) is believed
 
 
 def test_connecting_moves_nothing_whatever_the_goal_registers_hold():
