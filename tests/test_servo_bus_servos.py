@@ -1,5 +1,6 @@
 """The rules of the emulated servos, in a time of the test's own."""
 
+import random
 import struct
 
 import pytest
@@ -160,6 +161,16 @@ def test_torque_goes_to_the_goal_left_in_the_register(host):
     assert host[1, 'Present_Position'] == 2500
 
 
+def test_torque_that_is_on_already_does_not_disturb_a_motion(host):
+    host.write(1, 'Profile_Velocity', 1000)
+    host.write(1, 'Torque_Enable', 1)
+    host.write(1, 'Goal_Position', 3048)
+    host.wait(0.5)
+    host.write(1, 'Torque_Enable', 1)
+    host.wait(0.52)
+    assert host[1, 'Position_Trajectory'] == 3048
+
+
 def test_an_arm_without_torque_falls_and_a_folded_one_rests(host):
     folded = Host(**dict(zip(UP, (SLEEP[1], SLEEP[2], SLEEP[4]), strict=True)))
     for arm in (host, folded):
@@ -313,3 +324,16 @@ def test_a_sync_read_goes_on_behind_a_missing_servo(host):
     host.bus.servo(2).dead = True
     answers = host.send(0xFE, Instruction.SYNC_READ, struct.pack('<HHBBB', 132, 4, 1, 2, 3))
     assert [number for number, _, _ in answers] == [1, 3]
+
+
+def test_no_packet_ends_the_bus(host):
+    rng = random.Random(0)
+    for _ in range(3000):
+        instruction = rng.choice([*Instruction, rng.randrange(256)])
+        number = rng.choice([*range(1, 10), 0xFE, rng.randrange(253)])
+        host.send(number, instruction, rng.randbytes(rng.randrange(24)))
+        host.bus.receive(rng.randbytes(rng.randrange(30)), host.now)
+        host.now += rng.choice([0.0, 1e-4, 0.01, 0.1])
+    host.wait(1.0)
+    assert len(host.bus.servos) == 9
+    assert all(-10.0 < feel.angle < 10.0 for feel in host.bus.arm.feel(host.now).values())

@@ -131,11 +131,15 @@ class IdealArm:
             slices = math.ceil((now - begin) / _SLICE)
             for index in range(slices):
                 step = (now - begin) / slices
-                self._advance(self._drives(begin + (index + 1) * step), step)
+                drives = self._drives(begin + (index + 1) * step)
+                # What stands, and is told the same at the end, has stood all the time.
+                if not self._advance(drives, step) and drives == self._drives(now):
+                    break
         self._now = max(self._now, now)
         return {joint: Feel(angle, self._velocity[joint]) for joint, angle in self._angle.items()}
 
-    def _advance(self, drives: dict[int, Drive], seconds: float) -> None:
+    def _advance(self, drives: dict[int, Drive], seconds: float) -> bool:
+        """Let time pass; False when nothing moved."""
         reach = 1.0 - math.exp(-seconds / _TIME_CONSTANT)
         for joint, motors in self._motors.items():
             pulls = [drives[motor] for motor in motors if drives[motor].torque]
@@ -153,6 +157,7 @@ class IdealArm:
                 move = self._fall(joint, at, seconds)
             self._angle[joint] = at + move
             self._velocity[joint] = move / seconds if abs(move) > _REST else 0.0
+        return any(self._velocity.values())
 
     def _fall(self, joint: str, at: float, seconds: float) -> float:
         ends = _FOLDED if self._angle.get('shoulder', 0.0) < 0.0 else _STOPS

@@ -13,6 +13,7 @@ from stable_crl_ros.servo_bus.packets import (
     encode_status,
     Error,
     Instruction,
+    LONGEST,
     Packet,
     PacketReader,
 )
@@ -161,6 +162,7 @@ class Bus:
                 servo.reboot(now)
                 return Error.NONE, b''
             case Instruction.CLEAR if parameters == _CLEAR_TURNS:
+                servo.measure(now)
                 return Error.RESULT if servo['Moving'] else Error.NONE, b''
             case Instruction.FACTORY_RESET | Instruction.CLEAR:
                 return Error.RESULT, b''  # an arm that forgot its ids would have to be rebuilt
@@ -217,8 +219,11 @@ class Bus:
             servo = present.get(number)
             error, data = servo.read(address, length, now) if servo else (Error.NONE, b'')
             turns.append((servo, error, data))
-        fast = packet.instruction in (Instruction.FAST_SYNC_READ, Instruction.FAST_BULK_READ)
-        return self._answer_together(turns, wanted, now) if fast else self._answer(turns, now)
+        if packet.instruction not in (Instruction.FAST_SYNC_READ, Instruction.FAST_BULK_READ):
+            return self._answer(turns, now)
+        if sum(length + 4 for _, _, length in wanted) > LONGEST:
+            return []
+        return self._answer_together(turns, wanted, now)
 
     def _answer_together(self, turns: list, wanted: list[tuple[int, int, int]],
                          now: float) -> list[Answer]:

@@ -8,7 +8,7 @@ HEADER = b'\xff\xff\xfd\x00'
 BROADCAST = 0xFE
 _PATTERN, _STUFFED = b'\xff\xff\xfd', b'\xff\xff\xfd\xfd'
 _PREFIX = 7  # bytes: header, id, length
-_MOST = 1024  # bytes after the length field; longer than any servo takes
+LONGEST = 1024  # bytes after the length field; longer than any servo takes or sends
 
 
 class Instruction(enum.IntEnum):
@@ -159,7 +159,7 @@ class PacketReader:
             if len(self._waiting) < _PREFIX:
                 return None
             servo, length = struct.unpack_from('<BH', self._waiting, 4)
-            if servo in (0xFD, 0xFF) or not 3 <= length <= _MOST:
+            if servo in (0xFD, 0xFF) or not 3 <= length <= LONGEST:
                 self._waiting = self._waiting[1:]
                 continue
             size = _PREFIX + length

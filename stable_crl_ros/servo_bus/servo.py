@@ -1,6 +1,6 @@
 """One emulated X-series servo: its control table, its rules, its profile generator."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import dataclass
 import math
 from typing import NamedTuple
@@ -106,8 +106,7 @@ class Servo:
 
     def poke(self, name: str, value: int, now: float) -> None:
         """Set a register as no packet may: read-only ones and locked ones too."""
-        self.memory[name] = value
-        self._take_effect({name}, now)
+        self._change({name: value}, now)
 
     def _boot(self, now: float) -> None:
         self.memory.forget()
@@ -230,19 +229,19 @@ class Servo:
     def write(self, address: int, data: bytes, now: float, as_shadow: bool = False) -> Error:
         """Write registers, all of them or, with an error, none."""
         error, changes = self.memory.parse(address, data, as_shadow)
-        for name, value in changes.items():
-            self.memory[name] = value
-        self._take_effect(changes.keys(), now)
+        self._change(changes, now)
         return error
 
-    def _take_effect(self, names: Set[str], now: float) -> None:
-        if 'Torque_Enable' in names:
-            self._profile = standing(self._feel().angle, now)
-            self._heard = now
-        if self['Drive_Mode'] & TORQUE_BY_GOAL and names & set(GOALS):
+    def _change(self, changes: dict[str, int], now: float) -> None:
+        limp, goals = not self['Torque_Enable'], changes.keys() & set(GOALS)
+        for name, value in changes.items():
+            self.memory[name] = value
+        if goals and self['Drive_Mode'] & TORQUE_BY_GOAL:
             self.memory['Torque_Enable'] = 1
+        if limp:
+            self._profile, self._heard = standing(self._feel().angle, now), now
         # A goal that was left in the register is gone to as soon as there is torque.
-        if names & {'Torque_Enable', *GOALS} and self['Torque_Enable']:
+        if self['Torque_Enable'] and (limp or goals):
             self._profile = self._plan(now)
 
     def _plan(self, now: float) -> Profile:
