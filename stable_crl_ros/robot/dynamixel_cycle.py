@@ -73,7 +73,7 @@ class CycleReader:
             if answer.alert and not self._faults.knows_error(number):
                 self._doubtful.add(number)
         self._doubtful.update(SERVOS.keys() - values.keys())
-        self._faults.see_answers(set(answers))
+        self._faults.see_answers(set(answers), received)
         self._heard_at = received if answers else self._heard_at
         return values
 

@@ -9,7 +9,9 @@ from stable_crl_ros.robot.dynamixel_table import (
     WATCHDOG_TRIPPED,
 )
 
-SILENT_CYCLES = 5  # in a row without an answer, then the servo counts as dead
+# Without an answer for so many cycles and so long a servo counts as dead; a computer that is busy
+# loses some in a row.
+_SILENT_CYCLES, _SILENT_S = 5, 0.25
 _CLOCK_SLACK_MS, _CLOCK_DRIFT = 5.0, 0.01
 _THEN_CLEAR = 'then call clear_faults'
 _MANY = 3  # servos with the same fault are told as one
@@ -29,7 +31,7 @@ class Faults:
     def __init__(self, watchdog_s: float) -> None:
         self._watchdog_s = watchdog_s
         self._faults: dict[tuple[str, int], ArmFault] = {}
-        self._misses: dict[int, int] = {}
+        self._misses: dict[int, tuple[int, float]] = {}  # cycles in a row, since when
 
     def __bool__(self) -> bool:
         return bool(self._faults)
@@ -54,12 +56,20 @@ class Faults:
         self._faults.clear()
         self._misses.clear()
 
-    def see_answers(self, answered: set[int]) -> None:
-        """Count, servo by servo, the cycles in a row without an answer."""
-        for number, servo in SERVOS.items():
-            self._misses[number] = 0 if number in answered else self._misses.get(number, 0) + 1
-            if self._misses[number] >= SILENT_CYCLES:
-                self._latch('silent', number, f'{servo} does not answer: check its cables and '
+    def see_answers(self, answered: set[int], now: float) -> None:
+        """
+        Count, servo by servo, the cycles in a row without an answer.
+
+        :param answered: ids of those that answered in this cycle.
+        :param now: monotonic s.
+        """
+        for number in answered:
+            self._misses.pop(number, None)
+        for number in sorted(SERVOS.keys() - answered):
+            count, since = self._misses.get(number, (0, now))
+            self._misses[number] = (count + 1, since)
+            if count + 1 >= _SILENT_CYCLES and now - since >= _SILENT_S:
+                self._latch('silent', number, f'{SERVOS[number]} does not answer: check its cables and '
                             f'the power, {_THEN_CLEAR}')
 
     def see_status(self, number: int, values: dict[Register, int]) -> None:
