@@ -26,7 +26,7 @@ from stable_crl_ros.robot.gripper import opening_from_angle
 
 # Shares of a servo cycle: one patient wait for an answer, then when to give up on the state and
 # on the status of one servo. What is left is for the goals and for the caller.
-PATIENCE, _STATE_BY, _STATUS_BY = 0.5, 0.75, 0.9
+PATIENCE, _STATE_BY, _STATUS_BY = 0.4, 0.75, 0.9
 
 Values = dict[Register, int]
 

@@ -69,8 +69,8 @@ class Faults:
             count, since = self._misses.get(number, (0, now))
             self._misses[number] = (count + 1, since)
             if count + 1 >= _SILENT_CYCLES and now - since >= _SILENT_S:
-                self._latch('silent', number, f'{SERVOS[number]} does not answer: check its cables and '
-                            f'the power, {_THEN_CLEAR}')
+                self._latch('silent', number, f'{SERVOS[number]} does not answer: check its '
+                            f'cables and the power, {_THEN_CLEAR}')
 
     def see_status(self, number: int, values: dict[Register, int]) -> None:
         """Judge one reading of a servo's status block."""
