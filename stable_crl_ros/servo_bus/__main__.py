@@ -1,6 +1,7 @@
 """Serve an emulated WidowX servo bus on a pseudo-terminal until it is killed."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -48,9 +49,19 @@ def _end_with_input() -> None:
     threading.Thread(target=watch, name='parent watch', daemon=True).start()
 
 
+def _go_first() -> None:
+    """Stand for hardware, which answers in time whatever the machine computes; if it may."""
+    for ask in (lambda: os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1)),
+                lambda: os.nice(-10)):
+        with contextlib.suppress(OSError):
+            ask()
+            return
+
+
 def main() -> int:
     """Print the port and serve."""
     options = _options()
+    _go_first()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if options.until_eof:
         _end_with_input()
