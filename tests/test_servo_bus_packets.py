@@ -1,7 +1,10 @@
 """Packets of the emulated bus against the examples that ROBOTIS published."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from stable_crl_ros import servo_bus
 from stable_crl_ros.servo_bus.arms import IdealArm
 from stable_crl_ros.servo_bus.bus import Bus
 from stable_crl_ros.servo_bus.packets import (
@@ -148,3 +151,12 @@ def test_a_packet_that_was_never_finished_does_not_swallow_the_next():
     whole = encode(1, Instruction.PING)
     assert reader.feed(whole[:6], 0.0) == []
     assert len(reader.feed(whole, 0.2)) == 1
+
+
+def test_the_emulator_shares_no_code_with_the_driver_that_it_checks():
+    files = list(Path(servo_bus.__file__).parent.glob('*.py'))
+    assert len(files) > 10
+    for file in files:
+        imports = [line for line in file.read_text().splitlines()
+                   if line.lstrip().startswith(('import ', 'from '))]
+        assert not [line for line in imports if 'dynamixel' in line], file

@@ -75,8 +75,7 @@ class BusProcess(BusHandle):
 
     def __init__(self, process: subprocess.Popen, control: Path) -> None:
         self.process, self._folder = process, control.parent
-        self.first_port = process.stdout.readline().strip()
-        if not self.first_port:
+        if not process.stdout.readline():  # the port, once it serves
             shutil.rmtree(self._folder, ignore_errors=True)
             raise BusError(f'the emulated bus did not start; it returned {process.wait()}')
         connection = socket.socket(socket.AF_UNIX)
