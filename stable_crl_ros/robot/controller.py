@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from stable_crl_ros.robot.arbiter import Arbiter, ArmMode, ControlError, SOURCES
 from stable_crl_ros.robot.arm import ArmError, ArmState
+from stable_crl_ros.robot.collision import nearest
 from stable_crl_ros.robot.kinematics import forward_kinematics
 from stable_crl_ros.robot.motion import Motion
 from stable_crl_ros.robot.rate import RateLimit
@@ -279,12 +280,20 @@ class ArmController:
         return duration
 
     def _check_path(self, start: np.ndarray, end: np.ndarray) -> None:
-        heights = [forward_kinematics(start + fraction * (end - start))[2, 3]
-                   for fraction in np.linspace(0.0, 1.0, _PATH_SAMPLES)]
+        path = [start + fraction * (end - start)
+                for fraction in np.linspace(0.0, 1.0, _PATH_SAMPLES)]
+        heights = [forward_kinematics(joints)[2, 3] for joints in path]
         floor = min(heights[0], heights[-1], self._limits.workspace_low[2]) - _FLOOR_SLACK
         if min(heights) < floor:
             raise ControlError(f'the gripper would pass at z = {min(heights):.3f} m, below '
                                f'{floor:.3f} m; raise the arm first')
+        near = [nearest(joints, self._limits.table_height) for joints in path]
+        closest = min(near, key=lambda pair: pair.distance)
+        allowed = min(near[0].distance, near[-1].distance, self._limits.clearance)
+        if closest.distance < allowed - _FLOOR_SLACK:
+            raise ControlError(f'{closest.first} and {closest.second} would come within '
+                               f'{closest.distance:.3f} m; move the arm away by hand or '
+                               'teleoperation first')
 
     def _go_to(self, target: Target, duration_s: float, now: float) -> None:
         self._target, self._wanted_gripper = target, target.gripper
