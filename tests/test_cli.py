@@ -55,7 +55,7 @@ def test_calls_a_service_and_repeats_its_answer(stack, capsys):
 def test_unknown_service_is_refused_with_those_that_exist(stack, capsys):
     text = said(capsys, 'call', 'arm/stopp', *NAMESPACE, status=2)
     assert 'no service /cli_test/arm/stopp' in text
-    assert 'there are: /cli_test/arm/home, ' in text
+    assert '/cli_test/arm/clear_faults, /cli_test/arm/home, ' in text
 
 
 def test_service_without_a_question_takes_no_answer(stack, capsys):
@@ -121,7 +121,7 @@ def test_launch_lists_the_arguments(capsys):
 @pytest.mark.parametrize(('words', 'message'), [
     (['launch', 'policy', 'goal:=no.png'], "goal 'no.png' not found"),
     (['launch', 'policy', 'gaol:=no.png'], 'no argument gaol'),
-    (['launch', 'hardware', 'robot:=pr2'], 'sim, mock, dynamixel, xs_sdk'),
+    (['launch', 'hardware', 'robot:=pr2'], 'sim, mock, emulated, dynamixel, xs_sdk, joint_trajectory'),
     (['episodes', 'list', '/no/such/folder'], '/no/such/folder'),
     (['checkpoint', '/no/such.safetensors'], '/no/such.safetensors'),
     (['evaluate', 'none', '--task', 'fly'], "unknown task 'fly'"),
