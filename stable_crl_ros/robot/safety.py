@@ -128,10 +128,8 @@ def apply_action(
     :param action: (7,) dx, dy, dz (m), droll, dpitch, dyaw (rad, base axes), gripper 0..1.
     :param period_s: control period, s.
     :param measured_pose: (4, 4) of the real gripper, for the leash; None for no leash.
-    :param efforts: (6,) of the motors, as the driver reports them, for the effort limit; NaN
-        where unknown, None for no limit.
-    :raises SafetyError: for an action that is not 7 numbers, efforts that are not 6, or a period
-        not above 0.
+    :param efforts: (6,) as the driver reports them; NaN where unknown, None for no effort limit.
+    :raises SafetyError: for a wrong number of numbers, or a period not above 0.
     """
     values, efforts = _checked(action, efforts, period_s)
     measured = None if measured_pose is None else np.asarray(measured_pose, float)[:3, 3]
@@ -146,8 +144,7 @@ def apply_action(
         joints, flags = _reach(target, wanted, limits, period_s, measured)
         problem = flags if joints is None else _forbidden(target, joints, limits, efforts)
         if not problem:
-            if reason:
-                flags |= reason & _HOLDING or StepFlag.STEP_SHORTENED
+            flags |= reason and (reason & _HOLDING or StepFlag.STEP_SHORTENED)
             new = Target.from_joints(joints, gripper)
             applied = np.append(delta_between(target.pose, new.pose), new.gripper)
             return Step(new, applied, clipped | flags)
