@@ -121,7 +121,8 @@ def test_launch_lists_the_arguments(capsys):
 @pytest.mark.parametrize(('words', 'message'), [
     (['launch', 'policy', 'goal:=no.png'], "goal 'no.png' not found"),
     (['launch', 'policy', 'gaol:=no.png'], 'no argument gaol'),
-    (['launch', 'hardware', 'robot:=pr2'], 'sim, mock, emulated, dynamixel, xs_sdk, joint_trajectory'),
+    (['launch', 'hardware', 'robot:=pr2'],
+     'sim, mock, emulated, dynamixel, xs_sdk, joint_trajectory'),
     (['episodes', 'list', '/no/such/folder'], '/no/such/folder'),
     (['checkpoint', '/no/such.safetensors'], '/no/such.safetensors'),
     (['evaluate', 'none', '--task', 'fly'], "unknown task 'fly'"),
