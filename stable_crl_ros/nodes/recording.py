@@ -171,7 +171,8 @@ class Recording:
         :param free: bytes of the disk that are free.
         """
         return {
-            'episode': self.path.stem, 'steps': self.steps, 'late': self.late, 'dropped': self.recorder.dropped,
+            'episode': self.path.stem, 'steps': self.steps, 'late': self.late,
+            'dropped': self.recorder.dropped,
             **{f'dropped_{stream}': count for stream, count in self.recorder.drops.items()},
             **{f'refused_{name}': count for name, count in self.refused.items()},
             'queue_fill': f'{self.recorder.queue_fill:.2f}',
