@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 from stable_crl_ros.actions import ACTION_DIM, ACTION_NAMES
-from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.data.schema import checkpoint_id, Mode
 from stable_crl_ros.images import decode_image
 from stable_crl_ros.robot.arm import ArmState
 from stable_crl_ros.robot.gripper import opening_from_finger
@@ -22,6 +22,10 @@ LABELS = (
     *(f'commanded.{name}' for name in ACTION_NAMES),
     'mode', 'flags',
     *(f'{stamp}.{part}' for stamp in STAMPS for part in ('sec', 'nanosec')),
+)
+TICK_LABELS = (
+    'capture.sec', 'capture.nanosec', 'checkpoint', 'value', 'steps_to_go', 'at_goal', 'done',
+    'image_age', 'inference', 'lateness', *(f'action.{name}' for name in ACTION_NAMES),
 )
 NANO = 1_000_000_000
 
@@ -66,6 +70,36 @@ class AppliedAction:
     def refused(self) -> bool:
         """Say whether nothing was applied."""
         return bool(self.flags & REFUSED)
+
+
+@dataclass(frozen=True)
+class PolicyTick:
+    """
+    One control step as the policy computed it; every one is a command that was sent.
+
+    :param capture_ns: capture time of the image that it acted on; the command's stamp.
+    :param action: as it was sent, shape (7,), metres, radians about the fixed axes of base_link,
+        gripper 0..1.
+    :param checkpoint: first 12 hexadecimal digits of the sha256 of the checkpoint that acted.
+    :param value: the critic's own number; NaN where the learner has no critic.
+    :param steps_to_go: expected number of steps to the goal; NaN: not known.
+    :param at_goal: probability of being at the goal, 0..1; NaN: not known.
+    :param done: the goal counts as reached.
+    :param image_age_s: age of the image when the computation began, s.
+    :param inference_s: how long it took from the message to the action, s.
+    :param lateness_s: how much later than its phase the tick began, s.
+    """
+
+    capture_ns: int
+    action: np.ndarray
+    checkpoint: str
+    value: float = float('nan')
+    steps_to_go: float = float('nan')
+    at_goal: float = float('nan')
+    done: bool = False
+    image_age_s: float = float('nan')
+    inference_s: float = float('nan')
+    lateness_s: float = float('nan')
 
 
 def to_nanoseconds(stamp: Any) -> int:
@@ -133,16 +167,11 @@ def decode_applied_action(message: Any) -> AppliedAction:
 
     :raises MessageError: for other labels, another count, or a number that cannot be.
     """
-    labels = ','.join(dimension.label for dimension in message.layout.dim)
-    if labels != ','.join(LABELS):
-        raise MessageError(f'applied_action is labelled {labels[:80]!r}, not {LABELS[0]!r} ... '
-                           f'{LABELS[-1]!r}; run an arm node of this version')
-    numbers = np.array(message.data, float)
-    if numbers.shape != (len(LABELS),):
-        raise MessageError(f'applied_action holds {numbers.size} numbers, not {len(LABELS)}')
+    numbers = _labelled(message, LABELS, 'applied_action', 'an arm')
     if not np.isfinite(numbers[:ACTION_DIM]).all():
         raise MessageError(f'applied_action is not finite: {numbers[:ACTION_DIM].tolist()}')
-    mode, flags, *stamps = _whole_numbers(numbers[2 * ACTION_DIM:])
+    mode, flags, *stamps = _whole_numbers(
+        numbers[2 * ACTION_DIM:], 'applied_action: mode, flags and stamps')
     if mode not in tuple(Mode):
         raise MessageError(f'applied_action has mode {mode}; known: {[int(m) for m in Mode]}')
     capture, receive, applied = (
@@ -151,11 +180,35 @@ def decode_applied_action(message: Any) -> AppliedAction:
                          Mode(mode), StepFlag(flags), capture, receive, applied)
 
 
-def _whole_numbers(numbers: np.ndarray) -> list[int]:
+def decode_tick(message: Any) -> PolicyTick:
+    """
+    Read what `encode_tick` wrote.
+
+    :raises MessageError: for other labels, another count, or a number that cannot be.
+    """
+    numbers = _labelled(message, TICK_LABELS, 'policy/tick', 'a policy')
+    sec, nanosec, checkpoint = _whole_numbers(numbers[:3], 'policy/tick: stamp and checkpoint')
+    value, steps_to_go, at_goal, done, *durations = numbers[3:10].tolist()
+    return PolicyTick(sec * NANO + nanosec, numbers[10:], checkpoint_id(checkpoint), value,
+                      steps_to_go, at_goal, done == 1.0, *durations)
+
+
+def _labelled(message: Any, labels: tuple[str, ...], topic: str, sender: str) -> np.ndarray:
+    """Return the numbers of a message whose layout must carry these labels."""
+    found = ','.join(dimension.label for dimension in message.layout.dim)
+    if found != ','.join(labels):
+        raise MessageError(f'{topic} is labelled {found[:80]!r}, not {labels[0]!r} ... '
+                           f'{labels[-1]!r}; run {sender} node of this version')
+    numbers = np.array(message.data, float)
+    if numbers.shape != (len(labels),):
+        raise MessageError(f'{topic} holds {numbers.size} numbers, not {len(labels)}')
+    return numbers
+
+
+def _whole_numbers(numbers: np.ndarray, what: str) -> list[int]:
     if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any() or \
             (numbers < 0).any():
-        raise MessageError(f'applied_action: mode, flags and stamps must be whole numbers >= 0, '
-                           f'got {numbers.tolist()}')
+        raise MessageError(f'{what} must be whole numbers >= 0, got {numbers.tolist()}')
     return [int(number) for number in numbers]
 
 

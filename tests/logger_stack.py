@@ -17,7 +17,7 @@ from stable_crl_ros.nodes.conversions import to_nanoseconds, to_stamp
 from stable_crl_ros.nodes.episode_input import RELIABLE_IMAGES
 from stable_crl_ros.nodes.episode_logger import EpisodeLoggerNode
 from stable_crl_ros.nodes.goal import GoalNode
-from stable_crl_ros.nodes.messages import decode_applied_action
+from stable_crl_ros.nodes.messages import decode_applied_action, encode_tick, PolicyTick
 from stable_crl_ros.nodes.sim import make_nodes
 from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
@@ -55,7 +55,7 @@ class Stack:
     def _talk(self):
         node = self.probe
         self.images, self.applied, self.health = {}, [], []
-        self.acted_on = 0
+        self.acted_on, self.acting = 0, 'abc123def456'
         node.create_subscription(Image, 'image_raw', self._on_image, RELIABLE_IMAGES)
         node.create_subscription(Float64MultiArray, 'applied_action',
                                  lambda m: self.applied.append(decode_applied_action(m)), 50)
@@ -64,11 +64,11 @@ class Stack:
                        for p in ('', 'teleop/')}
         self.grippers = {p: node.create_publisher(Float64, f'{p}gripper_cmd', COMMAND)
                          for p in ('', 'teleop/')}
-        self.progress = node.create_publisher(Float64, 'policy/progress', 10)
+        self.ticks = node.create_publisher(Float64MultiArray, 'policy/tick', 50)
         self.checkpoint = node.create_publisher(String, 'policy/checkpoint_id', LATCHED)
         self.ros.spin_until(lambda: all(
             p.get_subscription_count() for p in (*self.twists.values(), *self.grippers.values(),
-                                                 self.progress, self.checkpoint)))
+                                                 self.ticks, self.checkpoint)))
 
     def _on_image(self, message):
         self.images[to_nanoseconds(message.header.stamp)] = message
@@ -76,19 +76,26 @@ class Stack:
     def _on_health(self, message):
         self.health += [s for s in message.status if 'episode_logger: recording' in s.name]
 
-    def act(self, linear, gripper=1.0, prefix='', progress=None):
+    def act(self, linear, gripper=1.0, prefix='', progress=None, stamp=None):
         """Send one command as the policy does, on the newest image, or as the operator does."""
-        if not prefix:
+        if not prefix and stamp is None:
             self.ros.spin_until(lambda: max(self.images, default=0) > self.acted_on)
             self.acted_on = max(self.images)
-        stamp = time.time_ns() if prefix else self.acted_on
+        stamp = stamp or (time.time_ns() if prefix else self.acted_on)
         self.grippers[prefix].publish(Float64(data=gripper))
         message = TwistStamped()
         message.header.frame_id, message.header.stamp = 'base_link', to_stamp(stamp)
         message.twist.linear.x, message.twist.linear.y, message.twist.linear.z = linear
         self.twists[prefix].publish(message)
-        if progress is not None:
-            self.progress.publish(Float64(data=progress))
+        if not prefix:
+            self.tell_of(stamp, linear, gripper, progress)
+
+    def tell_of(self, stamp, linear, gripper=1.0, progress=None):
+        """Say of a command what the policy node says of it."""
+        self.ticks.publish(encode_tick(PolicyTick(
+            stamp, np.array([*PERIOD_S * np.array(linear), 0, 0, 0, gripper]), self.acting,
+            float('nan') if progress is None else progress, 12.5, 0.25, False, 0.01, 0.002,
+            0.001)))
 
     def run(self, steps, prefix='', **kwargs):
         for number in range(steps):

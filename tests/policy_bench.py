@@ -17,9 +17,10 @@ from stable_crl_ros.nodes.conversions import (
     image_to_compressed,
     image_to_message,
 )
+from stable_crl_ros.nodes.messages import decode_tick
 from stable_crl_ros.nodes.policy import PolicyNode
 from stable_crl_ros.policy import Policy
-from std_msgs.msg import Float64, String
+from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 RATE = 20.0  # Hz
@@ -45,7 +46,7 @@ class Bench:
             'image_raw/compressed' if compressed else 'image_raw', IMAGE_OUT)
         self.goals = self.probe.create_publisher(Image, 'goal/image', LATCHED)
         self.twists, self.grippers, self.order, self.progress = [], [], [], []
-        self.statuses, self.ids = {}, []
+        self.statuses, self.ids, self.ticks = {}, [], []
         self._listen()
         ros.spin_until(lambda: self.camera.get_subscription_count() > 0)
 
@@ -59,6 +60,8 @@ class Bench:
         subscribe(Float64, 'gripper_cmd', keep(self.grippers, 'gripper'), COMMAND)
         subscribe(TwistStamped, 'delta_twist_cmds', keep(self.twists, 'twist'), COMMAND)
         subscribe(Float64, 'policy/progress', self.progress.append, 10)
+        subscribe(Float64MultiArray, 'policy/tick',
+                  lambda message: self.ticks.append(decode_tick(message)), 50)
         subscribe(String, 'policy/checkpoint_id', lambda m: self.ids.append(m.data), LATCHED)
         subscribe(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 

@@ -23,6 +23,8 @@ from stable_crl_ros.nodes.messages import (
     encode_applied_action,
     encode_ee_pose,
     encode_joint_states,
+    encode_tick,
+    PolicyTick,
 )
 from stable_crl_ros.robot.arm import ArmState
 from stable_crl_ros.robot.kinematics import START
@@ -74,12 +76,14 @@ class Source(Node):
                  **kwargs) -> None:
         super().__init__('recording_source', **kwargs)
         self._log = None if log is None else open(log, 'wb', buffering=0)  # noqa: SIM115 for ever
+        self.checkpoint = '0123456789ab'
         self._pool = [self._message(frame) for frame in pool]
         names = ['image_raw', *(f'{name}/image_raw' for name in CAMERAS[1:cameras])]
         self._images = [self.create_publisher(Image, name, IMAGE_OUT) for name in names]
         self._joints = self.create_publisher(JointState, 'joint_states', 10)
         self._poses = self.create_publisher(type(encode_ee_pose(self._state(0))), 'ee_pose', 10)
         self._applied = self.create_publisher(Float64MultiArray, 'applied_action', 10)
+        self._ticks = self.create_publisher(Float64MultiArray, 'policy/tick', 50)
         # Stamps of the last images of each camera, ns.
         self.shown = [deque(maxlen=64) for _ in self._images]
 
@@ -104,6 +108,7 @@ class Source(Node):
         now, capture_ns = time.time_ns(), self.shown[0][-1]
         self._applied.publish(encode_applied_action(AppliedAction(
             action, action, Mode.POLICY, StepFlag(0), capture_ns, now, now)))
+        self._ticks.publish(encode_tick(PolicyTick(capture_ns, action, self.checkpoint)))
         if self._log is not None:
             self._log.write(np.int64(capture_ns).tobytes())
 

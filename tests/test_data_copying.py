@@ -34,7 +34,7 @@ def test_a_copy_has_the_same_checksum_labels_and_origin(dataset, other):
     copy = other[copy_episode(original, other, attributes={'note': 'x'})]
     assert_holds(copy, 6, CAMERAS, number=0)
     changed = {name for name in copy.attrs if copy.attrs[name] != original.attrs.get(name)}
-    assert changed == {'note', 'copied_from'}
+    assert changed == {'note', 'copied_from', 'attributes_sha256'}
     assert copy.attrs['copied_from'] == {
         'dataset': dataset.id, 'episode': 0, 'rows': [0, 6],
         'checksum': original.attrs['checksum']}

@@ -33,6 +33,12 @@ def test_sealed_episodes_read_as_they_were_recorded_in_the_wider_type(old):
         assert_holds(old[number], steps)
 
 
+def test_what_was_not_stored_yet_reads_as_not_recorded(old):
+    assert 'checkpoint' not in old[0].names
+    np.testing.assert_array_equal(old[0]['checkpoint'], np.zeros(6, np.uint64))
+    assert np.isnan(old[0]['steps_to_go']).all() and old[0]['lateness'].shape == (6,)
+
+
 def test_they_verify_and_are_described(old):
     assert errors(verify_episode(old[0].path)) == []
     assert describe_episode(old[0])['flags'] == {

@@ -244,7 +244,8 @@ def test_the_scale_of_the_policy_that_acts_is_stored_and_no_others(rig):
         scales.publish(String(data=json.dumps({'checkpoint': 'a' * 64, **scale})))
         checkpoint.publish(String(data=named))
         rig.ros.spin_until(lambda named=named: rig.logger._input.checkpoint == named)
-        rig.ros.spin_until(lambda: rig.logger._input._scale)
+        rig.ros.spin_until(lambda: rig.logger._input.scales)
+        rig.robot.checkpoint = named[:12]
         assert record(rig).success
         attributes = rig.episode(number).attrs
         assert attributes['checkpoint'] == named

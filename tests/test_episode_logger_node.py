@@ -18,7 +18,7 @@ from sensor_msgs.msg import JointState
 from stable_crl_ros.bringup import GRAPHS
 from stable_crl_ros.data.dataset import Dataset, DatasetError
 from stable_crl_ros.data.labels import restore
-from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.data.schema import checkpoint_id, Mode
 from stable_crl_ros.images import write_image
 from stable_crl_ros.launcher import Launcher
 from stable_crl_ros.nodes.client import Client
@@ -91,6 +91,10 @@ def test_an_episode_holds_every_step_with_the_image_it_was_decided_on(stack):
     np.testing.assert_array_equal(episode['capture_stamp'], [step.capture_ns for step in steps])
     assert not episode[f'ages/{CAMERA}'].any()
     np.testing.assert_allclose(episode['progress'], -10.0 + np.arange(10), atol=1e-5)
+    for name, told in (('steps_to_go', 12.5), ('at_goal', 0.25), ('image_age', 0.01),
+                       ('inference_time', 0.002), ('lateness', 0.001)):
+        np.testing.assert_allclose(episode[name], told, rtol=1e-6)
+    assert {checkpoint_id(number) for number in episode['checkpoint']} == {'abc123def456'}
     assert (episode['mode'] == Mode.POLICY).all() and not episode['intervention'].any()
     assert (episode['receive_stamp'] > episode['capture_stamp']).all()
     assert (episode['command_stamp'] > episode['receive_stamp']).all()
@@ -115,7 +119,10 @@ def test_the_operators_steps_are_marked_as_interventions(stack):
     modes = episode['mode'].tolist()
     assert modes.count(Mode.TELEOP) == 3
     np.testing.assert_array_equal(episode['intervention'], episode['mode'] == Mode.TELEOP)
-    assert np.isnan(episode['progress'][episode['mode'] == Mode.TELEOP]).all()
+    teleop = episode['mode'] == Mode.TELEOP
+    for name in ('progress', 'steps_to_go', 'image_age', 'lateness'):
+        assert np.isnan(episode[name][teleop]).all()
+    np.testing.assert_array_equal(episode['checkpoint'] == 0, teleop)
     assert episode.attrs['refused']['overridden'] >= 3
     assert episode.attrs['success'] is False
 
@@ -172,15 +179,50 @@ def test_stopping_the_arm_in_mid_episode_leaves_a_gap_that_is_marked(stack):
 
 
 def test_a_checkpoint_swapped_in_mid_episode_is_noted_with_its_step(stack):
-    stack.checkpoint.publish(String(data='old'))
+    old, new = (f'{number}123456789ab' for number in '12')
+    stack.checkpoint.publish(String(data=old + 'cdef'))
     stack.ros.spin_for(0.1)
     stack.call('start')
+    stack.acting = old
     stack.run(3)
-    stack.checkpoint.publish(String(data='new'))
+    stack.checkpoint.publish(String(data=new + 'cdef'))
     stack.ros.spin_for(0.1)
+    stack.run(1)  # it was computed before, whatever has been announced since
+    stack.acting = new
     stack.run(2)
     stack.call('stop', True)
-    assert stack.episode().attrs['checkpoints'] == [[0, 'old'], [3, 'new']]
+    episode = stack.episode()
+    assert episode.attrs['checkpoints'] == [[0, old + 'cdef'], [4, new + 'cdef']]
+    assert [checkpoint_id(number) for number in episode['checkpoint']] == 4 * [old] + 2 * [new]
+
+
+def test_two_steps_on_one_image_name_the_checkpoint_of_their_own_command(stack):
+    first, lost, last = (f'{number}123456789ab' for number in '123')
+    stack.call('start')
+    stack.ros.spin_until(lambda: stack.images)
+    stamp = max(stack.images)
+    stack.acting = first
+    stack.act([0.0, 0.0, 0.02], stamp=stamp)
+    stack.ros.spin_for(PERIOD_S)
+    stack.acting = lost
+    stack.tell_of(stamp, [0.0, 0.01, 0.02])  # the arm never hears the command itself
+    stack.acting = last
+    stack.act([0.0, 0.02, 0.02], stamp=stamp)
+    stack.ros.spin_for(PERIOD_S)
+    stack.call('stop', True)
+    episode = stack.episode()
+    assert episode['capture_stamp'].tolist() == [stamp, stamp]
+    assert [checkpoint_id(number) for number in episode['checkpoint']] == [first, last]
+
+
+def test_a_policy_that_says_nothing_of_its_steps_leaves_them_without_a_checkpoint(stack):
+    stack.tell_of = lambda *_: None
+    stack.call('start')
+    stack.run(3)
+    stack.call('stop', True)
+    episode = stack.episode()
+    assert (episode['mode'] == Mode.POLICY).all()
+    assert not episode['checkpoint'].any() and np.isnan(episode['progress']).all()
 
 
 def test_a_discarded_episode_is_out_of_the_dataset_until_it_is_restored(stack):

@@ -1,5 +1,6 @@
 """The arm's messages: what is written is read back, what is malformed is refused."""
 
+from dataclasses import replace
 import time
 
 import numpy as np
@@ -18,12 +19,15 @@ from stable_crl_ros.nodes.messages import (
     decode_command,
     decode_ee_pose,
     decode_joint_states,
+    decode_tick,
     encode_applied_action,
     encode_command,
     encode_ee_pose,
     encode_joint_states,
+    encode_tick,
     LABELS,
     MessageError,
+    PolicyTick,
 )
 from stable_crl_ros.robot.arm import ArmState
 from stable_crl_ros.robot.kinematics import forward_kinematics, START
@@ -69,6 +73,37 @@ def test_the_layout_names_every_number():
     labels = message.layout.dim[0].label.split(',')
     assert dict(zip(labels, message.data, strict=True))['commanded.gripper'] == 1.2
     assert message.layout.dim[0].size == len(message.data)
+
+
+def tick(**changes):
+    values = {'capture_ns': time.time_ns(), 'action': np.array([.01, 0, -.02, 0, .1, 0, 1.0]),
+              'checkpoint': '00e1ffffffff', 'value': -3.5, 'steps_to_go': 12.0, 'at_goal': 0.25,
+              'done': True, 'image_age_s': 0.02, 'inference_s': 0.004, 'lateness_s': -0.0001}
+    return PolicyTick(**{**values, **changes})
+
+
+def test_a_tick_of_the_policy_survives_the_wire():
+    sent = tick()
+    read = decode_tick(over_the_wire(encode_tick(sent)))
+    np.testing.assert_array_equal(read.action, sent.action)
+    assert replace(read, action=None) == replace(sent, action=None)
+
+
+def test_what_is_not_known_at_a_tick_is_not_made_up():
+    read = decode_tick(encode_tick(PolicyTick(5, np.zeros(7), '0' * 12)))
+    assert np.isnan([read.value, read.steps_to_go, read.at_goal, read.lateness_s]).all()
+    assert not read.done and read.checkpoint == ''
+
+
+@pytest.mark.parametrize(('spoil', 'reason'), [
+    (lambda message: message.data.pop(), 'holds 16 numbers'),
+    (lambda message: setattr(message.layout, 'dim', []), 'run a policy node of this version'),
+    (lambda message: message.data.__setitem__(2, 0.5), 'whole numbers')])
+def test_a_malformed_tick_is_refused(spoil, reason):
+    message = encode_tick(tick())
+    spoil(message)
+    with pytest.raises(MessageError, match=reason):
+        decode_tick(message)
 
 
 def without(message, count):

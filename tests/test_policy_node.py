@@ -108,6 +108,23 @@ def test_activation_without_a_goal_is_refused_and_says_what_to_do(ros, first):
     assert 'active_goal' in status.message
 
 
+def test_says_of_every_command_what_it_came_from(ros, first):
+    bench = Bench(ros, first, max_image_age=5.0)
+    bench.activate()
+    stamp_ns = bench.show(scene(5), age_s=0.1)
+    command = as_action(bench.next_command())
+    ros.spin_until(lambda: bench.ticks)
+    tick = bench.ticks[0]
+    action, progress = expected(first, scene(5), scene(100))
+    np.testing.assert_allclose(tick.action, command, atol=1e-6)
+    np.testing.assert_allclose(tick.action, action, atol=1e-6)
+    assert (tick.capture_ns, tick.checkpoint) == (stamp_ns, load_checkpoint(first).sha256[:12])
+    assert tick.value == pytest.approx(progress, abs=1e-4)
+    assert 0.1 <= tick.image_age_s < 2.0
+    assert 0.0 < tick.inference_s < 1.0 and -0.01 < tick.lateness_s < 1.0
+    assert np.isnan(tick.steps_to_go) and np.isnan(tick.at_goal) and not tick.done
+
+
 @pytest.mark.parametrize(('age_s', 'reason'), [(0.5, 's old; max_image_age is 0.30 s'),
                                                (-0.5, 'in the future')])
 def test_never_acts_on_an_image_of_another_time(ros, first, age_s, reason):

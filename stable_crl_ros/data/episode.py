@@ -9,9 +9,16 @@ import warnings
 import numpy as np
 from stable_crl_ros.data.attributes import EpisodeError as EpisodeError
 from stable_crl_ros.data.attributes import read_attributes
-from stable_crl_ros.data.codecs import Encoded, ImageCodec, LOSSLESS
+from stable_crl_ros.data.codecs import CodecError, Encoded, ImageCodec, LOSSLESS
 from stable_crl_ros.data.frames import find_offsets, FrameError, FrameReader
-from stable_crl_ros.data.schema import GOAL_IMAGE, IMAGE_CRCS, IMAGE_OFFSETS, IMAGES, widened
+from stable_crl_ros.data.schema import (
+    absent_rows,
+    GOAL_IMAGE,
+    IMAGE_CRCS,
+    IMAGE_OFFSETS,
+    IMAGES,
+    widened,
+)
 from stable_crl_ros.data.version1 import ArrayReader
 from stable_crl_ros.data.writer import EpisodeWriter as EpisodeWriter
 from stable_crl_ros.data.zarr_files import read_array
@@ -24,7 +31,8 @@ class Episode:
     A sealed episode; arrays are read when asked for and checked against their checksums.
 
     `episode['action']` is (steps, 7), `episode['ee_pose']` (steps + 1, 7); every name, type and
-    unit is in `schema.STATE_FIELDS` and `schema.STEP_FIELDS`; older narrower types are widened.
+    unit is in `schema.STATE_FIELDS` and `schema.STEP_FIELDS`; older narrower types are widened,
+    and what an earlier version did not store reads as 'not recorded'.
     Images are decoded, whatever the dataset's codec.
 
     :param path: the group's directory.
@@ -76,6 +84,10 @@ class Episode:
     def __getitem__(self, name: str) -> np.ndarray:
         if name.startswith(f'{IMAGES}/'):
             return self._all_images(name.removeprefix(f'{IMAGES}/'))
+        if name not in self.attrs['checksums']:
+            absent = absent_rows(name, self.steps)
+            if absent is not None:
+                return absent
         self._check_name(name)
         try:
             values = read_array(self.path / name)
@@ -184,7 +196,10 @@ class Episode:
         name = f'{IMAGES}/{camera}'
         if self.attrs['format_version'] == 1:
             return ArrayReader(self.array(name), self.attrs['checksums'][name])
-        codec = ImageCodec.parse(self.attrs['image_codec'])
+        try:
+            codec = ImageCodec.parse(self.attrs.get('image_codec'))
+        except CodecError as error:
+            raise self._damaged('zarr.json', error) from error
         try:
             offsets = self[f'{IMAGE_OFFSETS}/{camera}']
             crcs = self[f'{IMAGE_CRCS}/{camera}']

@@ -19,6 +19,7 @@ AGES = 'ages'  # group: per stream, how much older than the tick its sample was
 STATE_STREAMS = ('joint_states', 'ee_pose')
 GOAL_IMAGE = 'goal_image'
 ATTRIBUTES_CHECKSUM = 'attributes_sha256'
+CHECKPOINT_DIGITS = 12  # hexadecimal ones that name a checkpoint: exact in a float64
 NO_ACTIONS = 'none recorded'  # the attribute 'actions' of a video; its zeros are not to be learned
 
 
@@ -45,12 +46,18 @@ class Mode(IntEnum):
 
 @dataclass(frozen=True)
 class Field:
-    """One array of an episode: name, type, shape of one row, and what the numbers mean."""
+    """
+    One array of an episode: name, type, shape of one row, and what the numbers mean.
+
+    :param absent: what readers find in every row of an episode of an earlier version, which did
+        not store it; None where every version does.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     meaning: str
+    absent: float | None = None
 
 
 # T + 1 rows: row t is seen before action t, row T after the last action.
@@ -76,6 +83,13 @@ STEP_FIELDS = (
     Field('intervention', 'bool', (), 'an operator overrode the policy'),
     Field('flags', 'uint32', (), 'bits of robot.flags.StepFlag'),
     Field('progress', 'float32', (), 'what the critic says about the goal; NaN: none'),
+    Field('steps_to_go', 'float32', (), 'expected number of steps to the goal; NaN: none', np.nan),
+    Field('at_goal', 'float32', (), 'probability of being at the goal, 0..1; NaN: none', np.nan),
+    Field('checkpoint', 'uint64', (), 'first 48 bits of the sha256 of the checkpoint whose action '
+                                      'was commanded; 0: of none, or not recorded', 0),
+    Field('image_age', 'float32', (), 's between image and computation; NaN: no policy', np.nan),
+    Field('inference_time', 'float32', (), 's of computation; NaN: no policy', np.nan),
+    Field('lateness', 'float32', (), 's by which the tick began late; NaN: no policy', np.nan),
 )
 
 STAMP_FIELDS = ('capture_stamp', 'receive_stamp')  # known with the observation
@@ -85,7 +99,25 @@ OLDER_TYPES = {'flags': 'uint16'}  # as earlier versions stored these; readers w
 def age_field(stream: str) -> Field:
     """Return the array, one row per step, that holds the ages of a camera or a state stream."""
     return Field(f'{AGES}/{stream}', 'int64', (),
-                 'ns: how much older than the tick the sample is; -1: not recorded')
+                 'ns: how much older than the tick the sample is; -1: not recorded', -1)
+
+
+def checkpoint_number(sha256: str) -> int:
+    """Return what the step field 'checkpoint' holds of a checkpoint; 0 for ''."""
+    return int(sha256[:CHECKPOINT_DIGITS] or '0', 16)
+
+
+def checkpoint_id(number: int) -> str:
+    """Return the first digits of the sha256 that `checkpoint_number` was given; '' for 0."""
+    return f'{int(number):0{CHECKPOINT_DIGITS}x}' if number else ''
+
+
+def absent_rows(name: str, steps: int) -> np.ndarray | None:
+    """Return a step array as it is read where an earlier version stored none; None for others."""
+    item = next((item for item in STEP_FIELDS if item.name == name), None)
+    if item is None or item.absent is None:
+        return None
+    return np.full((steps, *item.shape), item.absent, item.dtype)
 
 
 def widened(name: str, values: np.ndarray) -> np.ndarray:
@@ -163,6 +195,12 @@ class Action:
     intervention: bool = False
     flags: int = 0
     progress: float = float('nan')
+    steps_to_go: float = float('nan')
+    at_goal: float = float('nan')
+    checkpoint: int = 0
+    image_age: float = float('nan')
+    inference_time: float = float('nan')
+    lateness: float = float('nan')
 
     def to_record(self) -> dict[str, np.ndarray]:
         """

@@ -143,9 +143,8 @@ class _Content:
         self._last = {name: int(record[name]) for name in STAMP_FIELDS}
 
     def _step(self, record: dict) -> None:
-        missing = np.int64(-1)
-        values = {field.name: record.get(field.name, missing).astype(field.dtype, copy=False)
-                  for field in self._step_fields}
+        values = {field.name: np.asarray(record.get(field.name, field.absent)).astype(
+            field.dtype, copy=False) for field in self._step_fields}
         self._add(self._step_fields, values)
         self._last_step = values
         self._steps += 1

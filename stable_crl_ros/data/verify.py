@@ -116,7 +116,8 @@ def _expected(episode: Episode) -> dict[str, tuple[tuple[int, ...], str] | None]
     """Return name -> (shape, dtype) of the arrays an episode must have."""
     steps = episode.steps
     expected = {field.name: ((steps + 1, *field.shape), field.dtype) for field in STATE_FIELDS}
-    expected |= {field.name: ((steps, *field.shape), field.dtype) for field in STEP_FIELDS}
+    expected |= {field.name: ((steps, *field.shape), field.dtype) for field in STEP_FIELDS
+                 if field.absent is None or field.name in episode.names}
     expected |= dict.fromkeys(_image_names(episode))  # each image is checked by itself
     if episode.attrs['format_version'] > 1:
         for camera in episode.cameras:

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from stable_crl_ros.actions import ActionScale
 from stable_crl_ros.data.alignment import Alignment, Sample
 from stable_crl_ros.data.codecs import Encoded
-from stable_crl_ros.data.schema import SchemaError, STATE_STREAMS
+from stable_crl_ros.data.schema import CHECKPOINT_DIGITS, SchemaError, STATE_STREAMS
 from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.nodes.common import LATCHED, param, StartupError
 from stable_crl_ros.nodes.conversions import message_to_image, to_nanoseconds
@@ -43,7 +43,8 @@ class EpisodeInput:
         self.checkpoint = ''
         self.arm_mode = ''
         self.keeps_jpeg = False  # the dataset stores a JPEG as it comes
-        self._scale: dict = {}
+        self.scales: dict[str, str] = {}  # JSON of the action scale, by checkpoint
+        self.sha256s: dict[str, str] = {}  # of every checkpoint heard of, by their first digits
         self.bad_messages = 0
         self.cameras = list(param(node, 'cameras', ['over_shoulder'],
                                   "Camera names, the policy's first", read_only=True))
@@ -89,9 +90,8 @@ class EpisodeInput:
     @property
     def in_force(self) -> dict[str, str]:
         """What a step is taken under, for `Recording.note`; '' where nobody said."""
-        scale = self.action_scale
         return {'goals': self.goal_id, 'checkpoints': self.checkpoint, 'modes': self.arm_mode,
-                'scales': json.dumps(scale) if scale else ''}
+                'scales': self.scales.get(self.checkpoint, '')}
 
     def known(self) -> dict:
         """Return what `EpisodeMeta` takes of goal, checkpoint and images."""
@@ -102,8 +102,7 @@ class EpisodeInput:
     @property
     def action_scale(self) -> dict | None:
         """How the checkpoint in force scales its actions; None when nobody said."""
-        scale = dict(self._scale)
-        return scale if scale.pop('checkpoint', None) == self.checkpoint and scale else None
+        return json.loads(self.scales.get(self.checkpoint, 'null'))
 
     def missing(self) -> list[str]:
         """Say what an episode needs and nobody sends; empty when all is there."""
@@ -159,12 +158,13 @@ class EpisodeInput:
 
     def _on_checkpoint(self, message: String) -> None:
         self.checkpoint = message.data
+        self.sha256s[message.data[:CHECKPOINT_DIGITS]] = message.data
 
     def _on_action_scale(self, message: String) -> None:
         try:
             scale = json.loads(message.data)
-            self._scale = {'checkpoint': str(scale.pop('checkpoint')),
-                           **ActionScale.from_dict(scale).to_dict()}
+            checkpoint = str(scale.pop('checkpoint'))
+            self.scales[checkpoint] = json.dumps(ActionScale.from_dict(scale).to_dict())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.bad_messages += 1
             self._node.get_logger().error(f'policy/action_scale: {error}',

@@ -28,10 +28,16 @@ from stable_crl_ros.nodes.common import (
 )
 from stable_crl_ros.nodes.episode_input import EpisodeInput
 from stable_crl_ros.nodes.logger_parameters import declare, label_episode, read_label, told
-from stable_crl_ros.nodes.messages import AppliedAction, decode_applied_action, MessageError
+from stable_crl_ros.nodes.messages import (
+    AppliedAction,
+    decode_applied_action,
+    decode_tick,
+    MessageError,
+    PolicyTick,
+)
 from stable_crl_ros.nodes.recording import begin, Recording
 from stable_crl_ros.nodes.recording_health import CallbackCost, DiskWatch, judge
-from std_msgs.msg import Float64, Float64MultiArray
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 
 SETTLE_PERIOD_S = 0.02
@@ -65,7 +71,7 @@ class EpisodeLoggerNode(Node):
         self._recording: Recording | None = None
         # What the arm does while an episode is being begun, and when; None at other times.
         self._early: deque[tuple[AppliedAction, float]] | None = None
-        self._heard: deque[tuple[float, float]] = deque(maxlen=MOST_EARLY)  # progress, and when
+        self._heard: deque[tuple[PolicyTick, float]] = deque(maxlen=MOST_EARLY)  # and when
         self._ending: Future | None = None
         self._verdict: bool | None = None  # on the episode that is ending
         self._ending_deadline = 0.0
@@ -78,7 +84,7 @@ class EpisodeLoggerNode(Node):
     def _create_topics(self) -> None:
         timed = self._cost.timed
         self.create_subscription(Float64MultiArray, 'applied_action', timed(self._on_applied), 50)
-        self.create_subscription(Float64, 'policy/progress', timed(self._on_progress), 10)
+        self.create_subscription(Float64MultiArray, 'policy/tick', timed(self._on_tick), 50)
         # Groups of their own: their answers wait, and must not keep the others from theirs.
         for kind, name, callback in ((Trigger, '~/start', self._on_start),
                                      (SetBool, '~/stop', self._on_stop),
@@ -103,8 +109,7 @@ class EpisodeLoggerNode(Node):
         try:
             step = decode_applied_action(message)
         except MessageError as error:
-            self._input.bad_messages += 1
-            self.get_logger().error(str(error), throttle_duration_sec=2.0)
+            self._refuse(error)
             return
         if self._armed and self._recording is None and self._early is None:
             self.executor.create_task(self._start_by_itself())
@@ -124,10 +129,18 @@ class EpisodeLoggerNode(Node):
         if longest and self._recording.taken >= longest:
             self._end_by_itself('max_steps')
 
-    def _on_progress(self, message: Float64) -> None:
-        self._heard.append((message.data, time.monotonic()))
+    def _on_tick(self, message: Float64MultiArray) -> None:
+        try:
+            self._heard.append((decode_tick(message), time.monotonic()))
+        except MessageError as error:
+            self._refuse(error)
+            return
         if self._recording is not None:
-            self._recording.add_progress(*self._heard[-1])
+            self._recording.add_tick(*self._heard[-1])
+
+    def _refuse(self, error: MessageError) -> None:
+        self._input.bad_messages += 1
+        self.get_logger().error(str(error), throttle_duration_sec=2.0)
 
     async def _on_start(self, _, response: Trigger.Response) -> Trigger.Response:
         try:
@@ -158,10 +171,10 @@ class EpisodeLoggerNode(Node):
             self._input.keeps_jpeg = dataset.codec.kind == JPEG
             self._recording = Recording(
                 recorder, dataset.episode_path(number), self._input.alignment, self._period_s,
-                self._input.max_image_age_s)
+                self._input.max_image_age_s, self._input.sha256s, self._input.scales)
             self._armed = False
-            for progress, at in self._heard:
-                self._recording.add_progress(progress, at)
+            for tick, at in self._heard:
+                self._recording.add_tick(tick, at)
             for step, at in self._early:
                 self._take(step, at)
         finally:

@@ -3,16 +3,20 @@
 from geometry_msgs.msg import PoseStamped, TwistStamped
 import numpy as np
 from sensor_msgs.msg import JointState
+from stable_crl_ros.data.schema import checkpoint_number
 from stable_crl_ros.message_reading import (
     AppliedAction,
     decode_applied_action,
     decode_command,
     decode_ee_pose,
     decode_joint_states,
+    decode_tick,
     FINGERS,
     LABELS,
     MessageError,
     NANO,
+    PolicyTick,
+    TICK_LABELS,
 )
 from stable_crl_ros.nodes.conversions import to_stamp
 from stable_crl_ros.robot.arm import ArmState
@@ -23,8 +27,9 @@ from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayou
 
 __all__ = [  # what reads messages needs no ROS; the nodes find both directions here
     'AppliedAction', 'decode_applied_action', 'decode_command', 'decode_ee_pose',
-    'decode_joint_states', 'encode_applied_action', 'encode_command', 'encode_ee_pose',
-    'encode_joint_states', 'FINGERS', 'FRAME', 'LABELS', 'MessageError',
+    'decode_joint_states', 'decode_tick', 'encode_applied_action', 'encode_command',
+    'encode_ee_pose', 'encode_joint_states', 'encode_tick', 'FINGERS', 'FRAME', 'LABELS',
+    'MessageError', 'PolicyTick', 'TICK_LABELS',
 ]
 FRAME = 'base_link'
 
@@ -33,10 +38,21 @@ def encode_applied_action(step: AppliedAction) -> Float64MultiArray:
     """Write one step; the layout's label names every number in order."""
     stamps = [part for stamp in (step.capture_ns, step.receive_ns, step.applied_ns)
               for part in divmod(stamp, NANO)]
-    numbers = [*step.applied, *step.commanded, step.mode, step.flags, *stamps]
-    size = len(LABELS)
+    return _labelled(LABELS, [*step.applied, *step.commanded, step.mode, step.flags, *stamps])
+
+
+def encode_tick(tick: PolicyTick) -> Float64MultiArray:
+    """Write one control step of the policy; the layout's label names every number in order."""
+    return _labelled(TICK_LABELS, [
+        *divmod(tick.capture_ns, NANO), checkpoint_number(tick.checkpoint), tick.value,
+        tick.steps_to_go, tick.at_goal, tick.done, tick.image_age_s, tick.inference_s,
+        tick.lateness_s, *tick.action])
+
+
+def _labelled(labels: tuple[str, ...], numbers: list) -> Float64MultiArray:
+    size = len(labels)
     layout = MultiArrayLayout(
-        dim=[MultiArrayDimension(label=','.join(LABELS), size=size, stride=size)])
+        dim=[MultiArrayDimension(label=','.join(labels), size=size, stride=size)])
     return Float64MultiArray(layout=layout, data=[float(number) for number in numbers])
 
 

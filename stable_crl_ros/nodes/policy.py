@@ -26,11 +26,11 @@ from stable_crl_ros.nodes.common import (
 )
 from stable_crl_ros.nodes.conversions import message_to_image
 from stable_crl_ros.nodes.image_input import ImageInput
-from stable_crl_ros.nodes.messages import encode_command
+from stable_crl_ros.nodes.messages import encode_command, encode_tick, PolicyTick
 from stable_crl_ros.nodes.swap import Loaded, PolicyLoader, resolve_checkpoint
 from stable_crl_ros.nodes.timing import Spread, TickMonitor
 from stable_crl_ros.policy import peek_policy, Policy, PolicyError
-from std_msgs.msg import Float64, String
+from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 LOADER_POLL_S = 0.02
@@ -85,6 +85,7 @@ class PolicyNode(ManagedNode):
         self.create_subscription(Image, 'goal/image', self._on_goal, LATCHED)
         self._twists = self.create_lifecycle_publisher(TwistStamped, 'delta_twist_cmds', COMMAND)
         self._grippers = self.create_lifecycle_publisher(Float64, 'gripper_cmd', COMMAND)
+        self._ticks = self.create_lifecycle_publisher(Float64MultiArray, '~/tick', 50)
         self._progress = self.create_lifecycle_publisher(Float64, '~/progress', 10)
         self._checkpoint_id = self.create_publisher(String, '~/checkpoint_id', LATCHED)
         self._action_scale = self.create_publisher(String, '~/action_scale', LATCHED)
@@ -124,30 +125,34 @@ class PolicyNode(ManagedNode):
         self._running = self._previous = self._encoded_goal = None
 
     def _tick(self) -> None:
-        self._monitor.tick(time.monotonic())
-        self._hold_reason = self._act()
+        lateness_s = self._monitor.tick(time.monotonic())
+        self._hold_reason = self._act(lateness_s)
         if self._hold_reason:
             self._holds += 1
             self.get_logger().warning(f'holding: {self._hold_reason}', throttle_duration_sec=2.0)
 
-    def _act(self) -> str:
+    def _act(self, lateness_s: float) -> str:
         # One command, or the reason for none.
         problem = self._input.problem(value(self, 'max_image_age'))
         if problem:
             return problem
-        stamp_ns = self._input.stamp_ns
+        stamp_ns, age_s, policy = self._input.stamp_ns, self._input.age_s(), self._running.policy
         try:
             self._encode_goal()
+            start_s = time.monotonic()
             image = self._input.image()
             self._compare_views(image)
-            start_s = time.monotonic()
-            action, progress = self._running.policy.step(image)
+            action, progress = policy.step(image)
         except (ValueError, RuntimeError) as error:  # the image, the policy, or its device
             return str(error)
-        self._inference.add(time.monotonic() - start_s)
+        inference_s = time.monotonic() - start_s
+        self._inference.add(inference_s)
         self._command(action, stamp_ns)
+        self._ticks.publish(encode_tick(PolicyTick(
+            stamp_ns, action, policy.checkpoint_id, progress, image_age_s=age_s,
+            inference_s=inference_s, lateness_s=lateness_s)))
         if np.isfinite(progress):
-            self._progress.publish(Float64(data=float(progress)))
+            self._progress.publish(Float64(data=progress))
         return ''
 
     def _command(self, action: np.ndarray, stamp_ns: int) -> None:

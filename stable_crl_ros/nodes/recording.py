@@ -1,21 +1,30 @@
 """One running episode: what the arm did, put together with what was seen, and handed on."""
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 import json
 import math
 from pathlib import Path
 import time
 
+import numpy as np
 from stable_crl_ros.data.alignment import Alignment, UnseenError
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.recorder import EpisodeRecorder, RecordingSummary
-from stable_crl_ros.data.schema import Action, EpisodeMeta, Mode, Observation
-from stable_crl_ros.nodes.messages import AppliedAction
+from stable_crl_ros.data.schema import (
+    Action,
+    checkpoint_number,
+    EpisodeMeta,
+    Mode,
+    Observation,
+)
+from stable_crl_ros.nodes.messages import AppliedAction, PolicyTick
 from stable_crl_ros.robot.safety import flag_names, StepFlag
 
-SETTLE_S = 0.1  # image, state and progress of a step are under way for less than this
-PROGRESS_WINDOW_S = 0.1  # at most, and half a control period
+SETTLE_S = 0.1  # image and state of a step are under way for less than this
+TELL_S = 0.3  # and what the policy says of it for less than this
+TICKS_KEPT_S = 1.0
 POLICY_FRESH_S = 1.0
 LATE_FACTOR = 1.5
 OF_THE_POLICY = ('checkpoints', 'scales')
@@ -30,6 +39,7 @@ class _Pending:
     arrived_s: float
     intervention: bool
     in_force: dict[str, str]  # as `note` was told before it arrived
+    tick: PolicyTick | None = None  # what the policy said of it
 
 
 def begin(path: Path, image_codec: str, meta: EpisodeMeta,
@@ -63,18 +73,22 @@ class Recording:
     :param path: where the episode will be.
     :param period_s: control period, s.
     :param max_image_age_s: a step whose image is older has no image and is counted as dropped.
+    :param sha256s: of the checkpoints that are known, by their first digits; it may grow.
+    :param scales: their action scales as JSON, by sha256; it may grow.
     """
 
     def __init__(self, recorder: EpisodeRecorder, path: Path, alignment: Alignment,
-                 period_s: float, max_image_age_s: float) -> None:
+                 period_s: float, max_image_age_s: float, sha256s: Mapping[str, str],
+                 scales: Mapping[str, str]) -> None:
         self.path = path
+        self._sha256s, self._scales = sha256s, scales
         self.refused: Counter[str] = Counter()
         self.late = self.steps = 0
         self.begun_s = time.monotonic()
         self.recorder, self._alignment = recorder, alignment
         self._period_s, self._max_image_age_s = period_s, max_image_age_s
         self._pending: deque[_Pending] = deque()
-        self._progress: list[tuple[float, float]] = []
+        self._ticks: deque[tuple[float, PolicyTick]] = deque()  # those no step has taken yet
         self._in_force: dict[str, str] = {}
         self._changes: dict[str, list[list]] = {
             'checkpoints': [], 'scales': [], 'goals': [], 'modes': []}
@@ -99,10 +113,11 @@ class Recording:
             self._pending.append(_Pending(step, now, step.mode is Mode.TELEOP and policy_runs,
                                           dict(self._in_force)))
 
-    def add_progress(self, progress: float, now: float) -> None:
-        """Take what the policy's critic said about the step it is sending."""
-        self._progress = [old for old in self._progress if now - old[0] < 1.0]
-        self._progress.append((now, progress))
+    def add_tick(self, tick: PolicyTick, now: float) -> None:
+        """Take what the policy says of a command that it sends."""
+        while self._ticks and now - self._ticks[0][0] > TICKS_KEPT_S:
+            self._ticks.popleft()
+        self._ticks.append((now, tick))
 
     def note(self, what: str, name: str) -> None:
         """
@@ -128,11 +143,12 @@ class Recording:
                                                      waiting=not everything)
 
     def _complete(self, pending: _Pending, now: float) -> bool:
-        if now - pending.arrived_s >= SETTLE_S:
-            return True
-        scored = pending.step.mode is not Mode.POLICY or not self._progress \
-            or self._nearest_progress(pending) is not None
-        return scored and self._alignment.passed(pending.step.capture_ns)
+        waited_s = now - pending.arrived_s
+        if pending.tick is None:
+            pending.tick = self._take_tick(pending.step)
+            if pending.tick is None and pending.step.mode is Mode.POLICY and waited_s < TELL_S:
+                return False
+        return waited_s >= SETTLE_S or self._alignment.passed(pending.step.capture_ns)
 
     @property
     def settled(self) -> bool:
@@ -197,6 +213,7 @@ class Recording:
 
     def _hand_over(self, pending: _Pending) -> None:
         step = pending.step
+        pending.tick = pending.tick or self._take_tick(step)
         if step.flags & StepFlag.HELD:
             self._held = self._last is not None
             return
@@ -213,17 +230,20 @@ class Recording:
                 action=step.applied, commanded_action=step.commanded, mode=step.mode,
                 command_stamp=step.receive_ns, applied_stamp=step.applied_ns,
                 intervention=pending.intervention, flags=int(step.flags),
-                progress=self._take_progress(pending))):
+                **_told(pending.tick))):
             return
         self._last, self._after = step, None
         self._note_changes(pending)
         self.steps += 1
 
     def _note_changes(self, pending: _Pending) -> None:
+        if pending.tick is not None:  # it knows better than what was heard at about that time
+            acted = self._sha256s.get(pending.tick.checkpoint, pending.tick.checkpoint)
+            pending.in_force |= {'checkpoints': acted, 'scales': self._scales.get(acted, '')}
         for what, name in pending.in_force.items():
             known = self._changes[what]
             acts = what not in OF_THE_POLICY or pending.step.mode is Mode.POLICY
-            if acts and (not known or known[-1][1] != name):
+            if name and acts and (not known or known[-1][1] != name):
                 known.append([self.steps, name])
 
     def _count_late(self, step: AppliedAction) -> None:
@@ -232,16 +252,24 @@ class Recording:
             gap_s = (step.receive_ns - last.receive_ns) * 1e-9
             self.late += gap_s > LATE_FACTOR * self._period_s
 
-    def _take_progress(self, pending: _Pending) -> float:
-        best = self._nearest_progress(pending) if pending.step.mode is Mode.POLICY else None
+    def _take_tick(self, step: AppliedAction) -> PolicyTick | None:
+        """Return what the policy said of a step: of its image, and the command nearest to it."""
+        def distance(entry: tuple[float, PolicyTick]) -> float:
+            difference = np.abs(entry[1].action - step.commanded).max()
+            return difference if np.isfinite(difference) else math.inf
+        same_image = [entry for entry in self._ticks if step.mode is Mode.POLICY
+                      and entry[1].capture_ns == step.capture_ns]
+        best = min(same_image, key=distance, default=None)
         if best is None:
-            return math.nan
-        self._progress.remove(best)
+            return None
+        self._ticks = deque(entry for entry in self._ticks if entry is not best)
         return best[1]
 
-    def _nearest_progress(self, pending: _Pending) -> tuple[float, float] | None:
-        def distance(entry: tuple[float, float]) -> float:
-            return abs(entry[0] - pending.arrived_s)
-        best = min(self._progress, key=distance, default=None)
-        window_s = min(PROGRESS_WINDOW_S, self._period_s / 2)
-        return best if best is not None and distance(best) < window_s else None
+
+def _told(tick: PolicyTick | None) -> dict[str, float]:
+    """Return what an `Action` takes of a tick."""
+    if tick is None:
+        return {}
+    return {'progress': tick.value, 'steps_to_go': tick.steps_to_go, 'at_goal': tick.at_goal,
+            'checkpoint': checkpoint_number(tick.checkpoint), 'image_age': tick.image_age_s,
+            'inference_time': tick.inference_s, 'lateness': tick.lateness_s}

@@ -29,14 +29,19 @@ class TickMonitor:
         self._start_s, self._last = now_s, 0
         self.ticks, self.late, self.missed = 0, 0, 0
 
-    def tick(self, now_s: float) -> None:
-        """Count one tick that came now."""
+    def tick(self, now_s: float) -> float:
+        """
+        Count one tick that came now.
+
+        :returns: how late it is against its phase, s; negative when it is early.
+        """
         phase = (now_s - self._start_s) / self._period_s
         index = max(self._last + 1, int(phase + LATE_SHARE))
         self.missed += index - self._last - 1
         self.late += phase - index > LATE_SHARE
         self.ticks += 1
         self._last = index
+        return (phase - index) * self._period_s
 
 
 class Spread:
