@@ -12,6 +12,8 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 from stable_crl_ros import __version__
 from stable_crl_ros.actions import ACTION_DIM, ActionError, ActionScale
+from stable_crl_ros.checkpoint_file import CheckpointError as CheckpointError
+from stable_crl_ros.checkpoint_file import read_header
 from stable_crl_ros.durable import replace_atomically
 from stable_crl_ros.images import ImageError, ImageSpec
 import torch
@@ -22,10 +24,6 @@ ACTION_LAYER = 'actor.head.output.weight'
 REQUIRED = ('format_version', 'algorithm', 'config', 'image_spec', 'action_scale',
             'dataset_fingerprint', 'step', 'metrics', 'versions', 'sha256')
 KINDS = {'algorithm': str, 'config': dict, 'image_spec': dict, 'action_scale': dict, 'sha256': str}
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that must not be used, or cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -93,29 +91,33 @@ def save_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor],
     return values['sha256']
 
 
-def load_checkpoint(path: str | Path, device: str = 'cpu') -> Checkpoint:
+def load_checkpoint(path: str | Path, device: str = 'cpu', *, name: str | Path | None = None,
+                    verified: bool = False) -> Checkpoint:
     """
     Read a checkpoint and check that it is whole.
 
     :param device: where the weights go, such as 'cpu' or 'cuda'.
+    :param name: how a refusal calls the file; `path` when left out.
+    :param verified: these very bytes passed before; look at their description only.
     :raises CheckpointError: when it is missing, a directory, cut off, of another kind or
         version, without a needed key, altered, or holds weights that are not finite.
     """
     path = Path(path)
-    _check_file(path)
+    name = path if name is None else name
     try:
+        metadata = _decode(name, read_header(path).metadata)
         with safe_open(path, framework='pt', device='cpu') as file:
-            metadata = _decode(path, file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f'{path}: not a whole .safetensors file ({error}); copy or train it again') from error
-    _check_finite(path, tensors)
+            f'{name}: not a whole .safetensors file ({error}); copy or train it again') from error
     sha256 = metadata['sha256']
-    if _digest(tensors, metadata) != sha256:
-        raise CheckpointError(f'{path}: contents do not match the recorded sha256 '
-                              f'{str(sha256)[:12]}; copy the file again from its source')
-    return Checkpoint({name: t.to(device) for name, t in tensors.items()}, metadata, sha256)
+    if not verified:
+        _check_finite(name, tensors)
+        if _digest(tensors, metadata) != sha256:
+            raise CheckpointError(f'{name}: contents do not match the recorded sha256 '
+                                  f'{str(sha256)[:12]}; copy the file again from its source')
+    return Checkpoint({key: t.to(device) for key, t in tensors.items()}, metadata, sha256)
 
 
 def verify_checkpoint(path: str | Path, action_dim: int = ACTION_DIM,
@@ -142,16 +144,10 @@ def peek_checkpoint(path: str | Path, action_dim: int = ACTION_DIM) -> dict:
     :raises CheckpointError: when it is missing, a directory, cut off, of another kind or version,
         without a needed key, or for another action.
     """
-    path = Path(path)
-    _check_file(path)
-    try:
-        with safe_open(path, framework='pt', device='cpu') as file:
-            metadata = _decode(path, file.metadata() or {})
-            actor = {name: file.get_tensor(name) for name in file.keys()  # noqa: SIM118
-                     if name == ACTION_LAYER}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f'{path}: not a whole .safetensors file ({error}); copy or train it again') from error
+    header = read_header(Path(path))
+    metadata = _decode(path, header.metadata)
+    actor = {name: torch.empty(shape, device='meta') for name, shape in header.shapes.items()
+             if name == ACTION_LAYER}
     check_fit(path, Checkpoint(actor, metadata, metadata['sha256']), action_dim)
     return metadata
 
@@ -164,7 +160,7 @@ def check_fit(path: str | Path, checkpoint: Checkpoint, action_dim: int = ACTION
     :raises CheckpointError: when they are not, with both values.
     """
     layer = checkpoint.tensors.get(ACTION_LAYER)
-    if layer is None:
+    if layer is None or layer.dim() != 2:
         raise CheckpointError(f'{path}: no actor ({ACTION_LAYER} is missing); train it again')
     if layer.shape[0] != action_dim:
         raise CheckpointError(f'{path}: its actions have {layer.shape[0]} dimensions, this robot '
@@ -178,29 +174,7 @@ def check_fit(path: str | Path, checkpoint: Checkpoint, action_dim: int = ACTION
                               'use a checkpoint trained on such images')
 
 
-def _check_file(path: Path) -> None:
-    try:
-        if path.is_dir():
-            raise CheckpointError(f'{path}: is a directory; name the .safetensors file in it'
-                                  + _neighbours(path))
-        if not path.exists():
-            raise CheckpointError(f'{path}: no such file' + _neighbours(path.parent))
-        with open(path, 'rb') as file:
-            start = file.read(9)
-    except OSError as error:
-        raise CheckpointError(f'{path}: cannot be read ({error.strerror})') from error
-    # A safetensors header's length may begin with the same bytes; its ninth is always a brace.
-    if start[:2] in (b'PK', b'\x80\x02', b'\x80\x04', b'\x80\x05') and start[8:] != b'{':
-        raise CheckpointError(f'{path}: is a pickle (torch.save), which may run code when it is '
-                              'opened; only .safetensors files of this package are read')
-
-
-def _neighbours(folder: Path) -> str:
-    names = sorted(p.name for p in folder.glob('*.safetensors'))[-8:] if folder.is_dir() else []
-    return f'; checkpoints in {folder.absolute()}: {", ".join(names) or "none"}'
-
-
-def _decode(path: Path, encoded: Mapping[str, str]) -> dict:
+def _decode(path: str | Path, encoded: Mapping[str, str]) -> dict:
     missing = set(REQUIRED) - set(encoded)
     if missing:
         raise CheckpointError(f'{path}: not a checkpoint of this package; its metadata lacks '
@@ -220,7 +194,7 @@ def _decode(path: Path, encoded: Mapping[str, str]) -> dict:
     return metadata
 
 
-def _check_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+def _check_finite(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> None:
     bad = [name for name, tensor in tensors.items()
            if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if bad:

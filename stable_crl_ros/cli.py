@@ -45,6 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Describe every command."""
     from stable_crl_ros import (
         cli_arm,
+        cli_checkpoint,
         cli_data,
         cli_episodes,
         cli_experiments,
@@ -57,7 +58,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     commands.add_parser('demo', add_help=False,
                         help='the whole loop on the simulated robot (`demo --help`)')
-    for module in (cli_robot, cli_arm, cli_data, cli_episodes, cli_learning, cli_experiments):
+    for module in (cli_robot, cli_arm, cli_data, cli_episodes, cli_learning, cli_checkpoint,
+                   cli_experiments):
         module.add_commands(commands)
     return parser
 

@@ -1,4 +1,4 @@
-"""The commands of `stable-crl` around learning: train, evaluate, checkpoint."""
+"""The commands of `stable-crl` around learning: train, evaluate."""
 
 import argparse
 import json
@@ -11,14 +11,9 @@ BAR_DELAY_S = 0.5  # a refusal comes first
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add train, evaluate and checkpoint."""
+    """Add train and evaluate."""
     _add_train(commands)
     _add_evaluate(commands)
-    text = 'check a checkpoint and show what it was trained on'
-    checkpoint = commands.add_parser('checkpoint', help=text, description=text)
-    checkpoint.add_argument('path', nargs='?', default=str(SHIPPED_CHECKPOINT),
-                            help='.safetensors file; the shipped one when left out')
-    checkpoint.set_defaults(run=_checkpoint)
 
 
 def _add_train(commands) -> None:
@@ -27,8 +22,8 @@ def _add_train(commands) -> None:
         f'{text}. Ctrl-C saves before it ends; --resume goes on from there, or from the last '
         'checkpoint after a crash, exactly as if nothing had happened.'), epilog=(
         'The folder of a run holds step_N.safetensors, latest.safetensors, best.safetensors (the '
-        'rule is in its metadata: `stable-crl checkpoint FILE`), metrics.csv, evaluations.csv, '
-        'tensorboard and trainer_state.pt, which resuming needs.'))
+        'rule is in its metadata: `stable-crl checkpoint show FILE`), metrics.csv, '
+        'evaluations.csv, tensorboard and trainer_state.pt, which resuming needs.'))
     train.add_argument('datasets', nargs='+', metavar='DATASET', help='folders of episodes')
     train.add_argument('--out', required=True, metavar='FOLDER',
                        help='of the run: checkpoints, metrics.csv, tensorboard')
@@ -122,12 +117,6 @@ def _make_evaluator(chosen):
     from stable_crl_ros.closed_loop import ClosedLoop
     return ClosedLoop(tuple(dict.fromkeys(chosen.evaluate_task)), chosen.evaluate_episodes,
                       chosen.evaluate_workers)
-
-
-def _checkpoint(chosen) -> None:
-    from stable_crl_ros.checkpoint import verify_checkpoint
-    for name, value in verify_checkpoint(chosen.path).items():
-        print(f'{name}: {json.dumps(value) if isinstance(value, (dict, list)) else value}')
 
 
 def _add_evaluate(commands) -> None:

@@ -15,12 +15,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add launch, goals, call, param and lifecycle."""
     _add_launch(commands)
     _add_goals(commands)
-    call = _add_client(commands, 'call', _call, 'call a service, such as arm/stop')
+    call = add_client(commands, 'call', _call, 'call a service, such as arm/stop')
     call.add_argument('service', help='such as goal/capture or episode_logger/stop')
     call.add_argument('data', nargs='?', choices=('true', 'false'),
                       help='for services that ask yes or no')
     _add_param(commands)
-    lifecycle = _add_client(commands, 'lifecycle', _lifecycle, 'show or change a managed node')
+    lifecycle = add_client(commands, 'lifecycle', _lifecycle, 'show or change a managed node')
     lifecycle.add_argument('node', help='arm or policy')
     lifecycle.add_argument('transition', nargs='?', choices=TRANSITIONS,
                            help='leave it out to see the state')
@@ -73,7 +73,8 @@ def _goals(chosen) -> None:
         print(f'{name:24} {store.find(name)}')
 
 
-def _add_client(commands, name: str, run, text: str) -> argparse.ArgumentParser:
+def add_client(commands, name: str, run, text: str) -> argparse.ArgumentParser:
+    """Add a command that talks to a running stack."""
     parser = commands.add_parser(name, help=text, description=text)
     parser.add_argument('--namespace', default='widowx', metavar='NAME',
                         help='of the stack (default: %(default)s)')
@@ -81,22 +82,24 @@ def _add_client(commands, name: str, run, text: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _client(chosen):
+def open_client(chosen):
+    """Return the client of the chosen namespace, to be used with `with`."""
     from stable_crl_ros.environment import ros_environment
     os.environ.update(ros_environment())
     from stable_crl_ros.nodes.client import Client
     return Client(chosen.namespace)
 
 
-def _answer(done: bool, message: str) -> int:
+def print_answer(done: bool, message: str) -> int:
+    """Print what a node answered; returns the exit code."""
     print(f'{"done" if done else "refused"}{": " + message if message else ""}')
     return 0 if done else 1
 
 
 def _call(chosen) -> int:
     data = None if chosen.data is None else chosen.data == 'true'
-    with _client(chosen) as client:
-        return _answer(*client.call(chosen.service, data))
+    with open_client(chosen) as client:
+        return print_answer(*client.call(chosen.service, data))
 
 
 def _add_param(commands) -> None:
@@ -105,33 +108,33 @@ def _add_param(commands) -> None:
     verbs = parser.add_subparsers(metavar='VERB', required=True)
     for verb, run, words in (('set', _param_set, ('parameter', 'value')),
                              ('get', _param_get, ('parameter',)), ('list', _param_list, ())):
-        sub = _add_client(verbs, verb, run, f'{verb} parameters')
+        sub = add_client(verbs, verb, run, f'{verb} parameters')
         for word in ('node', *words):
             sub.add_argument(word, help=NODE_HELP if word == 'node' else None)
 
 
 def _param_set(chosen) -> int:
-    with _client(chosen) as client:
-        return _answer(*client.set_parameter(chosen.node, chosen.parameter, chosen.value))
+    with open_client(chosen) as client:
+        return print_answer(*client.set_parameter(chosen.node, chosen.parameter, chosen.value))
 
 
 def _param_get(chosen) -> None:
-    with _client(chosen) as client:
+    with open_client(chosen) as client:
         print(client.get_parameter(chosen.node, chosen.parameter))
 
 
 def _param_list(chosen) -> None:
-    with _client(chosen) as client:
+    with open_client(chosen) as client:
         for name, value in client.parameters(chosen.node).items():
             print(f'{name}: {value}')
 
 
 def _lifecycle(chosen) -> int:
-    with _client(chosen) as client:
+    with open_client(chosen) as client:
         if chosen.transition is None:
             print(client.state(chosen.node))
             return 0
         done = client.transition(chosen.node, chosen.transition)
         state = client.state(chosen.node)
-        return _answer(done, f'{chosen.node} is {state}' +
+        return print_answer(done, f'{chosen.node} is {state}' +
                        ('' if done else "; the node's log says why"))

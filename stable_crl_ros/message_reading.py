@@ -25,7 +25,7 @@ LABELS = (
 )
 TICK_LABELS = (
     'capture.sec', 'capture.nanosec', 'checkpoint', 'value', 'steps_to_go', 'at_goal', 'done',
-    'image_age', 'inference', 'lateness', *(f'action.{name}' for name in ACTION_NAMES),
+    'image_age', 'inference', 'latency', 'lateness', *(f'action.{name}' for name in ACTION_NAMES),
 )
 NANO = 1_000_000_000
 
@@ -87,6 +87,7 @@ class PolicyTick:
     :param done: the goal counts as reached.
     :param image_age_s: age of the image when the computation began, s.
     :param inference_s: how long it took from the message to the action, s.
+    :param latency_s: from the capture of the image until the command was published, s.
     :param lateness_s: how much later than its phase the tick began, s.
     """
 
@@ -99,6 +100,7 @@ class PolicyTick:
     done: bool = False
     image_age_s: float = float('nan')
     inference_s: float = float('nan')
+    latency_s: float = float('nan')
     lateness_s: float = float('nan')
 
 
@@ -188,8 +190,8 @@ def decode_tick(message: Any) -> PolicyTick:
     """
     numbers = _labelled(message, TICK_LABELS, 'policy/tick', 'a policy')
     sec, nanosec, checkpoint = _whole_numbers(numbers[:3], 'policy/tick: stamp and checkpoint')
-    value, steps_to_go, at_goal, done, *durations = numbers[3:10].tolist()
-    return PolicyTick(sec * NANO + nanosec, numbers[10:], checkpoint_id(checkpoint), value,
+    value, steps_to_go, at_goal, done, *durations = numbers[3:11].tolist()
+    return PolicyTick(sec * NANO + nanosec, numbers[11:], checkpoint_id(checkpoint), value,
                       steps_to_go, at_goal, done == 1.0, *durations)
 
 

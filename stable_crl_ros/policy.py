@@ -20,6 +20,8 @@ import torch
 from torch import nn, Tensor
 
 REASON_LENGTH = 200
+CAMERA_SHAPE = (480, 640, 3)
+WARM_UP_STEPS = 3
 
 
 class PolicyError(RuntimeError):
@@ -72,10 +74,11 @@ def load_networks(checkpoint: Checkpoint, device: str | torch.device = 'cpu',
     return agent, config, networks
 
 
-def peek_policy(path: str | Path) -> None:
+def peek_policy(path: str | Path) -> dict:
     """
     Check in milliseconds, without reading the weights, whether a checkpoint can act.
 
+    :returns: its metadata.
     :raises CheckpointError: as `peek_checkpoint`, and for a configuration that cannot be used.
     """
     metadata = peek_checkpoint(path)
@@ -83,6 +86,7 @@ def peek_policy(path: str | Path) -> None:
         read_config(metadata)
     except ConfigError as error:
         raise CheckpointError(f'{path}: {error}; update the software or train again') from error
+    return metadata
 
 
 class Policy:
@@ -109,29 +113,33 @@ class Policy:
         self.checkpoint_id = checkpoint.sha256[:12]
         self._device, self._threads = torch.device(device), threads
         self._agent, self.config, self._networks = load_networks(checkpoint, self._device)
+        self.goal_image: np.ndarray | None = None  # as it was given
         self._goal: Tensor | None = None
         self._encoded: Tensor | None = None  # the goal, as the score needs it
 
     @classmethod
-    def load(cls, path: str | Path, device: str = 'cpu', threads: int | None = None) -> 'Policy':
+    def load(cls, path: str | Path, device: str = 'cpu', threads: int | None = None, *,
+             name: str | Path | None = None, verified: bool = False) -> 'Policy':
         """
         Read a checkpoint and build its policy.
 
+        :param name: see `checkpoint.load_checkpoint`, and so for `verified`.
         :raises CheckpointError: when the file is not whole, or fits neither this robot nor
             itself; see `checkpoint.load_checkpoint`.
         :raises PolicyError: for a device that is not there.
         """
         check_device(device)
+        name = path if name is None else name
         try:
-            checkpoint = load_checkpoint(path, device)
-            check_fit(path, checkpoint)
+            checkpoint = load_checkpoint(path, device, name=name, verified=verified)
+            check_fit(name, checkpoint)
             return cls(checkpoint, device, threads)
         except ConfigError as error:
-            raise CheckpointError(f'{path}: {error}; update the software or train again') \
+            raise CheckpointError(f'{name}: {error}; update the software or train again') \
                 from error
         except RuntimeError as error:
             reason = ' '.join(str(error).split())[:REASON_LENGTH]  # torch lists every tensor
-            raise CheckpointError(f'{path}: weights do not fit its configuration, or device '
+            raise CheckpointError(f'{name}: weights do not fit its configuration, or device '
                                   f'{device!r} failed ({reason}); train it again') from error
 
     def set_goal(self, image: np.ndarray) -> None:
@@ -144,7 +152,7 @@ class Policy:
         goal = self._pixels(image)
         with self._inference():
             self._encoded = self._agent.encode_goals(self._networks, goal)
-        self._goal = goal
+        self._goal, self.goal_image = goal, image
 
     def select_action(self, image: np.ndarray) -> np.ndarray:
         """
@@ -179,12 +187,13 @@ class Policy:
         return self._physical(mean), self._logit(pixels, mean)
 
     def warm_up(self) -> None:
-        """Run once on black images, so that the first real step is as quick as the others."""
-        goal, encoded = self._goal, self._encoded
-        black = np.zeros(self.image_spec.shape, np.uint8)
+        """Run a few times on black images: the first real step is as quick as the others."""
+        before = self._goal, self._encoded, self.goal_image
+        black = np.zeros(CAMERA_SHAPE, np.uint8)  # larger than the network's: resized as well
         self.set_goal(black)
-        self.step(black)
-        self._goal, self._encoded = goal, encoded
+        for _ in range(WARM_UP_STEPS):
+            self.step(black)
+        self._goal, self._encoded, self.goal_image = before
 
     def _inference(self) -> torch.inference_mode:
         # OpenMP keeps the number of threads per thread, and loading may happen in another one.

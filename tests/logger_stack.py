@@ -94,8 +94,8 @@ class Stack:
         """Say of a command what the policy node says of it."""
         self.ticks.publish(encode_tick(PolicyTick(
             stamp, np.array([*PERIOD_S * np.array(linear), 0, 0, 0, gripper]), self.acting,
-            float('nan') if progress is None else progress, 12.5, 0.25, False, 0.01, 0.002,
-            0.001)))
+            float('nan') if progress is None else progress, 12.5, 0.25, False, image_age_s=0.01,
+            inference_s=0.002, lateness_s=0.001)))
 
     def run(self, steps, prefix='', **kwargs):
         for number in range(steps):

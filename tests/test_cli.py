@@ -124,7 +124,7 @@ def test_launch_lists_the_arguments(capsys):
     (['launch', 'hardware', 'robot:=pr2'],
      'sim, mock, emulated, dynamixel, xs_sdk, joint_trajectory'),
     (['episodes', 'list', '/no/such/folder'], '/no/such/folder'),
-    (['checkpoint', '/no/such.safetensors'], '/no/such.safetensors'),
+    (['checkpoint', 'show', '/no/such.safetensors'], '/no/such.safetensors'),
     (['evaluate', 'none', '--task', 'fly'], "unknown task 'fly'"),
     (['evaluate', 'none', '--json', '/no/such/folder/scores.json'], 'folder/scores.json'),
     (['episodes', 'import', '/no/such/folder', '/tmp/none'], '/no/such/folder'),
@@ -168,7 +168,8 @@ def test_a_first_training_and_evaluation(dataset, tmp_path, capsys):
     text = said(capsys, 'train', dataset, '--out', run, '--steps', 2, '--quiet', '--set',
                 'batch_size=4', 'channels=4,4,4', '--threads', 1)
     assert f'trained: {run / "latest.safetensors"}' in text
-    assert 'algorithm: stable_crl' in said(capsys, 'checkpoint', run / 'latest.safetensors')
+    text = said(capsys, 'checkpoint', 'show', run / 'latest.safetensors')
+    assert 'algorithm: stable_crl' in text
 
 
 def test_evaluation_of_a_control_prints_a_table_and_writes_the_trials(tmp_path, capsys):

@@ -77,5 +77,5 @@ def test_transitions_limits_the_data_to_the_first_episodes(dataset, tmp_path, ca
     assert run('train', dataset, '--out', out, '--steps', 1, '--transitions', 110, '--threads', 1,
                '--validation-fraction', 0, '--quiet', '--set', *SETTINGS) == 0
     capsys.readouterr()
-    assert run('checkpoint', out / 'latest.safetensors') == 0
+    assert run('checkpoint', 'show', out / 'latest.safetensors') == 0
     assert 'transitions: 100\n' in capsys.readouterr().out

@@ -78,7 +78,8 @@ def test_the_layout_names_every_number():
 def tick(**changes):
     values = {'capture_ns': time.time_ns(), 'action': np.array([.01, 0, -.02, 0, .1, 0, 1.0]),
               'checkpoint': '00e1ffffffff', 'value': -3.5, 'steps_to_go': 12.0, 'at_goal': 0.25,
-              'done': True, 'image_age_s': 0.02, 'inference_s': 0.004, 'lateness_s': -0.0001}
+              'done': True, 'image_age_s': 0.02, 'inference_s': 0.004,
+              'latency_s': 0.03, 'lateness_s': -0.0001}
     return PolicyTick(**{**values, **changes})
 
 
@@ -96,7 +97,7 @@ def test_what_is_not_known_at_a_tick_is_not_made_up():
 
 
 @pytest.mark.parametrize(('spoil', 'reason'), [
-    (lambda message: message.data.pop(), 'holds 16 numbers'),
+    (lambda message: message.data.pop(), 'holds 17 numbers'),
     (lambda message: setattr(message.layout, 'dim', []), 'run a policy node of this version'),
     (lambda message: message.data.__setitem__(2, 0.5), 'whole numbers')])
 def test_a_malformed_tick_is_refused(spoil, reason):

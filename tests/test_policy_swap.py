@@ -44,7 +44,7 @@ def test_no_command_is_ever_a_mixture_of_two_checkpoints(ros, first, second):
     for path in (second, first, second):
         assert bench.set(checkpoint_path=str(path)) == ''
         bench.next_command()
-    ros.spin_until(lambda: not bench.node._loader.busy)
+    ros.spin_until(lambda: not bench.node.desk.busy)
     bench.next_command()
     assert len(bench.twists) == len(bench.grippers)
     for command in zip(bench.twists, bench.grippers, strict=True):
@@ -57,7 +57,7 @@ def test_rolls_back_to_the_checkpoint_before_and_forward_again(ros, first, secon
     bench.activate()
     bench.show(scene(5))
     bench.set(checkpoint_path=str(second))
-    ros.spin_until(lambda: bench.node._previous is not None)
+    ros.spin_until(lambda: bench.node.desk.previous is not None)
     answer = bench.rollback()
     assert answer.success
     assert str(first) in answer.message
@@ -68,7 +68,7 @@ def test_rolls_back_to_the_checkpoint_before_and_forward_again(ros, first, secon
     assert bench.rollback().success
     assert bench.path() == str(second)
     ros.spin_for(0.3)
-    assert not bench.node._loader.busy  # naming what runs must not load it again
+    assert not bench.node.desk.busy  # naming what runs must not load it again
 
 
 def test_rollback_works_although_the_earlier_file_is_gone(ros, second, tmp_path):
@@ -77,7 +77,7 @@ def test_rollback_works_although_the_earlier_file_is_gone(ros, second, tmp_path)
     bench = Bench(ros, path)
     bench.activate()
     bench.set(checkpoint_path=str(second))
-    ros.spin_until(lambda: bench.node._previous is not None)
+    ros.spin_until(lambda: bench.node.desk.previous is not None)
     path.unlink()
     assert bench.rollback().success
     assert bench.path() == str(path)
@@ -97,8 +97,8 @@ def test_of_two_quick_wishes_the_last_one_runs(ros, first, second, checkpoints):
     bench.node.set_parameters([Parameter('checkpoint_path', value=str(second))])
     last = checkpoints / 'gcbc.safetensors'
     bench.node.set_parameters([Parameter('checkpoint_path', value=str(last))])
-    ros.spin_until(lambda: not bench.node._loader.busy)
-    assert bench.node._running.policy.algorithm == 'gcbc'
+    ros.spin_until(lambda: not bench.node.desk.busy)
+    assert bench.node.running.algorithm == 'gcbc'
     assert bench.path() == str(last)
 
 
@@ -119,14 +119,14 @@ def test_a_checkpoint_set_while_inactive_acts_from_the_next_activation(ros, firs
     bench.transition('DEACTIVATE')
     bench.node.set_parameters([Parameter('checkpoint_path', value=str(second))])
     assert bench.transition('ACTIVATE')
-    assert bench.node._running.path == str(second)
+    assert bench.node.desk.running.path == str(second)
 
 
 def test_a_checkpoint_set_before_configuring_is_the_one_loaded(ros, first, second):
     bench = Bench(ros, first)
     assert bench.set(checkpoint_path=str(second)) == ''
     assert bench.transition('CONFIGURE')
-    assert bench.node._running.path == str(second)
+    assert bench.node.desk.running.path == str(second)
 
 
 def cut_off(path, good):
@@ -164,7 +164,7 @@ def test_a_bad_checkpoint_is_refused_at_the_door_and_the_running_one_acts_on(
     assert reason in refusal
     assert 'bad.safetensors' in refusal
     assert bench.path() == str(first)
-    assert not bench.node._loader.busy
+    assert not bench.node.desk.busy
     bench.next_command()
 
 

@@ -99,6 +99,17 @@ class Client:
             ' It is fixed while the node runs: start it with another value'
         return result.successful, result.reason + fixed
 
+    def swap_checkpoint(self, path: str, node: str = 'policy') -> tuple[bool, str]:
+        """
+        Let another checkpoint act, and wait until it does or is refused.
+
+        :param path: of the file, as the policy node can read it.
+        :returns: whether it acts, and what the node says of it: why not, or how it differs.
+        :raises ClientError: when the node is not there or gives no answer.
+        """
+        taken, reason = self.set_parameter(node, 'checkpoint_path', path)
+        return self.call(f'{node}/await_swap') if taken else (False, reason)
+
     def get_parameter(self, node: str, parameter: str):
         """
         Return one parameter's value.

@@ -21,6 +21,7 @@ from stable_crl_ros.nodes.background import run_in_thread
 from stable_crl_ros.nodes.common import (
     answer,
     Diagnostics,
+    LATCHED,
     REFUSALS,
     spin_node,
     steady_clock,
@@ -37,7 +38,7 @@ from stable_crl_ros.nodes.messages import (
 )
 from stable_crl_ros.nodes.recording import begin, Recording
 from stable_crl_ros.nodes.recording_health import CallbackCost, DiskWatch, judge
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 
 SETTLE_PERIOD_S = 0.02
@@ -91,6 +92,8 @@ class EpisodeLoggerNode(Node):
                                      (Trigger, '~/discard', self._on_discard),
                                      (SetBool, '~/label_last', self._on_label_last)):
             self.create_service(kind, name, callback, callback_group=ReentrantCallbackGroup())
+        self._running_episode = self.create_publisher(String, '~/recording', LATCHED)
+        self._announced: str | None = None
         self.create_timer(SETTLE_PERIOD_S, timed(self._settle), clock=steady_clock())
 
     def _path(self) -> Path:
@@ -223,6 +226,10 @@ class EpisodeLoggerNode(Node):
 
     def _settle(self) -> None:
         recording = self._recording
+        name = recording.path.stem if recording is not None else ''
+        if name != self._announced:
+            self._announced = name
+            self._running_episode.publish(String(data=name))
         if recording is None:
             return
         now = time.monotonic()

@@ -46,7 +46,7 @@ def encode_tick(tick: PolicyTick) -> Float64MultiArray:
     return _labelled(TICK_LABELS, [
         *divmod(tick.capture_ns, NANO), checkpoint_number(tick.checkpoint), tick.value,
         tick.steps_to_go, tick.at_goal, tick.done, tick.image_age_s, tick.inference_s,
-        tick.lateness_s, *tick.action])
+        tick.latency_s, tick.lateness_s, *tick.action])
 
 
 def _labelled(labels: tuple[str, ...], numbers: list) -> Float64MultiArray:

@@ -1,19 +1,39 @@
-"""Load a checkpoint beside a running policy: in a thread, one at a time, the last wish wins."""
+"""Which checkpoint acts: the running one, the one before, the one asked for, the one offered."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-import os
+import json
 from pathlib import Path
-import threading
 import time
-import traceback
 
+import numpy as np
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.parameter import Parameter
+from rclpy.task import Future
 from stable_crl_ros import SHIPPED_CHECKPOINT
+from stable_crl_ros.checking import CHECKER
 from stable_crl_ros.checkpoint import CheckpointError
-from stable_crl_ros.nodes.process import REFUSALS
-from stable_crl_ros.policy import Policy
+from stable_crl_ros.images import ImageSpec
+from stable_crl_ros.nodes.common import (
+    answer,
+    ERROR,
+    LATCHED,
+    ManagedNode,
+    OK,
+    param,
+    steady_clock,
+    value,
+    WARN,
+)
+from stable_crl_ros.nodes.offers import Offers
+from stable_crl_ros.nodes.policy_loader import Loaded, Outcome, PolicyLoader, Wish
+from stable_crl_ros.policy import peek_policy, Policy
+from stable_crl_ros.rehearsal import disagreement, Probation, rehearse
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
-LOADER_NICENESS = 10
+LOADER_POLL_S = 0.02
+OFFER_POLL_S = 1.0
+RATE_TOLERANCE = 1e-3  # Hz
 
 
 def resolve_checkpoint(path: str) -> Path:
@@ -28,108 +48,272 @@ def resolve_checkpoint(path: str) -> Path:
         raise CheckpointError(f'{path}: there is no such user; write the folder out') from error
 
 
-@dataclass(frozen=True)
-class Loaded:
+class CheckpointDesk:
     """
-    A policy and where it came from.
+    Exchange the policy that acts, between two ticks, and never for one that is not ready.
 
-    :param path: as the parameter `checkpoint_path` names it.
-    """
+    Declares `checkpoint_path` and `rollback_window` of its node, and what `Offers` declares, and
+    offers `~/rollback` and `~/await_swap`. A checkpoint is looked at when it is asked for, then
+    checked in a process of its own, then built and warmed up in a thread.
 
-    path: str
-    policy: Policy
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """
-    How a load ended.
-
-    :param path: as it was asked for.
-    :param policy: ready to act; None when it was refused.
-    :param error: why it was refused, '' when it was not.
-    :param seconds: how long it took.
+    :param node: the policy node, which has `control_rate`, `device` and `threads`.
+    :param seen: returns a wish for a path: what the running policy saw and did last.
     """
 
-    path: str
-    policy: Policy | None
-    error: str
-    seconds: float
+    def __init__(self, node: ManagedNode, seen: Callable[[str], Wish]) -> None:
+        self._node, self._seen = node, seen
+        self.running: Loaded | None = None
+        self.previous: Loaded | None = None
+        self.error, self._alarm = '', False  # why the last swap failed; whether an arm was moved
+        self._last = False, 'no checkpoint was asked for yet'
+        self._loader = PolicyLoader(self._prepare)
+        self._probation: Probation | None = None
+        self._settling = False
+        self._waiting: list[Future] = []
+        self._create_interface()
 
-
-class PolicyLoader:
-    """
-    Prepare a policy off the control path.
-
-    :param load: turns a path into a policy that is verified, warmed up and rehearsed; raises one
-        of `REFUSALS` to refuse. Runs in a thread of lower priority.
-    """
-
-    def __init__(self, load: Callable[[str], Policy]) -> None:
-        self._load = load
-        self._lock = threading.Lock()
-        self._ticket = 0
-        self._wish: tuple[int, str] | None = None
-        self._outcome: Outcome | None = None
-        self._thread: threading.Thread | None = None
+    def _create_interface(self) -> None:
+        node = self._node
+        param(node, 'checkpoint_path', '', 'Trained .safetensors file; empty for the shipped one')
+        param(node, 'rollback_window', 10.0, 'After a swap, go back by itself within this time '
+              '(s) when the new policy misbehaves; 0: never', low=0.0, high=3600.0)
+        self._offers = Offers(node)
+        self._checkpoint_id = node.create_publisher(String, '~/checkpoint_id', LATCHED)
+        self._action_scale = node.create_publisher(String, '~/action_scale', LATCHED)
+        node.create_service(Trigger, '~/rollback', self._on_rollback)
+        node.create_service(Trigger, '~/await_swap', self._on_await,
+                            callback_group=ReentrantCallbackGroup())
+        self._timer = node.create_timer(LOADER_POLL_S, self.take_outcome, clock=steady_clock(),
+                                        autostart=False)
+        node.create_timer(OFFER_POLL_S, self._consider_offer, clock=steady_clock())
 
     @property
     def busy(self) -> bool:
-        """Whether something is under way or still to be taken."""
-        return self._thread is not None or self._outcome is not None
+        """Whether a checkpoint is being prepared."""
+        return self._loader.busy
+
+    def load_first(self) -> None:
+        """
+        Load what `checkpoint_path` names, here and now; nothing acts yet.
+
+        :raises CheckpointError: when it cannot be used.
+        """
+        path = value(self._node, 'checkpoint_path')
+        file = resolve_checkpoint(path)
+        self._check_rate(file, peek_policy(file))
+        policy = Policy.load(file, value(self._node, 'device'), value(self._node, 'threads'))
+        policy.warm_up()
+        self._take_over(Loaded(path, policy, rehearse(policy, name=file)))
+
+    def ready(self) -> None:
+        """Wait for what was asked for, and take it."""
+        self._loader.wait()
+        self.take_outcome()
+
+    def clear(self) -> None:
+        """Let go of every policy."""
+        self._give_up('the policy node was cleaned up')
+        self.running = self.previous = self._probation = None
+
+    def close(self) -> None:
+        """End what runs beside the node."""
+        self._offers.close()
+        self._give_up('the policy node ended')
+
+    def refusal(self, path: str) -> str:
+        """Say why a file cannot be asked for, '' when it can: in milliseconds."""
+        if self._settling:
+            return ''
+        try:
+            file = resolve_checkpoint(path)
+            self._check_rate(file, peek_policy(file))
+        except CheckpointError as error:
+            return str(error)
+        return ''
 
     def request(self, path: str) -> None:
-        """Begin to load; a load under way is finished but its outcome dropped."""
-        with self._lock:
-            self._ticket += 1
-            self._wish, self._outcome = (self._ticket, path), None
-            if self._thread is None:
-                # No daemon: torch aborts the process when it is cut off at the exit.
-                self._thread = threading.Thread(target=self._run, name='checkpoint loader')
-                self._thread.start()
+        """Begin to prepare a checkpoint, which takes over when it is ready."""
+        if self._settling:
+            return
+        if self.running is None:
+            self._last = True, f'{path}: acts as soon as the node is configured'
+            return
+        self._loader.request(self._seen(path))
+        self._timer.reset()
 
-    def cancel(self) -> None:
-        """Drop the outcome of whatever is under way."""
-        with self._lock:
-            self._ticket += 1
-            self._wish = self._outcome = None
+    def take_outcome(self) -> None:
+        """Take over what has become ready, or say why it was refused."""
+        outcome = self._loader.take()
+        if outcome is None:
+            return
+        self._timer.cancel()
+        if outcome.loaded is None:
+            self._refuse(outcome)
+            return
+        said = self._compare(outcome)
+        self.previous = self.running
+        self._take_over(outcome.loaded)
+        window_s = value(self._node, 'rollback_window')
+        self._probation = Probation(
+            outcome.loaded.policy.action_scale, 1.0 / value(self._node, 'control_rate'), window_s,
+            time.monotonic()) if window_s and self._node.active else None
+        self._node.get_logger().info(said)
+        self._tell(True, said)
 
-    def take(self) -> Outcome | None:
-        """Return the outcome of the last request, once; None while there is none."""
-        with self._lock:
-            outcome, self._outcome = self._outcome, None
-            return outcome
+    def fall_back(self, reason: str) -> bool:
+        """
+        Go back to the policy before, if the running one is new.
 
-    def wait(self) -> None:
-        """Wait until nothing is under way."""
-        with self._lock:
-            thread = self._thread
-        if thread is not None:
-            thread.join()
+        :param reason: what the running policy did.
+        :returns: whether another policy acts now.
+        """
+        if self._probation is None or self.previous is None:
+            return False
+        bad = self.running
+        self._offers.reject(bad.policy.metadata['sha256'])
+        back, self.previous = self.previous, None  # never forward again to one that misbehaved
+        self._take_over(back)
+        self._alarm = True
+        self.error = (f'went back by itself to {back.policy.checkpoint_id} from '
+                      f'{bad.policy.checkpoint_id} ({resolve_checkpoint(bad.path)}): {reason}')
+        self._node.get_logger().error(self.error)
+        self._last = False, self.error
+        return True
 
-    def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADER_NICENESS)
-        while (wish := self._next_wish()) is not None:
-            ticket, path = wish
-            outcome = self._attempt(path)
-            with self._lock:
-                if ticket == self._ticket:
-                    self._outcome = outcome
+    def judge(self, action: np.ndarray, inference_s: float) -> None:
+        """Look at one action of the running policy, and go back when it must not go on."""
+        if self._probation is None:
+            return
+        if self._probation.over(time.monotonic()):
+            self._probation = None
+        elif fault := self._probation.fault(action, inference_s):
+            self.fall_back(fault)
 
-    def _next_wish(self) -> tuple[int, str] | None:
-        with self._lock:
-            wish, self._wish = self._wish, None
-            if wish is None:
-                self._thread = None
-            return wish
-
-    def _attempt(self, path: str) -> Outcome:
-        start = time.monotonic()
-        policy, error = None, ''
+    def _prepare(self, wish: Wish) -> Loaded:
+        # In the loader's thread: reads state, changes none.
+        file = resolve_checkpoint(wish.path)
+        metadata = peek_policy(file)
+        self._check_rate(file, metadata)
+        spec = ImageSpec.from_dict(metadata['image_spec'])
+        goal = None if wish.goal is None else spec.resize(wish.goal)
+        checked = CHECKER.check(file, [spec.resize(frame) for frame in wish.frames], goal)
         try:
-            policy = self._load(path)
-        except REFUSALS as refusal:
-            error = str(refusal)
-        except Exception:  # a bug must not leave the setter waiting for ever
-            error = traceback.format_exc()
-        return Outcome(path, policy, error, time.monotonic() - start)
+            policy = Policy.load(checked.file, value(self._node, 'device'),
+                                 value(self._node, 'threads'), name=file, verified=True)
+        finally:
+            checked.close()
+        policy.warm_up()
+        if wish.goal is not None:
+            policy.set_goal(wish.goal)
+            policy.step(wish.goal)  # this device may compute otherwise than the check did
+        return Loaded(wish.path, policy, checked.rehearsal)
+
+    def _check_rate(self, file: Path, metadata: dict) -> None:
+        rate, trained = value(self._node, 'control_rate'), metadata.get('control_rate')
+        if trained is not None and abs(trained - rate) > RATE_TOLERANCE:
+            raise CheckpointError(
+                f'{file}: its actions are steps at {trained:g} Hz; at {rate:g} Hz the arm would '
+                f'move {rate / trained:.2g} times as fast; start with control_rate:={trained:.1f}')
+
+    def _compare(self, outcome: Outcome) -> str:
+        new, old = outcome.loaded, self.running
+        said = (f'{new.policy.checkpoint_id} took over from {old.policy.checkpoint_id} after '
+                f'{outcome.seconds:.2f} s')
+        for what, ours, theirs in (('last frames', new.rehearsal.live, outcome.wish.actions),
+                                   ('probes', new.rehearsal.probes, old.rehearsal.probes)):
+            if differs := disagreement(ours, theirs):
+                said += f'; on {len(ours)} {what} they differ by median (largest) {differs}'
+        return said
+
+    def _take_over(self, loaded: Loaded) -> None:
+        self.running, self.error, self._alarm = loaded, '', False
+        self._probation = None
+        sha256 = loaded.policy.metadata['sha256']
+        self._action_scale.publish(String(data=json.dumps(
+            {'checkpoint': sha256, **loaded.policy.action_scale.to_dict()})))
+        self._checkpoint_id.publish(String(data=sha256))
+        self._node.get_logger().info(
+            f'checkpoint {loaded.policy.checkpoint_id} ({loaded.policy.algorithm}): '
+            f'{resolve_checkpoint(loaded.path)}')
+        self._settle(loaded.path)
+
+    def _refuse(self, outcome: Outcome) -> None:
+        self._settle(self.running.path)
+        self._say_refused(outcome.error)
+
+    def _say_refused(self, why: str) -> None:
+        self.error = f'kept {self.running.policy.checkpoint_id}: {why}'
+        self._node.get_logger().error(self.error)
+        self._tell(False, self.error)
+
+    def _settle(self, path: str) -> None:
+        # The parameter always names what runs, also after a refusal and a rollback.
+        if value(self._node, 'checkpoint_path') != path:
+            self._settling = True
+            try:
+                self._node.set_parameters([Parameter('checkpoint_path', value=path)])
+            finally:
+                self._settling = False
+
+    def _tell(self, success: bool, message: str) -> None:
+        self._last = success, message
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            future.set_result(None)
+
+    def _give_up(self, why: str) -> None:
+        if self._loader.busy:
+            self._loader.cancel()
+            CHECKER.abort()
+            self._tell(False, f'nothing was swapped: {why}')
+        self._timer.cancel()
+
+    async def _on_await(self, _, response: Trigger.Response) -> Trigger.Response:
+        """Answer when no checkpoint is being prepared any more, with what became of the last."""
+        if self._loader.busy:
+            future = Future()
+            self._waiting.append(future)
+            await future
+        response.success, response.message = self._last
+        return response
+
+    def _on_rollback(self, _, response: Trigger.Response) -> Trigger.Response:
+        if self.previous is None:
+            return answer(self._node, response, False,
+                          'there is no earlier checkpoint to go back to')
+        self._give_up('a rollback was asked for')
+        self._offers.reject(self.running.policy.metadata['sha256'])
+        self.previous, back = self.running, self.previous
+        self._take_over(back)
+        return answer(self._node, response, True, f'back to {back.policy.checkpoint_id}: '
+                      f'{resolve_checkpoint(back.path)}')
+
+    def _consider_offer(self) -> None:
+        if self.running is None or self._loader.busy:
+            return
+        offer = self._offers.due(self.running.policy.metadata['sha256'])
+        if offer is None:
+            return
+        self._offers.reject(offer.sha256)  # asked for once, whatever becomes of it
+        if refusal := self.refusal(str(offer.path)):
+            self._say_refused(refusal)
+        else:
+            self.request(str(offer.path))
+
+    def diagnose(self) -> tuple[bytes, str, dict]:
+        """Return what /diagnostics shows."""
+        if self.running is None:
+            return OK, 'none loaded', {}
+        policy, offer = self.running.policy, self._offers.newest
+        values = {
+            'id': policy.checkpoint_id, 'path': resolve_checkpoint(self.running.path),
+            'algorithm': policy.algorithm, 'loading': self._loader.busy,
+            'previous': self.previous.policy.checkpoint_id if self.previous else 'none',
+            'on_probation': self._probation is not None,
+            'offered': f'{offer.path}, step {offer.step}' if offer else 'none',
+            'last_swap': self._last[1]}
+        if self.error:
+            return ERROR if self._alarm else WARN, self.error, values
+        if self._offers.problem:
+            return WARN, self._offers.problem, values
+        return OK, policy.checkpoint_id, values

@@ -1,11 +1,15 @@
 """How well a fixed rate is kept, and the spread of recent durations."""
 
 from collections import deque
+import gc
+import time
 
 import numpy as np
 
 LATE_SHARE = 0.1  # of a period
 REMEMBERED = 500
+YOUNG, ALL = 1, 2  # generations of the garbage collector
+GARBAGE_PERIODS = ((YOUNG, 1.0), (ALL, 60.0))  # s
 
 
 class TickMonitor:
@@ -42,6 +46,53 @@ class TickMonitor:
         self.ticks += 1
         self._last = index
         return (phase - index) * self._period_s
+
+    def spare_s(self, now_s: float) -> float:
+        """Return how long it is until the next tick is due, s."""
+        return self._start_s + (self._last + 1) * self._period_s - now_s
+
+
+class GarbageCollection:
+    """
+    Collect garbage after a tick, when there is time, instead of in the middle of one.
+
+    What is there at the start is taken for permanent and not looked through again.
+    """
+
+    def __init__(self) -> None:
+        self._due_s = {YOUNG: 0.0, ALL: 0.0}
+        self._cost_s = {YOUNG: 0.0, ALL: 0.0}
+        self._running = False
+
+    def start(self) -> None:
+        """Clean up, and keep the collector off until `stop`."""
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._running = True
+        now_s = time.monotonic()
+        self._due_s = {generation: now_s + period for generation, period in GARBAGE_PERIODS}
+
+    def stop(self) -> None:
+        """Let the collector decide again; may be called twice."""
+        if self._running:
+            self._running = False
+            gc.enable()
+            gc.unfreeze()
+
+    def collect(self, spare_s: float) -> None:
+        """
+        Collect what is due, if that takes no longer than it may.
+
+        :param spare_s: time until the next tick, s.
+        """
+        now_s = time.monotonic()
+        for generation, period_s in GARBAGE_PERIODS:
+            if now_s >= self._due_s[generation] and 3.0 * self._cost_s[generation] < spare_s:
+                gc.collect(generation)
+                self._cost_s[generation] = time.monotonic() - now_s
+                self._due_s[generation] = now_s + period_s
+                return
 
 
 class Spread:

@@ -1,0 +1,136 @@
+"""Prepare a checkpoint beside a running policy: in a thread, one at a time, the last wish wins."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+import threading
+import time
+import traceback
+
+import numpy as np
+from stable_crl_ros.nodes.process import REFUSALS
+from stable_crl_ros.policy import Policy
+from stable_crl_ros.rehearsal import Rehearsal
+
+
+@dataclass(frozen=True)
+class Wish:
+    """
+    A checkpoint that shall act, and what it shall be tried on.
+
+    :param path: as the parameter `checkpoint_path` names it.
+    :param frames: the last ones that the running policy acted on, uint8 RGB.
+    :param actions: what it did, one per frame, shape (7,).
+    :param goal: uint8 RGB; None before the first.
+    """
+
+    path: str
+    frames: Sequence[np.ndarray] = ()
+    actions: Sequence[np.ndarray] = ()
+    goal: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """
+    A policy that may act.
+
+    :param path: as the parameter `checkpoint_path` names it.
+    :param rehearsal: what it did before it was let near the arm.
+    """
+
+    path: str
+    policy: Policy
+    rehearsal: Rehearsal
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    How a preparation ended.
+
+    :param loaded: None when it was refused.
+    :param error: why it was refused, '' when it was not.
+    :param seconds: how long it took.
+    """
+
+    wish: Wish
+    loaded: Loaded | None
+    error: str
+    seconds: float
+
+
+class PolicyLoader:
+    """
+    Prepare a policy off the control path, one at a time; the last wish wins.
+
+    :param prepare: turns a wish into a policy that is ready to act; raises one of `REFUSALS` to
+        refuse. Runs in a thread.
+    """
+
+    def __init__(self, prepare: Callable[[Wish], Loaded]) -> None:
+        self._prepare = prepare
+        self._lock = threading.Lock()
+        self._ticket = 0
+        self._wish: tuple[int, Wish] | None = None
+        self._outcome: Outcome | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way or still to be taken."""
+        return self._thread is not None or self._outcome is not None
+
+    def request(self, wish: Wish) -> None:
+        """Begin to prepare; what is under way is finished but its outcome dropped."""
+        with self._lock:
+            self._ticket += 1
+            self._wish, self._outcome = (self._ticket, wish), None
+            if self._thread is None:
+                # No daemon: torch aborts the process when it is cut off at the exit.
+                self._thread = threading.Thread(target=self._run, name='checkpoint loader')
+                self._thread.start()
+
+    def cancel(self) -> None:
+        """Drop the outcome of whatever is under way."""
+        with self._lock:
+            self._ticket += 1
+            self._wish = self._outcome = None
+
+    def take(self) -> Outcome | None:
+        """Return the outcome of the last request, once; None while there is none."""
+        with self._lock:
+            outcome, self._outcome = self._outcome, None
+            return outcome
+
+    def wait(self) -> None:
+        """Wait until nothing is under way."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while (next_one := self._next_wish()) is not None:
+            ticket, wish = next_one
+            outcome = self._attempt(wish)
+            with self._lock:
+                if ticket == self._ticket:
+                    self._outcome = outcome
+
+    def _next_wish(self) -> tuple[int, Wish] | None:
+        with self._lock:
+            wish, self._wish = self._wish, None
+            if wish is None:
+                self._thread = None
+            return wish
+
+    def _attempt(self, wish: Wish) -> Outcome:
+        start = time.monotonic()
+        loaded, error = None, ''
+        try:
+            loaded = self._prepare(wish)
+        except REFUSALS as refusal:
+            error = str(refusal)
+        except Exception:  # a bug must not leave the setter waiting for ever
+            error = traceback.format_exc()
+        return Outcome(wish, loaded, error, time.monotonic() - start)
