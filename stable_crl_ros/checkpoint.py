@@ -12,6 +12,7 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 from stable_crl_ros import __version__
 from stable_crl_ros.actions import ACTION_DIM, ActionError, ActionScale
+from stable_crl_ros.calibration import Calibration, CalibrationError
 from stable_crl_ros.checkpoint_file import CheckpointError as CheckpointError
 from stable_crl_ros.checkpoint_file import read_header
 from stable_crl_ros.durable import replace_atomically
@@ -49,6 +50,16 @@ class Checkpoint:
     def action_scale(self) -> ActionScale:
         """How its outputs become metres and radians."""
         return ActionScale.from_dict(self.metadata['action_scale'])
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """
+        How its critic's measures become progress; None where nobody calibrated it.
+
+        :raises CalibrationError: when it cannot be used.
+        """
+        values = self.metadata.get('calibration')
+        return None if values is None else Calibration.from_dict(values)
 
 
 def software_versions() -> dict[str, str]:
@@ -155,9 +166,9 @@ def peek_checkpoint(path: str | Path, action_dim: int = ACTION_DIM) -> dict:
 def check_fit(path: str | Path, checkpoint: Checkpoint, action_dim: int = ACTION_DIM,
               image_spec: ImageSpec | None = None) -> None:
     """
-    Check that a loaded checkpoint's action and image are the ones wanted.
+    Check that a loaded checkpoint's action and image are the ones wanted, and its calibration.
 
-    :raises CheckpointError: when they are not, with both values.
+    :raises CheckpointError: when they are not, with both values, or when it cannot be used.
     """
     layer = checkpoint.tensors.get(ACTION_LAYER)
     if layer is None or layer.dim() != 2:
@@ -169,6 +180,11 @@ def check_fit(path: str | Path, checkpoint: Checkpoint, action_dim: int = ACTION
         spec, _ = checkpoint.image_spec, checkpoint.action_scale
     except (ActionError, ImageError, TypeError, AttributeError) as error:
         raise CheckpointError(f'{path}: {error}; train it again') from error
+    try:
+        _ = checkpoint.calibration
+    except CalibrationError as error:
+        raise CheckpointError(f'{path}: {error}; `stable-crl checkpoint calibrate` makes a usable '
+                              'one') from error
     if image_spec is not None and spec != image_spec:
         raise CheckpointError(f'{path}: trained on {spec}, but {image_spec} is wanted; '
                               'use a checkpoint trained on such images')

@@ -1,9 +1,11 @@
 """Run a trained actor: goal image + camera image -> physical action."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from stable_crl_ros.actions import ACTION_DIM
+from stable_crl_ros.calibration import Calibration, Progress, UNKNOWN
 from stable_crl_ros.checkpoint import (
     check_fit,
     Checkpoint,
@@ -28,6 +30,21 @@ class PolicyError(RuntimeError):
     """A policy asked for an action that it cannot give."""
 
 
+class Decision(NamedTuple):
+    """
+    What a policy makes of one image.
+
+    :param action: as `Policy.select_action` gives it.
+    :param value: as `Policy.progress` gives it.
+    :param progress: what the calibration of the checkpoint makes of the critic's measures; NaN
+        without a critic or without calibration.
+    """
+
+    action: np.ndarray
+    value: float
+    progress: Progress
+
+
 def check_device(name: str) -> str:
     """
     Return the name of a device torch can use here.
@@ -45,7 +62,8 @@ def read_config(metadata: dict) -> tuple[type[Agent], AgentConfig]:
     """
     Return the learner that a checkpoint names and its configuration.
 
-    :raises ConfigError: when they are unknown, or contradict the checkpoint's image spec.
+    :raises ConfigError: when they are unknown, or contradict the checkpoint's image spec or its
+        calibration.
     """
     agent, kind = find_algorithm(metadata['algorithm'])
     config = kind.from_dict(metadata['config'])
@@ -53,6 +71,14 @@ def read_config(metadata: dict) -> tuple[type[Agent], AgentConfig]:
     if config.image_spec != spec:
         raise ConfigError(f'its network takes {config.image_spec}, but it says it was trained on '
                           f'{spec}')
+    calibration = metadata.get('calibration')
+    if calibration is not None:
+        known = {*agent.STEPS_FROM, *agent.AT_GOAL_FROM}
+        strange = sorted({*Calibration.from_dict(calibration).measures} - known)
+        if strange:
+            raise ConfigError(f'its calibration reads {", ".join(strange)}, which '
+                              f'{metadata["algorithm"]} does not measure; it measures '
+                              f'{", ".join(sorted(known)) or "nothing"}')
     return agent, config
 
 
@@ -111,11 +137,12 @@ class Policy:
         self.metadata = checkpoint.metadata
         self.control_rate: float | None = checkpoint.metadata.get('control_rate')  # Hz
         self.checkpoint_id = checkpoint.sha256[:12]
+        self.calibration = checkpoint.calibration
         self._device, self._threads = torch.device(device), threads
         self._agent, self.config, self._networks = load_networks(checkpoint, self._device)
         self.goal_image: np.ndarray | None = None  # as it was given
         self._goal: Tensor | None = None
-        self._encoded: Tensor | None = None  # the goal, as the score needs it
+        self._encoded: dict[str, Tensor] = {}  # what the critic needs of the goal
 
     @classmethod
     def load(cls, path: str | Path, device: str = 'cpu', threads: int | None = None, *,
@@ -151,7 +178,7 @@ class Policy:
         """
         goal = self._pixels(image)
         with self._inference():
-            self._encoded = self._agent.encode_goals(self._networks, goal)
+            self._encoded = self._agent.place_goals(self._networks, goal)
         self._goal, self.goal_image = goal, image
 
     def select_action(self, image: np.ndarray) -> np.ndarray:
@@ -178,13 +205,22 @@ class Policy:
         :raises PolicyError: before `set_goal`.
         """
         pixels = self._pixels(image)
-        return self._logit(pixels, self._mean(pixels))
+        return self._assess(pixels, self._mean(pixels))[0]
 
     def step(self, image: np.ndarray) -> tuple[np.ndarray, float]:
         """Return `select_action` and `progress` of one image at the cost of little more."""
+        return self.decide(image)[:2]
+
+    def decide(self, image: np.ndarray) -> Decision:
+        """
+        Return all there is to know of one image, each part computed once.
+
+        :param image: uint8 RGB, any size.
+        :raises PolicyError: as `select_action`.
+        """
         pixels = self._pixels(image)
         mean = self._mean(pixels)
-        return self._physical(mean), self._logit(pixels, mean)
+        return Decision(self._physical(mean), *self._assess(pixels, mean))
 
     def warm_up(self) -> None:
         """Run a few times on black images: the first real step is as quick as the others."""
@@ -219,7 +255,16 @@ class Policy:
                               'is not finite; load another checkpoint')
         return self.action_scale.denormalise(action)
 
-    def _logit(self, pixels: Tensor, mean: Tensor) -> float:
+    def _assess(self, pixels: Tensor, mean: Tensor) -> tuple[float, Progress]:
+        calibration = self.calibration
         with self._inference():
-            score = self._agent.score(self._networks, pixels, mean, self._encoded)
-        return float('nan') if score is None else float(score)
+            score, measures = self._agent.assess(
+                self._networks, pixels, mean, self._encoded,
+                calibration.measures if calibration else ())
+        if score is None:
+            return float('nan'), UNKNOWN
+        if calibration is None:
+            return float(score), UNKNOWN
+        # One copy from the device for all of them.
+        value, *numbers = torch.stack([score, *measures.values()])[:, 0].tolist()
+        return value, calibration.progress(dict(zip(measures, numbers, strict=True)))

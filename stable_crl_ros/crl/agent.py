@@ -1,7 +1,8 @@
 """What all algorithms share: actor, optimisers, random numbers, batches and state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import math
+from typing import ClassVar
 
 import numpy as np
 from stable_crl_ros.actions import ACTION_DIM
@@ -14,6 +15,8 @@ from stable_crl_ros.crl.metrics import Metrics
 from stable_crl_ros.crl.networks import Actor, to_pixels
 import torch
 from torch import nn, Tensor
+
+SMALLEST_DISTANCE = 1e-3  # of features and normalised actions: below it they are the same
 
 
 class Agent:
@@ -28,6 +31,11 @@ class Agent:
     :param device: such as 'cpu' or 'cuda'.
     :param seed: of the initial weights and of all that training draws.
     """
+
+    # Names of what `assess` can measure, from which steps to go and being at the goal are read;
+    # none where nothing learns how near a goal is.
+    STEPS_FROM: ClassVar[tuple[str, ...]] = ()
+    AT_GOAL_FROM: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: AgentConfig, action_dim: int = ACTION_DIM, device: str = 'cpu',
                  seed: int = 0) -> None:
@@ -90,6 +98,47 @@ class Agent:
         :returns: shape (B,), or None where nothing learns that.
         """
         return None
+
+    @classmethod
+    def place_goals(cls, networks: Mapping[str, nn.Module], goals: Tensor) -> dict[str, Tensor]:
+        """
+        Return what `assess` needs of goals, once for as long as they stay.
+
+        :param goals: pixels (B, 3, H, W).
+        """
+        encoded, action = cls.encode_goals(networks, goals), cls.act(networks, goals, goals)
+        placed = {'encoded': encoded, 'action': action}
+        score = cls.score(networks, goals, action, encoded)
+        return placed if score is None else placed | {'score': score}
+
+    @classmethod
+    def assess(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
+               placed: Mapping[str, Tensor], names: Sequence[str] = (),
+               ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """
+        Score and measure how near goals are, comparably over goals; larger is nearer.
+
+        'gap' is the score against that of the goal's own picture, 'action' the distance between
+        the policy's action and the one it would take there.
+
+        :param observations: pixels (B, 3, H, W).
+        :param actions: of the policy, normalised, shape (B, action_dim).
+        :param placed: goals, by `place_goals`.
+        :param names: of `STEPS_FROM` and `AT_GOAL_FROM`.
+        :returns: `score`, and shape (B,) by name.
+        """
+        score = cls.score(networks, observations, actions, placed['encoded'])
+        return score, cls._compare(score, actions, placed, names)
+
+    @staticmethod
+    def _compare(score: Tensor | None, actions: Tensor, placed: Mapping[str, Tensor],
+                 names: Sequence[str]) -> dict[str, Tensor]:
+        found = {}
+        if 'gap' in names:
+            found['gap'] = score - placed['score']
+        if 'action' in names:
+            found['action'] = closeness((actions - placed['action']).square().mean(1))
+        return found
 
     def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
         """
@@ -188,6 +237,11 @@ class Agent:
             optimiser.load_state_dict(state['optimisers'][name])
         self.step = state['step']
         self.generator.load_state_dict(state, self.step)
+
+
+def closeness(squared_distance: Tensor) -> Tensor:
+    """Turn squared distances into what grows without haste as they shrink: minus the log."""
+    return -(squared_distance.sqrt() + SMALLEST_DISTANCE).log()
 
 
 def learning_rate(config: AgentConfig, step: int, decay_steps: int = 0) -> float:

@@ -1,13 +1,14 @@
 """Stable Contrastive RL: offline goal reaching with a contrastive critic and a cloned actor."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import copy
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl import losses
-from stable_crl_ros.crl.agent import Agent
+from stable_crl_ros.crl.agent import Agent, closeness
 from stable_crl_ros.crl.config import AgentConfig, ConfigError
 from stable_crl_ros.crl.health import critic_metrics
 from stable_crl_ros.crl.metrics import Metrics
@@ -67,6 +68,11 @@ class StableCRL(Agent):
     critic takes `critic_goals` of the batch; goals that are the same array are encoded once.
     """
 
+    # The value itself and psi tell trajectories apart by all that stands about, and so mistake a
+    # goal brought about in another way for one far off; docs/progress.md has the comparison.
+    STEPS_FROM: ClassVar[tuple[str, ...]] = ('encoder',)
+    AT_GOAL_FROM: ClassVar[tuple[str, ...]] = ('encoder', 'action')
+
     def __init__(self, config: StableCRLConfig, action_dim: int = ACTION_DIM,
                  device: str = 'cpu', seed: int = 0) -> None:
         super().__init__(config, action_dim, device, seed)
@@ -95,9 +101,44 @@ class StableCRL(Agent):
     def score(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
               encoded: Tensor) -> Tensor:
         """Return the smaller critic's logit."""
+        return cls._score(networks, networks['critic'].encoder(observations), actions, encoded)
+
+    @staticmethod
+    def _score(networks: Mapping[str, nn.Module], features: Tensor, actions: Tensor,
+               encoded: Tensor) -> Tensor:
         critic = networks['critic']
-        phi = critic.represent_actions(critic.project(critic.encoder(observations)), actions)
+        phi = critic.represent_actions(critic.project(features), actions)
         return paired_logits(phi, encoded).amin(1)
+
+    @classmethod
+    def place_goals(cls, networks: Mapping[str, nn.Module], goals: Tensor) -> dict[str, Tensor]:
+        """Keep the goals as the critic's encoder sees them, too."""
+        features = networks['critic'].encoder(goals)
+        encoded, action = networks['critic'].represent_goals(features), cls.act(
+            networks, goals, goals)
+        return {'encoded': encoded, 'action': action, 'features': features,
+                'score': cls._score(networks, features, action, encoded)}
+
+    @classmethod
+    def assess(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
+               placed: Mapping[str, Tensor], names: Sequence[str] = (),
+               ) -> tuple[Tensor, dict[str, Tensor]]:
+        """
+        Encode once for the score and for all measures.
+
+        'encoder' is the distance between the pictures as the critic's encoder sees them, and
+        'psi' between their representations as goals.
+        """
+        critic = networks['critic']
+        features = critic.encoder(observations)
+        score = cls._score(networks, features, actions, placed['encoded'])
+        found = cls._compare(score, actions, placed, names)
+        if 'encoder' in names:
+            found['encoder'] = closeness((features - placed['features']).square().mean(1))
+        if 'psi' in names:
+            psi = critic.represent_goals(features) - placed['encoded']
+            found['psi'] = closeness(psi.square().mean(2).mean(0))
+        return score, found
 
     def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
         """

@@ -10,6 +10,8 @@ import time
 
 import numpy as np
 from stable_crl_ros.actions import ActionScale
+from stable_crl_ros.calibration import CalibrationError
+from stable_crl_ros.crl.calibrate import calibrate, Learner
 from stable_crl_ros.crl.config import AgentConfig, ConfigError
 from stable_crl_ros.crl.device_data import make_sampler
 from stable_crl_ros.crl.distributed import ALONE, Ranks, ranks_of_torchrun
@@ -124,6 +126,7 @@ class Run:
                    **self.agent.sampling(config)}
         self.sampler = make_sampler(self._normalise(training), device=device, **drawing)
         self.sampler.rows = ranks.rows(config.batch_size)
+        self._episodes = training, validation
         self.validation = None
         if validation is not None:  # one fixed batch: rows of the log differ by learning alone
             self.validation = BatchSampler(self._normalise(validation), **drawing).sample()
@@ -145,10 +148,10 @@ class Run:
             while self.agent.step < schedule.steps and not self._stops(interrupted):
                 self._step(log, schedule, progress)
                 if schedule.saves(self.agent.step):
-                    self.save(schedule, judge)
+                    self.save(schedule, judge, progress)
                 judge.collect()
             if self._saved != self.agent.step:
-                self.save(schedule, judge)
+                self.save(schedule, judge, progress)
             progress.close()
             judge.finish(interrupted)
         finally:
@@ -213,8 +216,12 @@ class Run:
                          f'batch is in {path}; resume from the last checkpoint with a lower '
                          'learning_rate')
 
-    def save(self, schedule: Schedule, judge: Judge) -> None:
-        """Write a checkpoint and the state for resuming; have it judged and old ones deleted."""
+    def save(self, schedule: Schedule, judge: Judge, progress: Progress) -> None:
+        """
+        Write a calibrated checkpoint and the state for resuming.
+
+        The judge takes it up and deletes old ones.
+        """
         step, tensors = self.agent.step, self.agent.tensors()
         self._refuse(self._finite.flush())
         bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
@@ -224,12 +231,26 @@ class Run:
         self.folder.save(
             step, tensors, self.described | {
                 'step': step, 'metrics': self.metrics, 'seconds': self.seconds,
-                'health': self.watch.describe(), 'best_rule': BEST_RULES[judge.rule]},
+                'health': self.watch.describe(), 'best_rule': BEST_RULES[judge.rule],
+                'calibration': self._calibrate(progress)},
             self.agent.state_dict(), {
                 'described': self.described, 'seconds': self.seconds, 'metrics': self.metrics,
                 'sampler': self.sampler.state_dict(), 'watch': self.watch.state_dict()})
         self._saved = step
         judge.take(step, self.metrics)
+
+    def _calibrate(self, progress: Progress) -> dict | None:
+        """Say what the critic's measures mean; training goes on where they mean nothing yet."""
+        described = self.described
+        learner = Learner(type(self.agent), self.agent.networks, self.agent.config.pixel_range)
+        try:
+            fitted = calibrate(learner, *self._episodes, described['control_rate'],
+                               described['seed'])
+        except CalibrationError as error:
+            progress.say(f'step {self.agent.step}: no calibration of progress ({error})',
+                         warning=True)
+            return None
+        return fitted and fitted.to_dict()
 
     def load(self) -> None:
         """Continue where `save` was last called."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import copy
 from dataclasses import dataclass
+from typing import ClassVar
 
 from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl.agent import Agent
@@ -53,6 +54,9 @@ class ValueAgent(Agent):
 
     Batches also hold `value_goals`, images like the others, and `reached`, bool, shape (B,).
     """
+
+    STEPS_FROM: ClassVar[tuple[str, ...]] = ('gap',)
+    AT_GOAL_FROM: ClassVar[tuple[str, ...]] = ('gap', 'action')
 
     def __init__(self, config: ValueConfig, action_dim: int = ACTION_DIM, device: str = 'cpu',
                  seed: int = 0) -> None:
