@@ -1,16 +1,17 @@
-"""The command `stable-crl checkpoint`: look at one, swap the one that acts, take the swap back."""
+"""The command `stable-crl checkpoint`: look at one, calibrate it, let it act, take that back."""
 
 import argparse
 import json
 from pathlib import Path
 
 from stable_crl_ros import SHIPPED_CHECKPOINT
+from stable_crl_ros.cli_options import add_verb
 from stable_crl_ros.cli_robot import add_client, open_client, print_answer
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add checkpoint and its verbs."""
-    text = 'look at a checkpoint; swap the one that acts, while the arm moves'
+    text = 'look at a checkpoint, or calibrate it; swap the one that acts, while the arm moves'
     verbs = commands.add_parser('checkpoint', help=text, description=text).add_subparsers(
         metavar='VERB', required=True)
     text = 'check a checkpoint and show what it was trained on'
@@ -18,10 +19,42 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     show.add_argument('path', nargs='?', default=str(SHIPPED_CHECKPOINT),
                       help='.safetensors file; the shipped one when left out')
     show.set_defaults(run=_show)
+    _add_calibrate(verbs)
     swap = add_client(verbs, 'swap', _swap, 'let another checkpoint act; waits until it does, or '
                       'says why it was refused')
     swap.add_argument('path', help='.safetensors file, as the policy node can read it')
     add_client(verbs, 'rollback', _rollback, 'let the checkpoint before act again, at once')
+
+
+def _add_calibrate(verbs) -> None:
+    text = "say what a checkpoint's critic means, in steps"
+    verb = add_verb(verbs, 'calibrate', text, _calibrate, (
+        'Fits expected steps to the goal and the probability of being there to recorded '
+        'episodes, by time alone, and checks the fit on held-out ones. The weights stay the '
+        'same; the identity (sha256) does not, as it covers all that the checkpoint says.'))
+    verb.add_argument('checkpoint', metavar='FILE', help='.safetensors file with a critic')
+    verb.add_argument('datasets', nargs='+', metavar='DATASET',
+                      help='folders of episodes, best those it was trained on')
+    verb.add_argument('--out', metavar='FILE',
+                      help='where the result goes (default: in place of the checkpoint)')
+    verb.add_argument('--camera', metavar='NAME', help='needed when there are several')
+    verb.add_argument('--validation-fraction', type=float, default=0.05, metavar='F',
+                      help='of the episodes, on which the fit is checked (default: %(default)s); '
+                           'the same ones that training with the same seed held out')
+    verb.add_argument('--seed', type=int, help="of what is drawn (default: the checkpoint's)")
+
+
+def _calibrate(chosen) -> None:
+    from stable_crl_ros.recalibration import calibrate_checkpoint
+    out = Path(chosen.out or chosen.checkpoint)
+    before, after, calibration = calibrate_checkpoint(
+        chosen.checkpoint, chosen.datasets, out, chosen.camera, chosen.validation_fraction,
+        chosen.seed)
+    for name, numbers in calibration.checked.items():
+        if isinstance(numbers, dict):
+            print(f'{name.replace("_", "-")} episodes: ' + ', '.join(
+                f'{key.replace("_", " ")} {value:.4g}' for key, value in numbers.items()))
+    print(f'calibrated: {out}\n{before[:12]} is now {after[:12]}, with the same weights')
 
 
 def _show(chosen) -> None:

@@ -1,0 +1,168 @@
+"""Calibrated checkpoints: by training, by command, used by the policy, refused when wrong."""
+
+import json
+
+from learning_samples import (
+    draw_dot,
+    metadata,
+    OVERRIDES,
+    SIZE,
+    small_agent,
+    write_checkpoint,
+    write_dots,
+)
+import numpy as np
+import pytest
+from stable_crl_ros.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from stable_crl_ros.cli import main
+from stable_crl_ros.crl.calibrate import draw_pairs
+from stable_crl_ros.crl.train import train
+from stable_crl_ros.data.cache_build import build_cache
+from stable_crl_ros.images import ImageSpec
+from stable_crl_ros.policy import peek_policy, Policy
+import torch
+
+
+@pytest.fixture(scope='module')
+def dots(tmp_path_factory):
+    return write_dots(tmp_path_factory.mktemp('data') / 'dots', episodes=12, steps=25)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    path = tmp_path / 'raw.safetensors'
+    write_checkpoint(path, agent=small_agent(critic_final_init=0.0, actor_final_init=0.0))
+    return path
+
+
+@pytest.fixture
+def calibrated(raw, dots):
+    assert main(['checkpoint', 'calibrate', str(raw), str(dots.path)]) == 0
+    return raw
+
+
+def test_pairs_know_their_distance_in_time(dots):
+    cache = build_cache(dots.path, ImageSpec(SIZE, SIZE, 'area'))
+    pictures, goals, distance = draw_pairs(cache, 200, 5, np.random.default_rng(0))
+    starts = np.unique(cache.starts)
+
+    def episode(frames):
+        return np.searchsorted(starts, frames, side='right')
+    same = episode(pictures) == episode(goals)
+    np.testing.assert_array_equal(same, np.isfinite(distance))
+    np.testing.assert_array_equal(distance[same], (goals - pictures)[same])
+    assert (pictures != goals).all()
+    assert {'past': (distance[same] > 5).any(), 'near': (abs(distance[same]) <= 5).any(),
+            'after': (distance[same] < -5).any(), 'elsewhere': (~same).any()} == dict.fromkeys(
+                ('past', 'near', 'after', 'elsewhere'), True)
+
+
+def test_calibrating_keeps_the_weights_and_changes_the_identity(raw, dots, tmp_path, capsys):
+    out = tmp_path / 'out.safetensors'
+    assert main(['checkpoint', 'calibrate', str(raw), str(dots.path), '--out', str(out)]) == 0
+    before, after = load_checkpoint(raw), load_checkpoint(out)
+    assert before.tensors.keys() == after.tensors.keys()
+    assert all(torch.equal(before.tensors[name], after.tensors[name]) for name in before.tensors)
+    assert before.sha256 != after.sha256
+    assert before.calibration is None
+    assert after.calibration.checked['of'] == before.sha256
+    assert f'{before.sha256[:12]} is now {after.sha256[:12]}' in capsys.readouterr().out
+
+
+def test_the_same_seed_calibrates_alike_and_again_replaces(calibrated, dots):
+    once = load_checkpoint(calibrated).metadata['calibration']
+    assert main(['checkpoint', 'calibrate', str(calibrated), str(dots.path)]) == 0
+    again = load_checkpoint(calibrated).metadata['calibration']
+    assert {name: once[name] for name in ('nearness', 'at_goal')} == {
+        name: again[name] for name in ('nearness', 'at_goal')}
+
+
+def test_the_goals_own_picture_is_nearer_than_another(calibrated):
+    policy = Policy.load(calibrated)
+    policy.set_goal(draw_dot((0.2, 0.8)))
+    there, away = (policy.decide(draw_dot(place)).progress for place in ((0.2, 0.8), (0.9, 0.1)))
+    assert there.at_goal > away.at_goal + 0.2
+    assert there.steps_to_go < away.steps_to_go - 1
+
+
+def test_a_policy_without_calibration_acts_and_knows_no_progress(raw):
+    policy = Policy.load(raw)
+    policy.set_goal(draw_dot((0, 0)))
+    action, value, progress = policy.decide(draw_dot((1, 1)))
+    assert np.isfinite(action).all() and np.isfinite(value)
+    assert np.isnan(progress.steps_to_go) and np.isnan(progress.at_goal)
+
+
+@pytest.mark.parametrize(('algorithm', 'knows'), [
+    ('stable_crl', True), ('gcbc', False), ('gciql', True), ('hiql', True)])
+def test_training_calibrates_what_it_saves_where_there_is_a_critic(dots, tmp_path, algorithm,
+                                                                   knows):
+    preset = 'laptop' if algorithm == 'stable_crl' else f'laptop-{algorithm}'
+    own = OVERRIDES if knows and algorithm == 'stable_crl' else {
+        name: value for name, value in OVERRIDES.items() if 'critic' not in name
+        and name != 'bc_coefficient'}
+    latest = train([dots.path], tmp_path / 'run', preset, own, steps=4, progress=False,
+                   validation_fraction=0.2)
+    calibration = load_checkpoint(latest).calibration
+    assert (calibration is not None) == knows
+    if knows:
+        assert calibration.near == 5 and calibration.cap == 50  # 1 and 10 s at 5 Hz
+        assert 'held_out' in calibration.checked
+    policy = Policy.load(latest)
+    policy.set_goal(draw_dot((0, 0)))
+    assert np.isfinite(policy.decide(draw_dot((1, 1))).progress).all() == knows
+
+
+def test_training_on_too_little_to_calibrate_says_so_and_goes_on(tmp_path, capsys):
+    short = write_dots(tmp_path / 'short', episodes=1, steps=2)
+    latest = train([short.path], tmp_path / 'run', 'laptop', OVERRIDES, steps=2, progress=False,
+                   validation_fraction=0.0)
+    assert load_checkpoint(latest).calibration is None
+    assert 'no calibration of progress' in capsys.readouterr().err
+
+
+def test_what_has_no_critic_cannot_be_calibrated(dots, tmp_path, capsys):
+    path = tmp_path / 'cloned.safetensors'
+    write_checkpoint(path, 'gcbc')
+    assert main(['checkpoint', 'calibrate', str(path), str(dots.path)]) == 2
+    assert 'gcbc has no critic' in capsys.readouterr().err
+
+
+def test_another_control_rate_is_refused(dots, tmp_path, capsys):
+    path = tmp_path / 'fast.safetensors'
+    write_checkpoint(path, control_rate=20.0)
+    assert main(['checkpoint', 'calibrate', str(path), str(dots.path)]) == 2
+    assert 'acts at 20 Hz, but the episodes were recorded at 5 Hz' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('change', 'says'), [
+    ({'version': 9}, 'version 9, this software reads 1'),
+    ({'near': 'five'}, 'near must be a whole number'),
+    ({'at_goal': {'weights': {'smell': 1.0}, 'x': [0.0, 1.0], 'y': [0.0, 1.0]}},
+     'reads smell, which stable_crl does not measure; it measures action, encoder'),
+])
+def test_a_bad_calibration_is_refused_at_the_door_and_can_be_replaced(calibrated, dots, change,
+                                                                      says):
+    good = load_checkpoint(calibrated)
+    save_checkpoint(calibrated, good.tensors, good.metadata | {
+        'calibration': good.metadata['calibration'] | change})
+    for opening in (Policy.load, peek_policy):
+        with pytest.raises(CheckpointError, match=says):
+            opening(calibrated)
+    assert main(['checkpoint', 'calibrate', str(calibrated), str(dots.path)]) == 0
+    peek_policy(calibrated)
+
+
+def test_a_cloned_policy_with_a_calibration_is_refused(calibrated, tmp_path):
+    values = load_checkpoint(calibrated).metadata['calibration']
+    agent, path = small_agent('gcbc'), tmp_path / 'cloned.safetensors'
+    save_checkpoint(path, agent.tensors(), metadata(agent.config, 'gcbc', calibration=values))
+    with pytest.raises(CheckpointError, match='it measures nothing'):
+        peek_policy(path)
+
+
+def test_show_tells_the_calibration(calibrated, capsys):
+    assert main(['checkpoint', 'show', str(calibrated)]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines()
+                if line.startswith('calibration: '))
+    assert json.loads(line.removeprefix('calibration: '))['near'] == 5
