@@ -29,9 +29,10 @@ from stable_crl_ros.nodes.conversions import message_to_image
 from stable_crl_ros.nodes.image_input import ImageInput
 from stable_crl_ros.nodes.messages import encode_command, encode_tick, PolicyTick
 from stable_crl_ros.nodes.policy_loader import Wish
+from stable_crl_ros.nodes.progress_output import ProgressOutput
 from stable_crl_ros.nodes.swap import CheckpointDesk
 from stable_crl_ros.nodes.timing import GarbageCollection, Spread, TickMonitor
-from stable_crl_ros.policy import Policy
+from stable_crl_ros.policy import Decision, Policy
 from std_msgs.msg import Float64, Float64MultiArray
 
 SEEN_EVERY_S = 0.25
@@ -55,6 +56,7 @@ class PolicyNode(ManagedNode):
         self._declare()
         self._input = ImageInput(self)
         self._goal: np.ndarray | None = None
+        self._goal_name = ''
         self._compared_goal: np.ndarray | None = None
         self._seen: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=SEEN)  # frame, action
         self._seen_s, self._seen_by, self._seen_goal = -math.inf, None, None
@@ -84,7 +86,8 @@ class PolicyNode(ManagedNode):
         self._twists = self.create_lifecycle_publisher(TwistStamped, 'delta_twist_cmds', COMMAND)
         self._grippers = self.create_lifecycle_publisher(Float64, 'gripper_cmd', COMMAND)
         self._ticks = self.create_lifecycle_publisher(Float64MultiArray, '~/tick', 50)
-        self._progress = self.create_lifecycle_publisher(Float64, '~/progress', 10)
+        self._value = self.create_lifecycle_publisher(Float64, '~/progress', 10)
+        self._progress = ProgressOutput(self)
         diagnostics = Diagnostics(self)
         diagnostics.add('control', self._diagnose_control)
         diagnostics.add('checkpoint', self.desk.diagnose)
@@ -100,6 +103,7 @@ class PolicyNode(ManagedNode):
                                 'set active_goal of the goal node')
         self.desk.ready()
         self._encode_goal()
+        self._progress.reset()
         self._inference.clear()
         self._latency.clear()
         self._commands, self._holds = 0, 0
@@ -134,32 +138,33 @@ class PolicyNode(ManagedNode):
         try:
             image = self._input.image()
             self._compare_views(image)
-            policy, (action, progress) = self._step(image)
+            policy, (action, critic_value, progress) = self._decide(image)
         except (ValueError, RuntimeError) as error:  # the image, the policy, or its device
             return str(error)
         inference_s = time.monotonic() - start_s
         self._inference.add(inference_s)
         latency_s = self._command(action, stamp_ns)
         self._ticks.publish(encode_tick(PolicyTick(
-            stamp_ns, action, policy.checkpoint_id, progress, image_age_s=age_s,
+            stamp_ns, action, policy.checkpoint_id, critic_value, *progress,
+            done=self._progress.publish(progress, self._goal_name), image_age_s=age_s,
             inference_s=inference_s, latency_s=latency_s, lateness_s=lateness_s)))
-        if np.isfinite(progress):
-            self._progress.publish(Float64(data=progress))
+        if np.isfinite(critic_value):
+            self._value.publish(Float64(data=critic_value))
         self._remember(policy, image, action)
         self.desk.judge(action, inference_s)
         return ''
 
-    def _step(self, image: np.ndarray) -> tuple[Policy, tuple[np.ndarray, float]]:
+    def _decide(self, image: np.ndarray) -> tuple[Policy, Decision]:
         # Also the policy it came from: one that fails in its first seconds is not the last.
         policy = self.running
         try:
             self._encode_goal()
-            return policy, policy.step(image)
+            return policy, policy.decide(image)
         except RuntimeError as error:
             if not self.desk.fall_back(str(error)):
                 raise
         self._encode_goal()
-        return self.running, self.running.step(image)
+        return self.running, self.running.decide(image)
 
     def _remember(self, policy: Policy, image: np.ndarray, action: np.ndarray) -> None:
         # Of one policy and one goal, so that another's actions can be compared with them.
@@ -211,7 +216,9 @@ class PolicyNode(ManagedNode):
         except ValueError as error:
             self.get_logger().error(f'goal refused: {error}')
             return
-        name = message.header.frame_id or 'without a name'
+        self._goal_name = message.header.frame_id
+        self._progress.reset()
+        name = self._goal_name or 'without a name'
         self.get_logger().info(f'goal {name}, {message.width}x{message.height}')
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
