@@ -7,14 +7,22 @@ import json
 from pathlib import Path
 import re
 
+import cv2
 import numpy as np
 from stable_crl_ros import SHIPPED_GOALS
-from stable_crl_ros.durable import write_atomic
+from stable_crl_ros.durable import sync_directory, write_atomic
+from stable_crl_ros.goal_match import is_black
+from stable_crl_ros.goal_metadata import (
+    contradiction,
+    describe_image,
+    MetadataError,
+    read_metadata,
+)
 from stable_crl_ros.images import decode_image, encode_image, ImageError
 
 DEFAULT_DIRECTORY = '~/stable_crl/goals'
 PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg')
-LAST_STAMP_NS = 2 ** 31 * 10 ** 9  # a ROS stamp holds no later time
+MOST_BYTES = 2 ** 28  # of a picture's file
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]{0,63}')
 
@@ -61,6 +69,21 @@ class GoalStore:
         return sorted({path.stem for folder in (self.directory, self.shipped)
                        for path in _pictures(folder)})
 
+    def is_shipped(self, goal: Goal) -> bool:
+        """Say whether a goal is one of those that ship with the package."""
+        return goal.path.absolute().parent == self.shipped.absolute()
+
+    def problem(self) -> str:
+        """Say why goals cannot be looked up in the directory, '' when they can or it is absent."""
+        try:
+            for _ in self.directory.iterdir():
+                break
+        except FileNotFoundError:
+            return ''
+        except OSError as error:
+            return f'{self.directory} cannot be listed ({error.strerror})'
+        return ''
+
     def find(self, goal: str | Path) -> Path:
         """
         Look a goal up: as a path, then in the directory, then among the shipped goals.
@@ -85,22 +108,27 @@ class GoalStore:
         """
         Find and read a goal.
 
-        :raises GoalError: when it is not found, is no 8 bit RGB picture, or differs from what its
-            NAME.json says.
+        :raises GoalError: when it is not found, is no 8 bit RGB picture, is black, or differs from
+            what its NAME.json says.
         """
         path = self.find(goal)
         try:
+            if path.stat().st_size > MOST_BYTES:
+                raise GoalError(f'{path}: larger than {MOST_BYTES >> 20} MiB; no goal picture is')
             data = path.read_bytes()
             image = decode_image(data, str(path))
+            metadata = read_metadata(path.with_suffix('.json'))
         except OSError as error:
             raise GoalError(f'{path}: cannot be read ({error.strerror})') from error
-        except ImageError as error:
+        except (ImageError, MetadataError) as error:
             raise GoalError(str(error)) from error
+        if is_black(image):
+            raise GoalError(f'{path}: the picture is black; it shows nothing to bring about')
         sha256 = hashlib.sha256(data).hexdigest()
-        metadata = _read_metadata(path.with_suffix('.json'))
-        if metadata.get('sha256', sha256) != sha256:
-            raise GoalError(f'{path} is not the picture its {path.stem}.json describes; delete '
-                            f'{path.with_suffix(".json")} if the picture was replaced on purpose')
+        if wrong := contradiction(metadata, sha256, image.shape):
+            raise GoalError(f'{path} is not the picture its {path.stem}.json describes ({wrong}); '
+                            f'delete {path.with_suffix(".json")} if the picture was replaced on '
+                            'purpose')
         return Goal(path.stem, image, path, sha256, metadata)
 
     def save(self, name: str, image: np.ndarray, metadata: dict) -> Goal:
@@ -109,12 +137,17 @@ class GoalStore:
 
         :param name: letters, digits, '_', '.', '-'; '' for the next free goal_NNNN.
         :param image: uint8 RGB, shape (H, W, 3).
-        :param metadata: plain values (camera, image_spec, stamp_ns, ee_pose); sha256 is added.
-        :raises GoalError: for a name that is taken or no name, or a folder that is not writable.
+        :param metadata: plain values (camera, stamp_ns, ee_pose); size, light and sha256 are
+            added.
+        :raises GoalError: for a black picture, a name that is taken or no name, or a folder that
+            is not writable.
         """
         name = check_goal_name(name) if name else self._free_name()
         picture = encode_image(image, '.png')
-        metadata = {**metadata, 'sha256': hashlib.sha256(picture).hexdigest()}
+        if is_black(image):
+            raise GoalError(f'goal {name!r} would be black; is the lens covered?')
+        metadata = {**metadata, **describe_image(image),
+                    'sha256': hashlib.sha256(picture).hexdigest()}
         path = self.directory / f'{name}.png'
         try:
             if self.directory.is_file():
@@ -132,13 +165,64 @@ class GoalStore:
                             'choose another goal_directory') from error
         return Goal(name, image, path, metadata['sha256'], metadata)
 
+    def import_picture(self, picture: str | Path, name: str = '', camera: str = '',
+                       size: tuple[int, int] | None = None) -> Goal:
+        """
+        Save a picture from anywhere as a goal; what its own NAME.json says is kept.
+
+        :param name: '' for that of the file, with '_' for spaces.
+        :param camera: name of the camera that took it, '' when that is not known.
+        :param size: columns, rows to stretch it to, for a picture that was squashed.
+        :raises GoalError: as `load` and `save` do.
+        """
+        path = _expand(picture)
+        if not path.is_file():
+            raise GoalError(f'{path}: no such picture')
+        try:
+            name = check_goal_name(name or path.stem.replace(' ', '_'))
+        except GoalError as error:
+            raise GoalError(str(error) + ('' if name else '; choose one with --name')) from error
+        found = self.load(path)
+        image, metadata = found.image, {
+            **found.metadata, 'source': str(path.absolute()), 'source_sha256': found.sha256}
+        if camera:
+            metadata['camera'] = camera
+        if size:
+            metadata['stretched_from'] = {'height': image.shape[0], 'width': image.shape[1]}
+            image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+        return self.save(name, image, metadata)
+
+    def delete(self, name: str) -> Path:
+        """
+        Delete a saved goal, picture and metadata; never a shipped one.
+
+        :returns: where it was.
+        :raises GoalError: when no goal of that name is saved, or it cannot be deleted.
+        """
+        name = check_goal_name(name)
+        saved = {path.stem: path for path in _pictures(self.directory)}
+        if name not in saved or self.directory.absolute() == self.shipped.absolute():
+            shipped = name in (path.stem for path in _pictures(self.shipped))
+            raise GoalError(
+                f'goal {name!r} ships with the package and stays' if shipped else
+                f'no goal {name!r} in {self.directory}; saved there: '
+                f'{", ".join(sorted(saved)) or "none"}')
+        try:
+            saved[name].unlink()
+            saved[name].with_suffix('.json').unlink(missing_ok=True)
+            sync_directory(self.directory)
+        except OSError as error:
+            raise GoalError(f'{saved[name]}: cannot be deleted ({error.strerror})') from error
+        return saved[name]
+
     def _free_name(self) -> str:
         taken = [int(name[5:]) for name in self.names() if re.fullmatch(r'goal_\d{4,9}', name)]
         return f'goal_{max(taken, default=0) + 1:04d}'
 
     def _inventory(self) -> str:
         names = ', '.join(self.names()) or 'none'
-        return f'goals in {self.directory} and {self.shipped}: {names}'
+        wrong = f'; {problem}' if (problem := self.problem()) else ''
+        return f'goals in {self.directory} and {self.shipped}: {names}{wrong}'
 
 
 def check_goal_name(name: str) -> str:
@@ -168,18 +252,3 @@ def _pictures(folder: Path) -> list[Path]:
                       and not path.name.startswith('.'))
     except OSError:
         return []
-
-
-def _read_metadata(path: Path) -> dict:
-    try:
-        metadata = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise GoalError(f'{path}: not readable as JSON ({error}); mend or delete it') from error
-    if not isinstance(metadata, dict):
-        raise GoalError(f'{path}: holds no JSON object; mend or delete it')
-    stamp_ns = metadata.get('stamp_ns', 0)
-    if not isinstance(stamp_ns, int) or not 0 <= stamp_ns < LAST_STAMP_NS:
-        raise GoalError(f'{path}: stamp_ns is {stamp_ns!r}, no time in ns; mend or delete it')
-    return metadata

@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+MOST_PIXELS = 2 ** 26  # 8192 x 8192; a picture of 1 kB may claim a thousand times as many
+JPEG_SIZE_MARKERS = {bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)}
 INTERPOLATIONS = {
     'area': cv2.INTER_AREA,
     'linear': cv2.INTER_LINEAR,
@@ -99,9 +101,14 @@ def decode_image(data: bytes, what: str = 'image') -> np.ndarray:
 
     :param data: the file's bytes.
     :param what: how the error names the image (a path, a topic).
-    :returns: uint8 RGB, shape (H, W, 3). Grey becomes three equal channels.
-    :raises ImageError: when the bytes are no image, have an alpha channel or are not 8 bit.
+    :returns: uint8 RGB, shape (H, W, 3). Grey becomes three equal channels; an alpha channel that
+        is opaque everywhere is left out.
+    :raises ImageError: when the bytes are no image, are of more than `MOST_PIXELS`, have an alpha
+        channel or are not 8 bit.
     """
+    width, height = _claimed_size(data)
+    if width * height > MOST_PIXELS:
+        raise ImageError(f'{what}: {width}x{height} pixels; save it with {MOST_PIXELS} at most')
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if buffer.size else None
@@ -113,9 +120,25 @@ def decode_image(data: bytes, what: str = 'image') -> np.ndarray:
         raise ImageError(f'{what}: {image.dtype} pixels; save it with 8 bits per channel')
     if image.ndim == 2:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    if image.shape[2] == 4 and (image[:, :, 3] == 255).all():
+        return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB)
     if image.shape[2] != 3:
         raise ImageError(f'{what}: {image.shape[2]} channels; save it as RGB without alpha')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _claimed_size(data: bytes) -> tuple[int, int]:
+    """Return width and height as the header of a PNG or JPEG says; 0, 0 where it says none."""
+    if data[:8] == b'\x89PNG\r\n\x1a\n':
+        return int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
+    place = 2
+    while data[:2] == b'\xff\xd8' and data[place:place + 1] == b'\xff':
+        marker, length = data[place + 1:place + 2], data[place + 2:place + 4]
+        if marker in JPEG_SIZE_MARKERS:
+            return (int.from_bytes(data[place + 7:place + 9], 'big'),
+                    int.from_bytes(data[place + 5:place + 7], 'big'))
+        place += 2 + int.from_bytes(length, 'big')
+    return 0, 0
 
 
 def read_image(path: str | Path) -> np.ndarray:

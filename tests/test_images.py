@@ -77,10 +77,25 @@ def test_alpha_and_16_bit_files_are_refused_with_the_remedy(tmp_path):
         read_image(tmp_path / 'deep.png')
 
 
-def gigantic():
-    """Return a PNG that claims more pixels than OpenCV reads."""
+def test_an_alpha_channel_that_hides_nothing_is_left_out():
+    opaque = np.dstack([picture()[:, :, ::-1], np.full(picture().shape[:2], 255, np.uint8)])
+    data = cv2.imencode('.png', opaque)[1].tobytes()
+    np.testing.assert_array_equal(decode_image(data), picture())
+
+
+def test_a_small_file_that_claims_a_huge_picture_is_refused_before_it_is_decoded():
+    jpeg = bytearray(encode_image(picture(), '.jpg'))
+    place = jpeg.index(b'\xff\xc0')
+    jpeg[place + 5:place + 9] = struct.pack('>HH', 20_000, 30_000)
+    for data, size in ((gigantic(20_000), '20000x20000'), (bytes(jpeg), '30000x20000')):
+        with pytest.raises(ImageError, match=f'goal.png: {size} pixels'):
+            decode_image(data, 'goal.png')
+
+
+def gigantic(side=100_000):
+    """Return a PNG that claims more pixels than anybody wants to read."""
     data = bytearray(encode_image(picture()))
-    data[16:24] = struct.pack('>II', 100_000, 100_000)
+    data[16:24] = struct.pack('>II', side, side)
     data[29:33] = struct.pack('>I', zlib.crc32(data[12:29]))
     return bytes(data)
 
