@@ -5,6 +5,8 @@ from pathlib import Path
 import re
 import tempfile
 
+from stable_crl_ros.goal_match import other_camera
+from stable_crl_ros.goal_sequence import GoalSequence
 from stable_crl_ros.goals import DEFAULT_DIRECTORY, GoalError, GoalStore
 from stable_crl_ros.graph import (
     Argument,
@@ -163,15 +165,31 @@ def _logger(values: dict[str, str], record_on_start: bool = False) -> NodeSpec:
         'record_on_start': record_on_start}}, respawn=True)
 
 
-def _goal_path(values: dict[str, str]) -> str:
+def _goals(values: dict[str, str]) -> dict:
+    """Return the goal node's parameters: one goal, or several; every picture is read here."""
+    names = [name.strip() for name in values['goals'].strip('[] ').split(',') if name.strip()]
+    if names and values['goal']:
+        raise BringupError('goal:= is one goal and goals:= are several; give one of them')
+    if values['goals_loop'] == 'true' and not names:
+        raise BringupError('goals_loop:=true needs several goals:=[NAME, NAME]')
+    camera = _cameras(values)[0][0]
     try:
         store = GoalStore(values['goal_directory'])
-        if not values['goal']:
+        if not (names or values['goal']):
             raise BringupError('which goal? Add goal:=NAME.png; there are: '
                                f'{", ".join(store.names()) or "none"}')
-        return str(store.load(values['goal']).path.absolute())
+        goals = [store.load(name) for name in names or [values['goal']]]
+        for goal in goals:
+            if why := other_camera(goal.metadata.get('camera'), camera):
+                raise BringupError(f'goal {goal.name}: {why}')
+        paths = [str(goal.path.absolute()) for goal in goals]
+        if not names:
+            return {'active_goal': paths[0], 'camera': camera}
+        loop = values['goals_loop'] == 'true'
+        GoalSequence(goals, loop)
     except GoalError as error:
         raise BringupError(str(error)) from error
+    return {'goals': paths, 'goals_loop': loop, 'camera': camera}
 
 
 def _checkpoint_path(values: dict[str, str]) -> str:
@@ -185,8 +203,7 @@ def _checkpoint_path(values: dict[str, str]) -> str:
 
 
 def _policy_graph(values: dict[str, str]) -> list[NodeSpec]:
-    goal = {'active_goal': _goal_path(values),
-            'goal_directory': str(_absolute('goal_directory', values))}
+    goal = {**_goals(values), 'goal_directory': str(_absolute('goal_directory', values))}
     policy = {'checkpoint_path': _checkpoint_path(values), 'device': values['device'],
               'control_rate': float(values['control_rate'])}
     record = values['record'] == 'true'
@@ -204,7 +221,8 @@ def _collect_graph(values: dict[str, str]) -> list[NodeSpec]:
     return [
         *_robot(values),
         NodeSpec('goal', {'goal': {
-            'goal_directory': str(_absolute('goal_directory', values))}}),
+            'goal_directory': str(_absolute('goal_directory', values)),
+            'camera': _cameras(values)[0][0]}}),
         _logger(values),
         _lifecycle(values, ['arm']),
         *_teleop(values),
@@ -218,6 +236,9 @@ def _hardware_graph(values: dict[str, str]) -> list[NodeSpec]:
 GRAPHS = {graph.name: graph for graph in (
     Graph('policy', 'camera, goal, policy and arm: bring about what a goal image shows', (
         Argument('goal', '', 'goal image: a path, or the name of a saved or shipped goal'),
+        Argument('goals', '', 'several instead, one after another: [drawer_open, drawer_closed]; '
+                 'the next when the policy reports one reached, or on the service goal/next'),
+        Argument('goals_loop', 'false', 'begin again after the last of goals', choices=BOOLEANS),
         ROBOT,
         Argument('checkpoint', '', 'trained .safetensors file; empty for the shipped one'),
         Argument('device', 'cpu', 'where the policy computes: cpu, cuda or cuda:N'),

@@ -49,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
         cli_data,
         cli_episodes,
         cli_experiments,
+        cli_goals,
         cli_learning,
         cli_robot,
     )
@@ -58,8 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     commands.add_parser('demo', add_help=False,
                         help='the whole loop on the simulated robot (`demo --help`)')
-    for module in (cli_robot, cli_arm, cli_data, cli_episodes, cli_learning, cli_checkpoint,
-                   cli_experiments):
+    for module in (cli_robot, cli_goals, cli_arm, cli_data, cli_episodes, cli_learning,
+                   cli_checkpoint, cli_experiments):
         module.add_commands(commands)
     return parser
 

@@ -1,20 +1,17 @@
-"""The commands of `stable-crl` around the running robot: stacks, goals, services, parameters."""
+"""The commands of `stable-crl` around the running robot: stacks, services, parameters."""
 
 import argparse
 import os
-from pathlib import Path
 
 from stable_crl_ros.bringup import GRAPHS, parse_arguments
-from stable_crl_ros.goals import DEFAULT_DIRECTORY, GoalStore
 
 NODE_HELP = 'such as policy; in the namespace unless it starts with "/"'
 TRANSITIONS = ('configure', 'activate', 'deactivate', 'cleanup')
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add launch, goals, call, param and lifecycle."""
+    """Add launch, call, param and lifecycle."""
     _add_launch(commands)
-    _add_goals(commands)
     call = add_client(commands, 'call', _call, 'call a service, such as arm/stop')
     call.add_argument('service', help='such as goal/capture or episode_logger/stop')
     call.add_argument('data', nargs='?', choices=('true', 'false'),
@@ -48,38 +45,18 @@ def _launch(chosen) -> int:
     return run(Launcher(graph.specs(values), values['namespace'], log_level=values['log_level']))
 
 
-def _add_goals(commands) -> None:
-    goals = commands.add_parser(
-        'goals', help='list the goal images, or save a picture as one',
-        description='List the goal images there are. To photograph a new one with the running '
-                    'camera: stable-crl param set goal goal_name NAME; '
-                    'stable-crl call goal/capture.')
-    goals.add_argument('--directory', default=DEFAULT_DIRECTORY, metavar='FOLDER',
-                       help='where goals are saved (default: %(default)s)')
-    goals.add_argument('--add', nargs=2, metavar=('NAME', 'PICTURE'),
-                       help='save an 8 bit RGB picture as a goal')
-    goals.set_defaults(run=_goals)
-
-
-def _goals(chosen) -> None:
-    store = GoalStore(chosen.directory)
-    if chosen.add:
-        from stable_crl_ros.images import read_image
-        name, picture = chosen.add
-        goal = store.save(name, read_image(picture), {'source': str(Path(picture).absolute())})
-        print(f'saved {goal.name}: {goal.path}')
-        return
-    for name in store.names():
-        print(f'{name:24} {store.find(name)}')
-
-
 def add_client(commands, name: str, run, text: str) -> argparse.ArgumentParser:
     """Add a command that talks to a running stack."""
     parser = commands.add_parser(name, help=text, description=text)
-    parser.add_argument('--namespace', default='widowx', metavar='NAME',
-                        help='of the stack (default: %(default)s)')
+    add_namespace(parser)
     parser.set_defaults(run=run)
     return parser
+
+
+def add_namespace(parser: argparse.ArgumentParser) -> None:
+    """Let a command say which stack it talks to."""
+    parser.add_argument('--namespace', default='widowx', metavar='NAME',
+                        help='of the stack (default: %(default)s)')
 
 
 def open_client(chosen):

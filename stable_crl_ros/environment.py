@@ -39,11 +39,9 @@ class StackLock:
     """
 
     def __init__(self, namespace: str, environment: dict[str, str]) -> None:
-        domain = environment.get('ROS_DOMAIN_ID') or '0'
-        folder = Path(tempfile.gettempdir()) / f'stable_crl_ros-{os.getuid()}'
-        folder.mkdir(mode=0o700, exist_ok=True)
-        name = f'{domain}-{namespace.replace("/", ".")}.lock'
-        self._file = open(folder / name, 'a+')  # noqa: SIM115 held while the stack runs
+        path, domain = _lock_path(namespace, environment)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        self._file = open(path, 'a+')  # noqa: SIM115 held while the stack runs
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -61,3 +59,18 @@ class StackLock:
     def release(self) -> None:
         """Let another stack have it."""
         self._file.close()
+
+
+def stack_runs(namespace: str, environment: dict[str, str]) -> bool:
+    """Say whether a stack was started here, in this ROS domain and namespace, and still runs."""
+    try:
+        holder = _lock_path(namespace, environment)[0].read_text().strip()
+        return holder.isdigit() and Path(f'/proc/{holder}').exists()
+    except OSError:
+        return False
+
+
+def _lock_path(namespace: str, environment: dict[str, str]) -> tuple[Path, str]:
+    domain = environment.get('ROS_DOMAIN_ID') or '0'
+    folder = Path(tempfile.gettempdir()) / f'stable_crl_ros-{os.getuid()}'
+    return folder / f'{domain}-{namespace.replace("/", ".")}.lock', domain

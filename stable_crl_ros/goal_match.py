@@ -70,11 +70,12 @@ class ViewMatch:
                                   f'({LEAST_BACKGROUND:.0%} or more where camera and scene are '
                                   'the same): another view, or something before the camera'}
         found = {}
-        right, down = self.shift
-        if math.hypot(right, down) > LARGEST_SHIFT * self.width:
-            found['shift'] = (f'the view lies {right:+.0f} px right and {down:+.0f} px down of '
-                              f'the goal (limit {LARGEST_SHIFT * self.width:.1f} px): the camera '
-                              'was moved')
+        if math.hypot(*self.shift) > LARGEST_SHIFT * self.width:
+            ways = zip(self.shift, ('right', 'down'), ('left', 'up'), strict=True)
+            where = ' and '.join(f'{abs(value):.0f} px {forth if value > 0 else back}'
+                                 for value, forth, back in ways if abs(value) >= 0.5)
+            found['shift'] = (f'the view lies {where} of where the goal shows it (limit '
+                              f'{LARGEST_SHIFT * self.width:.1f} px): the camera was moved')
         if abs(math.log(self.brightness)) > LARGEST_BRIGHTNESS:
             found['brightness'] = (f'the view has {self.brightness:.0%} of the brightness of the '
                                    'goal: other light or exposure')
@@ -151,6 +152,19 @@ def other_colours(goal: np.ndarray, view: np.ndarray) -> str:
         return ''
     return (f'the goal is {"grey" if grey else "coloured"} but the camera '
             f'{"grey" if camera_grey else "gives colours"}; take the goal with this camera')
+
+
+def incomparable(goal: np.ndarray, view: np.ndarray, taken_by: object = None, camera: str = '',
+                 frame_id: str = '') -> str:
+    """
+    Say why a goal cannot be compared with a camera image, '' when it can.
+
+    :param goal: uint8 RGB, shape (H, W, 3).
+    :param view: uint8 RGB, shape (H', W', 3).
+    :param taken_by: as for `other_camera`; `camera` and `frame_id` as well.
+    """
+    return (other_camera(taken_by, camera, frame_id) or other_proportions(goal.shape, view.shape)
+            or ('' if is_black(view) else other_colours(goal, view)))
 
 
 def is_black(image: np.ndarray) -> bool:

@@ -98,11 +98,21 @@ class GoalStore:
         except OSError as error:
             raise GoalError(f'goal {path}: cannot be read ({error.strerror})') from error
         if str(goal) and path.name == str(goal):
-            for folder in (self.directory, self.shipped):
-                for candidate in _pictures(folder):
-                    if path.name in (candidate.name, candidate.stem):
-                        return candidate
+            return self.find_saved(path.name)
         raise GoalError(f'goal {str(goal)!r} not found; {self._inventory()}')
+
+    def find_saved(self, name: str) -> Path:
+        """
+        Look a goal up by its name, in the directory, then among the shipped goals.
+
+        :param name: with or without the picture's ending.
+        :raises GoalError: when it is in neither; lists what exists.
+        """
+        for folder in (self.directory, self.shipped):
+            for candidate in _pictures(folder):
+                if name in (candidate.name, candidate.stem):
+                    return candidate
+        raise GoalError(f'goal {name!r} not found; {self._inventory()}')
 
     def load(self, goal: str | Path) -> Goal:
         """
@@ -192,28 +202,36 @@ class GoalStore:
             image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         return self.save(name, image, metadata)
 
-    def delete(self, name: str) -> Path:
+    def deletable(self, name: str) -> Path:
         """
-        Delete a saved goal, picture and metadata; never a shipped one.
+        Return where a goal that may be deleted is.
 
-        :returns: where it was.
-        :raises GoalError: when no goal of that name is saved, or it cannot be deleted.
+        :raises GoalError: when no goal of that name is saved, or it ships with the package.
         """
         name = check_goal_name(name)
         saved = {path.stem: path for path in _pictures(self.directory)}
-        if name not in saved or self.directory.absolute() == self.shipped.absolute():
-            shipped = name in (path.stem for path in _pictures(self.shipped))
-            raise GoalError(
-                f'goal {name!r} ships with the package and stays' if shipped else
-                f'no goal {name!r} in {self.directory}; saved there: '
-                f'{", ".join(sorted(saved)) or "none"}')
+        if name in saved and self.directory.resolve() != self.shipped.resolve():
+            return saved[name]
+        shipped = name in (path.stem for path in _pictures(self.shipped))
+        raise GoalError(f'goal {name!r} ships with the package and stays' if shipped else
+                        f'no goal {name!r} in {self.directory}; saved there: '
+                        f'{", ".join(sorted(saved)) or "none"}')
+
+    def delete(self, name: str) -> Path:
+        """
+        Delete a saved goal, picture and metadata.
+
+        :returns: where it was.
+        :raises GoalError: as `deletable` does, or when the folder is not writable.
+        """
+        path = self.deletable(name)
         try:
-            saved[name].unlink()
-            saved[name].with_suffix('.json').unlink(missing_ok=True)
+            path.unlink()
+            path.with_suffix('.json').unlink(missing_ok=True)
             sync_directory(self.directory)
         except OSError as error:
-            raise GoalError(f'{saved[name]}: cannot be deleted ({error.strerror})') from error
-        return saved[name]
+            raise GoalError(f'{path}: cannot be deleted ({error.strerror})') from error
+        return path
 
     def _free_name(self) -> str:
         taken = [int(name[5:]) for name in self.names() if re.fullmatch(r'goal_\d{4,9}', name)]

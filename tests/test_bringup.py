@@ -169,6 +169,37 @@ def test_unreadable_goal_is_refused(goals):
         specs('policy', goal='broken', goal_directory=str(goals))
 
 
+@pytest.mark.parametrize('text', ['[drawer_open.png, drawer_closed.png]',
+                                  'drawer_open,drawer_closed'])
+def test_several_goals_are_found_and_handed_over_in_order(goals, text):
+    values = specs('policy', goals=text, goals_loop='true',
+                   goal_directory=str(goals))['goal'].parameters['goal']
+    assert [Path(path).name for path in values['goals']] == ['drawer_open.png',
+                                                             'drawer_closed.png']
+    assert values['goals'][0] == str(goals / 'drawer_open.png')
+    assert values['goals_loop'] is True and 'active_goal' not in values
+
+
+@pytest.mark.parametrize(('arguments', 'reason'), [
+    ({'goals': '[drawer_open, drawer_opn]'}, "'drawer_opn' not found; .*drawer_closed"),
+    ({'goals': '[drawer_open]', 'goal': 'drawer_open'}, 'give one of them'),
+    ({'goals': '[]'}, 'which goal'), ({'goal': 'drawer_open', 'goals_loop': 'true'}, 'needs sev'),
+    ({'goals': 'drawer_open,drawer_open'}, 'follows itself'),
+    ({'goals': 'drawer_open,drawer_closed,drawer_open', 'goals_loop': 'true'}, 'follows itself')])
+def test_several_goals_are_all_checked_before_anything_starts(goals, arguments, reason):
+    with pytest.raises(BringupError, match=reason):
+        specs('policy', goal_directory=str(goals), **arguments)
+
+
+def test_the_goal_node_knows_the_camera_and_a_goal_of_another_one_is_refused(goals):
+    for graph in ('policy', 'collect'):
+        values = {'goal': 'drawer_open'} if graph == 'policy' else {}
+        made = specs(graph, goal_directory=str(goals), cameras='front', **values)
+        assert made['goal'].parameters['goal']['camera'] == 'front'
+    with pytest.raises(BringupError, match="drawer_closed.*'over_shoulder'.*'front'"):
+        specs('policy', goal_directory=str(goals), cameras='front', goal='drawer_closed')
+
+
 def test_missing_checkpoint_is_refused(goals):
     with pytest.raises(BringupError, match='no_such.safetensors'):
         policy_specs(goals, checkpoint='no_such.safetensors')
@@ -181,7 +212,7 @@ def test_a_folder_of_nobody_is_refused(name):
 
 
 def test_unknown_argument_is_refused_with_the_known_ones():
-    with pytest.raises(BringupError, match='goa.*goal, robot, checkpoint'):
+    with pytest.raises(BringupError, match='goa.*goal, goals, goals_loop, robot'):
         parse_arguments(GRAPHS['policy'], ['goa:=x'])
 
 

@@ -146,19 +146,9 @@ def test_nothing_slow_is_imported_before_ctrl_c_is_heard():
 def test_bugs_are_not_hidden(monkeypatch):
     def broken(chosen):
         raise KeyError('a bug')
-    monkeypatch.setattr('stable_crl_ros.cli_robot._goals', broken)
+    monkeypatch.setattr('stable_crl_ros.cli_goals._list', broken)
     with pytest.raises(KeyError):
         main(['goals'])
-
-
-def test_a_picture_becomes_a_goal_that_is_listed(tmp_path, capsys):
-    picture, goals = tmp_path / 'photo.png', tmp_path / 'goals'
-    write_image(picture, np.full((48, 64, 3), 200, np.uint8))
-    assert 'saved cup' in said(capsys, 'goals', '--directory', goals, '--add', 'cup', picture)
-    listed = said(capsys, 'goals', '--directory', goals)
-    assert any(line.split() == ['cup', str(goals / 'cup.png')] for line in listed.splitlines())
-    assert "goal 'cup' exists" in said(capsys, 'goals', '--directory', goals, '--add', 'cup',
-                                       picture, status=2)
 
 
 def test_a_first_training_and_evaluation(dataset, tmp_path, capsys):

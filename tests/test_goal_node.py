@@ -14,20 +14,17 @@ import pytest
 pytest.importorskip('rclpy')
 
 from geometry_msgs.msg import PoseStamped
-from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
-from sensor_msgs.msg import CompressedImage, Image
+from goal_bench import Bench
+from sensor_msgs.msg import Image
 from stable_crl_ros.goals import GoalError, GoalStore
 from stable_crl_ros.images import write_image
-from stable_crl_ros.nodes.common import IMAGE_OUT, LATCHED
+from stable_crl_ros.nodes.common import LATCHED
 from stable_crl_ros.nodes.conversions import (
     image_to_compressed,
     image_to_message,
     message_to_image,
     to_stamp,
 )
-from stable_crl_ros.nodes.goal import GoalNode
-from std_srvs.srv import Trigger
 
 
 def flat(level, height=24, width=32):
@@ -40,50 +37,6 @@ def store(tmp_path):
     store.save('drawer_open', flat(10), {})
     store.save('drawer_shut', flat(200), {'stamp_ns': 5_000_000_007})
     return store
-
-
-class Bench:
-    """A goal node with a camera and someone who listens to the goal."""
-
-    def __init__(self, ros, store, **values):
-        self.ros = ros
-        self.node = ros.add(GoalNode(context=ros.context, parameter_overrides=ros.parameters(
-            goal_directory=str(store.directory), **values)))
-        self.probe = ros.node()
-        compressed = values.get('image_transport') == 'compressed'
-        self.camera = self.probe.create_publisher(
-            CompressedImage if compressed else Image,
-            'image_raw/compressed' if compressed else 'image_raw', IMAGE_OUT)
-        self.arm = self.probe.create_publisher(PoseStamped, 'ee_pose', 10)
-
-    def listen(self):
-        """Subscribe to the goal, as late as this is called."""
-        goals = []
-        self.ros.node(f'late_{len(self.ros._nodes)}').create_subscription(
-            Image, 'goal/image', goals.append, LATCHED)
-        return goals
-
-    def now_ns(self):
-        """Return the time stamps are made of."""
-        return self.probe.get_clock().now().nanoseconds
-
-    def show(self, message):
-        """Publish one image and wait until the node has it."""
-        before = self.node._input.received
-        self.ros.spin_until(lambda: self.camera.get_subscription_count() > 0)
-        self.camera.publish(message)
-        self.ros.spin_until(lambda: self.node._input.received > before)
-
-    def set(self, **values):
-        """Set parameters through the service; return the first refusal, '' for none."""
-        request = SetParameters.Request(parameters=[
-            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()])
-        results = self.ros.call(SetParameters, 'goal/set_parameters', request).results
-        return next((r.reason for r in results if not r.successful), '')
-
-    def capture(self):
-        """Call the capture service."""
-        return self.ros.call(Trigger, 'goal/capture')
 
 
 def test_a_late_joiner_gets_the_active_goal_pixel_by_pixel(ros, store):

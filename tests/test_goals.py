@@ -2,6 +2,8 @@
 
 import json
 import os
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -122,7 +124,10 @@ def test_refuses_a_picture_that_its_metadata_does_not_describe(store):
         store.load('cup_left')
 
 
-@pytest.mark.parametrize('text', ['{"cut', '[1]', '', '{"stamp_ns": "noon"}', '{"stamp_ns": -1}'])
+@pytest.mark.parametrize('text', [
+    '{"cut', '[1]', '', '{"stamp_ns": "noon"}', '{"stamp_ns": -1}', '{"camera": ["front"]}',
+    '{"ee_pose": [1, 2]}', '{"ee_pose": [NaN, 0, 0, 0, 0, 0, 1]}', '{"image_spec": 3}',
+    '[' * 10_000, '"' + 'x' * 2 ** 20 + '"', '\x00\xff'])
 def test_refuses_metadata_that_cannot_be_read(store, text):
     goal = store.save('cup_left', picture(), {})
     goal.path.with_suffix('.json').write_text(text)
@@ -137,6 +142,145 @@ def test_never_overwrites_a_goal(store):
     goal = store.load('cup_left')
     np.testing.assert_array_equal(goal.image, picture())
     assert goal.metadata['notes'] == 'first'
+
+
+def test_refuses_metadata_of_another_size_than_the_picture(store):
+    goal = store.save('cup_left', picture(), {})
+    path = goal.path.with_suffix('.json')
+    path.write_text(path.read_text().replace('"height": 24', '"height": 480'))
+    with pytest.raises(GoalError, match='height 480, not 24'):
+        store.load('cup_left')
+
+
+def test_a_black_picture_is_no_goal(store, tmp_path):
+    write_image(tmp_path / 'black.png', np.full((24, 32, 3), 5, np.uint8))
+    with pytest.raises(GoalError, match='black.png: the picture is black'):
+        store.load(tmp_path / 'black.png')
+    with pytest.raises(GoalError, match='is the lens covered'):
+        store.save('dark', np.zeros((24, 32, 3), np.uint8), {})
+    assert 'dark' not in store.names()
+
+
+def test_a_small_file_that_claims_a_huge_picture_is_refused(store, tmp_path):
+    write_image(tmp_path / 'huge.png', picture())
+    data = bytearray((tmp_path / 'huge.png').read_bytes())
+    data[16:24] = struct.pack('>II', 20_000, 20_000)
+    data[29:33] = struct.pack('>I', zlib.crc32(data[12:29]))
+    (tmp_path / 'huge.png').write_bytes(data)
+    with pytest.raises(GoalError, match='20000x20000 pixels'):
+        store.load(tmp_path / 'huge.png')
+
+
+def test_a_huge_file_is_refused_unread(store, tmp_path):
+    with open(tmp_path / 'huge.png', 'wb') as file:
+        file.truncate(2 ** 33)
+    with pytest.raises(GoalError, match='no goal picture is'):
+        store.load(tmp_path / 'huge.png')
+
+
+def test_a_saved_goal_knows_its_size_and_light(store):
+    store.save('cup_left', np.full((24, 32, 3), (90, 100, 110), np.uint8), {})
+    metadata = store.load('cup_left').metadata
+    assert metadata['image_spec'] == {'height': 24, 'width': 32}
+    assert metadata['light'] == {'brightness': pytest.approx(98, abs=1), 'clipped': 0.0,
+                                 'colour': [90.0, 100.0, 110.0]}
+
+
+def test_an_imported_picture_keeps_every_pixel_and_where_it_comes_from(store, tmp_path):
+    write_image(tmp_path / 'the cup.png', picture())
+    goal = store.import_picture(tmp_path / 'the cup.png', camera='front')
+    assert goal.name == 'the_cup'
+    np.testing.assert_array_equal(store.load('the_cup').image, picture())
+    assert goal.metadata['source'] == str(tmp_path / 'the cup.png')
+    assert goal.metadata['camera'] == 'front'
+
+
+def test_importing_keeps_what_a_goal_of_another_store_says(store, tmp_path):
+    other = GoalStore(tmp_path / 'other', tmp_path / 'none')
+    other.save('cup', picture(), {'camera': 'front', 'ee_pose': [0.3, 0, 0.1, 0, 0, 0, 1]})
+    goal = store.import_picture(other.find('cup'), 'mug')
+    assert store.load('mug').metadata['ee_pose'] == [0.3, 0, 0.1, 0, 0, 0, 1]
+    assert goal.metadata['source_sha256'] == other.load('cup').sha256
+
+
+def test_a_squashed_picture_can_be_stretched_to_the_proportions_of_the_camera(store, tmp_path):
+    write_image(tmp_path / 'square.png', picture(0, 64, 64))
+    goal = store.import_picture(tmp_path / 'square.png', size=(64, 48))
+    assert store.load('square').image.shape == (48, 64, 3)
+    assert goal.metadata['stretched_from'] == {'height': 64, 'width': 64}
+
+
+@pytest.mark.parametrize('name', ['öffnen.png', 'a,b.png', '.png'])
+def test_a_picture_whose_name_is_none_for_a_goal_needs_another(store, tmp_path, name):
+    write_image(tmp_path / 'x.png', picture())
+    (tmp_path / 'x.png').rename(tmp_path / name)
+    with pytest.raises(GoalError, match='choose one with --name'):
+        store.import_picture(tmp_path / name)
+    assert store.import_picture(tmp_path / name, 'fine').name == 'fine'
+    assert store.load(tmp_path / name).image.shape == (24, 32, 3)
+
+
+def test_what_is_no_picture_is_not_imported(store, tmp_path):
+    for path, reason in ((tmp_path, 'no such picture'), ('drawer_open', 'no such picture'),
+                         (tmp_path / 'x\0.png', 'no such picture')):
+        with pytest.raises(GoalError, match=reason):
+            store.import_picture(path, 'x')
+    with pytest.raises(GoalError, match='not valid'):
+        store.import_picture(store.find('drawer_open'), '../x')
+    assert not store.directory.exists()
+
+
+def test_real_photographs_of_an_open_and_a_closed_drawer_are_imported_as_they_are(
+        store, real_data):
+    for path, size in ((real_data / 'auto_eval_drawer/goal_open_the_drawer.png', (256, 256)),
+                       (real_data / 'auto_eval_drawer/goal_close_the_drawer.png', (256, 256)),
+                       (real_data / 'bridge_v2_drawer_eval_video/goal.png', (480, 640))):
+        goal = store.load(store.import_picture(path, path.stem).name)
+        assert goal.image.shape == (*size, 3)
+        np.testing.assert_array_equal(goal.image[:, :, ::-1],
+                                      cv2.imread(str(path), cv2.IMREAD_COLOR))
+
+
+def test_a_saved_goal_can_be_deleted_and_its_name_used_again(store):
+    goal = store.save('cup_left', picture(), {})
+    assert store.delete('cup_left') == goal.path
+    assert list(store.directory.iterdir()) == []
+    store.save('cup_left', picture(3), {})
+
+
+def test_a_shipped_goal_is_never_deleted_and_shows_again_behind_a_saved_one(store):
+    with pytest.raises(GoalError, match='ships with the package'):
+        store.delete('drawer_open')
+    with pytest.raises(GoalError, match='ships with the package'):
+        GoalStore(store.shipped, store.shipped).delete('drawer_open')
+    store.save('drawer_open', picture(2), {})
+    store.delete('drawer_open')
+    np.testing.assert_array_equal(store.load('drawer_open').image, picture(1))
+
+
+@pytest.mark.parametrize('name', ['cup', '../shipped/drawer_open', '', '/etc/passwd'])
+def test_what_is_not_saved_here_is_not_deleted(store, name):
+    store.save('mug', picture(), {})
+    with pytest.raises(GoalError, match='saved there: mug|not valid'):
+        store.delete(name)
+
+
+def test_a_read_only_directory_keeps_its_goals(store, read_only):
+    store.save('cup', picture(), {})
+    read_only(store.directory)
+    with pytest.raises(GoalError, match='cannot be deleted .Read-only'):
+        store.delete('cup')
+    with pytest.raises(GoalError, match="cannot save goal 'mug' .Read-only"):
+        store.save('mug', picture(), {})
+    np.testing.assert_array_equal(store.load('cup').image, picture())
+
+
+def test_a_directory_that_is_a_file_is_named_beside_the_goals_there_are(store, tmp_path):
+    (tmp_path / 'file').write_text('')
+    goals = GoalStore(tmp_path / 'file', store.shipped)
+    assert goals.load('drawer_open').name == 'drawer_open'
+    with pytest.raises(GoalError, match='drawer_open; .*file cannot be listed .Not a directory'):
+        goals.find('cup')
 
 
 def test_a_file_in_place_of_the_directory_is_refused(tmp_path):

@@ -7,6 +7,7 @@ import time
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+import numpy as np
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 import rclpy
@@ -14,6 +15,9 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import get_parameter_value, parameter_value_to_python
+from sensor_msgs.msg import Image
+from stable_crl_ros.nodes.common import IMAGE_IN
+from stable_crl_ros.nodes.conversions import message_to_image
 from std_srvs.srv import Empty, SetBool, Trigger
 
 VERBS = {f'std_srvs/srv/{kind.__name__}': kind for kind in (Trigger, SetBool, Empty)}
@@ -123,6 +127,24 @@ class Client:
         names = self._names(node)
         return {name: parameter_value_to_python(value)
                 for name, value in zip(names, self._values(node, names), strict=True)}
+
+    def image(self, topic: str = 'image_raw') -> tuple[np.ndarray, str]:
+        """
+        Return what a camera shows now.
+
+        :returns: uint8 RGB, shape (H, W, 3), and the camera's frame.
+        :raises ClientError: when no image comes.
+        :raises stable_crl_ros.nodes.conversions.ConversionError: for one that cannot be read.
+        """
+        name, images = self._full(topic), []
+        subscription = self._node.create_subscription(Image, name, images.append, IMAGE_IN)
+        try:
+            if not self._wait(lambda: images, self._discovery_s):
+                raise ClientError(f'no image on {name} (waited {self._discovery_s:g} s); is the '
+                                  'camera running, with this namespace and ROS_DOMAIN_ID?')
+        finally:
+            self._node.destroy_subscription(subscription)
+        return message_to_image(images[-1], name), images[-1].header.frame_id
 
     def transition(self, node: str, label: str) -> bool:
         """

@@ -4,10 +4,9 @@ import numpy as np
 from rclpy.node import Node
 from stable_crl_ros.goal_match import (
     compare_views,
+    incomparable,
     is_black,
     other_camera,
-    other_colours,
-    other_proportions,
     ViewMatch,
 )
 from stable_crl_ros.goals import Goal
@@ -58,10 +57,7 @@ class GoalView:
         if image is None:
             why = other_camera(taken_by, camera)
         else:
-            why = other_camera(taken_by, camera, self._images.frame_id) \
-                or other_proportions(goal.image.shape, image.shape)
-            if not why and not is_black(image):
-                why = other_colours(goal.image, image)
+            why = incomparable(goal.image, image, taken_by, camera, self._images.frame_id)
         return f'goal {goal.name}: {why}' if why else ''
 
     def _image(self) -> np.ndarray | None:

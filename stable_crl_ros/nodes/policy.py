@@ -11,6 +11,7 @@ import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
+from stable_crl_ros.goal_match import other_proportions
 from stable_crl_ros.nodes.common import (
     COMMAND,
     Diagnostics,
@@ -204,11 +205,8 @@ class PolicyNode(ManagedNode):
         goal, self._compared_goal = self._compared_goal, self._goal
         if goal is self._goal:
             return
-        (height, width), (goal_height, goal_width) = image.shape[:2], self._goal.shape[:2]
-        if abs(width * goal_height - height * goal_width) > 0.02 * width * goal_height:
-            self.get_logger().warning(
-                f'the goal is {goal_width}x{goal_height} but the camera gives {width}x{height}; '
-                'take the goal with this camera')
+        if different := other_proportions(self._goal.shape, image.shape):
+            self.get_logger().warning(different)
 
     def _on_goal(self, message: Image) -> None:
         try:
