@@ -14,6 +14,8 @@ pytest.importorskip('rclpy')
 
 from geometry_msgs.msg import TwistStamped
 from logger_stack import CAMERA, PERIOD_S, Stack
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from stable_crl_ros.bringup import GRAPHS
 from stable_crl_ros.data.dataset import Dataset, DatasetError
@@ -104,6 +106,25 @@ def test_an_episode_holds_every_step_with_the_image_it_was_decided_on(stack):
                 'goal_id': 'tidy', 'checkpoint': 'abc123def456', 'interrupted': False,
                 'dropped': 0, 'control_rate': 5.0, 'checkpoints': [[0, 'abc123def456']]}
     assert {name: episode.attrs[name] for name in expected} == expected
+
+
+def test_a_goal_that_changes_in_mid_episode_is_recorded_with_its_step(stack):
+    write_image(stack.folder / 'messy.png', stack.goal[::-1])
+    request = SetParameters.Request(parameters=[
+        Parameter('goals', value=['tidy', 'messy']).to_parameter_msg()])
+    answer = stack.ros.call(SetParameters, 'goal/set_parameters', request, node=stack.probe)
+    assert answer.results[0].successful, answer.results[0].reason
+    done = stack.probe.create_publisher(String, 'policy/done', 10)
+    stack.ros.spin_until(lambda: done.get_subscription_count() > 0)
+    stack.call('start')
+    stack.run(4)
+    done.publish(String(data='tidy'))
+    stack.ros.spin_until(lambda: stack.logger._input.goal_id == 'messy')
+    stack.run(3)
+    stack.call('stop', True)
+    episode = stack.episode()
+    assert episode.attrs['goals'] == [[0, 'tidy'], [4, 'messy']]
+    assert episode.attrs['goal_id'] == 'tidy'
 
 
 def test_the_operators_steps_are_marked_as_interventions(stack):
