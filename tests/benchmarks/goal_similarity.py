@@ -25,6 +25,7 @@ RELATED = {'toykitchen', 'realkitchen', 'toysink', 'bridge_real'}
 MARGIN = 40  # pixels of 320 cut away on every side where the view is shifted
 SHIFTS = (0.0, 0.02, 0.04, 0.06)  # of the width
 GAINS = (0.7, 0.85, 1.2, 1.4)
+ORBITS = (1, 2, 4, 6, 8, 10, 15)  # degrees by which the camera goes around the scene
 
 
 def frames(folder: Path, step: int = 1) -> list[np.ndarray]:
@@ -101,6 +102,20 @@ def simulated(count: int) -> Iterator[tuple[str, list[Pair]]]:
                 world.reset(scene(rng))
                 pairs.append((goals[number % len(goals)], world.render()))
             yield name, pairs
+
+
+def orbits(count: int) -> Iterator[tuple[str, list[Pair]]]:
+    """Give shipped goals with views of a camera that still looks at the scene's middle."""
+    rng = np.random.default_rng(2)
+    goals = [read_image(path) for path in sorted(SHIPPED_GOALS.glob('*.png'))]
+    with World() as world:
+        for degrees in ORBITS:
+            pairs = []
+            for number in range(count):
+                world.set_appearance(Appearance(camera_yaw=math.radians(degrees)))
+                world.reset(scene(rng))
+                pairs.append((goals[number % len(goals)], world.render()))
+            yield f'sim: camera gone around by {degrees} degrees', pairs
 
 
 def scene(rng: np.random.Generator):
@@ -184,6 +199,9 @@ def main() -> int:
           'most (%); warned of')
     for share in SHIFTS:
         print(bumped(unmoved, share, np.random.default_rng(1))[0], flush=True)
+    print()
+    for name, pairs in orbits(options.count // 4):
+        print(line(name, [compare_views(*pair) for pair in pairs]), flush=True)
     print('\nviews made brighter or darker, or redder: warned of')
     for gain in GAINS:
         for what, by in (('all', np.full(3, gain)), ('red', np.array([gain, 1.0, 1.0]))):
