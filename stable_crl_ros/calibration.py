@@ -1,4 +1,4 @@
-"""What a critic's measures mean: expected steps to the goal, and the odds of being there."""
+"""What a critic's measures mean: steps to the goal, and the odds of being there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,8 @@ class Progress(NamedTuple):
     """
     How far it is to the goal.
 
-    :param steps_to_go: expected control steps until at the goal; NaN: not known.
+    :param steps_to_go: control steps until at the goal, the median of what is to be expected;
+        NaN: not known.
     :param at_goal: probability of being there, 0..1; NaN: not known.
     """
 
@@ -91,7 +92,7 @@ class Calibration:
     'At the goal' means within `near` steps of the goal picture's own frame, before or after: the
     arm and every object as in the picture, as far as recorded time tells.
 
-    :param nearness: minus the expected steps to go, -cap .. 0.
+    :param nearness: minus the steps to go, -cap .. 0: half of such pictures took fewer.
     :param at_goal: probability of being at the goal where half of all pictures are.
     :param near: control steps.
     :param cap: largest number of steps to go that is told apart.
@@ -114,7 +115,7 @@ class Calibration:
         Turn measures into progress.
 
         :param measures: arrays of one shape by name, `measures` among them.
-        :returns: expected steps to go, 0..cap, and probability of being at the goal.
+        :returns: steps to go, 0..cap, and probability of being at the goal.
         """
         return -self.nearness(measures), self.at_goal(measures)
 
@@ -207,21 +208,25 @@ def fit_calibration(pairs: Pairs, steps_from: Sequence[str], at_goal_from: Seque
     def columns(names: Sequence[str], rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         return np.stack([pairs.measures[name][rows] for name in names], 1)
     weights = balanced(hit)
-    nearness = _reading(steps_from, columns(steps_from, known), -steps[known], None,
-                        nonnegative_least_squares(columns(steps_from, known), -steps[known]))
-    at_goal = _reading(at_goal_from, columns(at_goal_from), hit.astype(float), weights,
-                       nonnegative_logistic(columns(at_goal_from), hit, weights))
+    seen = columns(steps_from, known)
+    slopes = nonnegative_least_squares(seen, -steps[known])
+    # The median: a few look-alikes of another time must not keep it from 0 at the goal.
+    nearness = _reading(steps_from, slopes,
+                        isotonic(seen @ slopes, -steps[known], median=True))
+    seen = columns(at_goal_from)
+    slopes = nonnegative_logistic(seen, hit, weights)
+    at_goal = _reading(at_goal_from, slopes, isotonic(seen @ slopes, hit, weights))
     return Calibration(nearness, at_goal, near, cap)
 
 
-def _reading(names: Sequence[str], columns: np.ndarray, y: np.ndarray,
-             rows: np.ndarray | None, weights: np.ndarray) -> Reading:
-    """Put the curve upon the linear score; a measure that does not help drops out."""
+def _reading(names: Sequence[str], weights: np.ndarray,
+             curve: tuple[np.ndarray, np.ndarray]) -> Reading:
+    """Put knots upon a linear score; a measure that does not help drops out."""
     used = {name: float(weight) for name, weight in zip(names, weights, strict=True) if weight > 0}
     if not used:  # nothing tells anything: a constant
         used = {names[0]: 0.0}
-    x, curve = isotonic(columns @ weights, y, rows)
-    return Reading(used, tuple(x.tolist()), tuple(curve.tolist()))
+    x, y = curve
+    return Reading(used, tuple(x.tolist()), tuple(y.tolist()))
 
 
 def check_calibration(calibration: Calibration, pairs: Pairs) -> dict:

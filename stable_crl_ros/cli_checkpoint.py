@@ -29,7 +29,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _add_calibrate(verbs) -> None:
     text = "say what a checkpoint's critic means, in steps"
     verb = add_verb(verbs, 'calibrate', text, _calibrate, (
-        'Fits expected steps to the goal and the probability of being there to recorded '
+        'Fits steps to the goal and the probability of being there to recorded '
         'episodes, by time alone, and checks the fit on held-out ones. The weights stay the '
         'same; the identity (sha256) does not, as it covers all that the checkpoint says.'))
     verb.add_argument('checkpoint', metavar='FILE', help='.safetensors file with a critic')

@@ -3,14 +3,18 @@
 import argparse
 from pathlib import Path
 
+from stable_crl_ros import SHIPPED_CHECKPOINT
+from stable_crl_ros.cli_options import progress_bar
+
 BAR_DELAY_S = 0.5  # a refusal comes first
 FIGURES = ('interpolation', 'matching', 'values', 'negatives')
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add suite and analyse."""
+    """Add suite, analyse and progress."""
     _add_suite(commands)
     _add_analyse(commands)
+    _add_progress(commands)
 
 
 def _add_suite(commands) -> None:
@@ -127,3 +131,42 @@ def _analyse(chosen) -> None:
     print(analyse(
         chosen.out, chosen.checkpoint, chosen.task, chosen.episodes, chosen.seed, chosen.figures,
         chosen.workers, chosen.sampled, chosen.dataset, chosen.vae_steps, progress))
+
+
+def _add_progress(commands) -> None:
+    text = "say how far a checkpoint's progress is to be trusted"
+    progress = commands.add_parser('progress', help=text, description=(
+        f'{text}: steps to go, probability of being at the goal, and `done`, against the '
+        "simulator's own measure in closed-loop episodes; or what they make of recorded pictures "
+        '(--recording). Writes tables, a figure, and its numbers as JSON.'))
+    progress.add_argument('out', metavar='FOLDER', help='of the figure; made when not there')
+    progress.add_argument('--checkpoint', default=str(SHIPPED_CHECKPOINT), metavar='FILE',
+                          help='a calibrated .safetensors file (default: the shipped one)')
+    progress.add_argument('--task', action='append', default=[], metavar='NAME',
+                          help='may be repeated (default: all)')
+    progress.add_argument('--episodes', type=int, default=40, metavar='N',
+                          help='per task (default: %(default)s)')
+    progress.add_argument('--seed', type=int, default=0, help='of starts and goals (default: 0)')
+    progress.add_argument('--workers', type=int, default=2, metavar='N',
+                          help='processes (default: %(default)s)')
+    progress.add_argument('--recording', nargs='+', default=[], metavar='FOLDER',
+                          help='of pictures instead of simulated episodes; needs --goal')
+    progress.add_argument('--goal', metavar='FILE', help='the photograph for --recording')
+    progress.set_defaults(run=_progress)
+
+
+def _progress(chosen) -> None:
+    from stable_crl_ros.experiments.analyse import AnalyseError
+    from stable_crl_ros.experiments.progress_report import look_at_recordings, validate
+    out = Path(chosen.out)
+    if bool(chosen.recording) != bool(chosen.goal):
+        raise AnalyseError('recorded pictures need both --recording FOLDER and --goal FILE')
+    if chosen.recording:
+        print(look_at_recordings(chosen.checkpoint, Path(chosen.goal),
+                                 [Path(folder) for folder in chosen.recording], out))
+        return
+    from stable_crl_ros.sim.tasks import TASKS
+    with progress_bar('episode') as show:
+        text = validate(chosen.checkpoint, list(dict.fromkeys(chosen.task)) or list(TASKS),
+                        chosen.episodes, chosen.seed, chosen.workers, out, progress=show)
+    print(text)

@@ -10,7 +10,7 @@ ITERATIONS = 50
 
 
 def isotonic(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None,
-             bins: int = BINS) -> tuple[np.ndarray, np.ndarray]:
+             median: bool = False, bins: int = BINS) -> tuple[np.ndarray, np.ndarray]:
     """
     Fit the rising curve nearest to points in the sense of least squares.
 
@@ -19,6 +19,7 @@ def isotonic(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None,
 
     :param x: (N,), N > 0, finite; y too.
     :param weights: (N,), > 0; all 1 when None.
+    :param median: take the median of every bin, whatever the weights, instead of its mean.
     :returns: knots: x strictly rising, y never falling, both (K,), K <= bins.
     """
     order = np.argsort(x, kind='stable')
@@ -31,8 +32,10 @@ def isotonic(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None,
     _, bin_of = np.unique((bins * middle[first] / weights.sum()).astype(int),
                           return_inverse=True)
     size = np.bincount(bin_of, weights)
-    pools = _pool(np.bincount(bin_of, weights * x) / size, np.bincount(bin_of, weights * y) / size,
-                  size)
+    level = np.bincount(bin_of, weights * y) / size
+    if median:
+        level = np.array([np.median(y[bin_of == number]) for number in range(len(size))])
+    pools = _pool(np.bincount(bin_of, weights * x) / size, level, size)
     return pools[:, 0], pools[:, 1]
 
 

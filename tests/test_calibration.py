@@ -57,6 +57,13 @@ def test_isotonic_takes_equal_places_as_one_and_minds_weights():
     np.testing.assert_allclose(curve, [0, 0.25])
 
 
+def test_isotonic_medians_are_not_moved_by_a_few_far_off():
+    x = np.linspace(0, 1, 1000)
+    y = np.where(np.arange(1000) % 10, 0.0, -100.0)
+    assert isotonic(x, y, median=True)[1].min() == 0
+    assert isotonic(x, y)[1].max() < -5
+
+
 def test_weights_are_found_and_never_negative():
     rng = np.random.default_rng(2)
     columns = rng.normal(size=(5000, 3)) * (1, 10, 1)
