@@ -5,8 +5,8 @@ from glob import glob
 from setuptools import find_packages, setup
 
 PACKAGE = 'stable_crl_ros'
-NODES = ('arm', 'camera', 'episode_logger', 'goal', 'lifecycle_manager', 'policy', 'servo_sim',
-         'sim', 'teleop')
+NODES = ('arm', 'camera', 'episode_logger', 'goal', 'lifecycle_manager', 'monitor', 'policy',
+         'servo_sim', 'sim', 'teleop')
 
 setup(
     name=PACKAGE,

@@ -15,6 +15,7 @@ from stable_crl_ros.nodes.camera import CameraNode
 from stable_crl_ros.nodes.episode_logger import EpisodeLoggerNode
 from stable_crl_ros.nodes.goal import GoalNode
 from stable_crl_ros.nodes.lifecycle_manager import LifecycleManager
+from stable_crl_ros.nodes.monitor import MonitorNode
 from stable_crl_ros.nodes.policy import PolicyNode
 from stable_crl_ros.nodes.sim import make_nodes
 from stable_crl_ros.nodes.teleop import TeleopNode
@@ -58,7 +59,8 @@ def tables() -> str:
     pictures = str(SHIPPED_GOALS)  # stands in for a device, which this machine may lack
     plain: list[Callable] = [
         lambda **k: CameraNode(parameter_overrides=[Parameter('source', value=pictures)], **k),
-        GoalNode, PolicyNode, ArmNode, EpisodeLoggerNode, TeleopNode, LifecycleManager]
+        GoalNode, PolicyNode, MonitorNode, ArmNode, EpisodeLoggerNode, TeleopNode,
+        LifecycleManager]
     parts = ['# Parameters', '', 'Made by `docs/make_parameters.py` from the nodes themselves. '
              'The launchers and `config/NODE.yaml` may set others.', '']
     for make in plain:

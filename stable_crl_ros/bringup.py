@@ -212,6 +212,8 @@ def _policy_graph(values: dict[str, str]) -> list[NodeSpec]:
         NodeSpec('goal', {'goal': goal}),
         *([_logger(values, record_on_start=True)] if record else []),
         NodeSpec('policy', {'policy': policy}),
+        *([NodeSpec('monitor', {'monitor': {'control_rate': float(values['control_rate'])}},
+                    respawn=True)] if values['debug_image'] == 'true' else []),
         _lifecycle(values, ['arm', 'policy']),
         *_teleop(values),
     ]
@@ -243,6 +245,8 @@ GRAPHS = {graph.name: graph for graph in (
         Argument('checkpoint', '', 'trained .safetensors file; empty for the shipped one'),
         Argument('device', 'cpu', 'where the policy computes: cpu, cuda or cuda:N'),
         Argument('record', 'false', 'write an episode from the first step on', choices=BOOLEANS),
+        Argument('debug_image', 'false', 'draw camera, goal, progress and actions as '
+                 'policy/debug_image, for any image viewer', choices=BOOLEANS),
         Argument('teleop', 'none', 'what takes over from the policy while its deadman is held',
                  choices=TELEOPS),
         PORT, *RECORDING, GOAL_DIRECTORY, CAMERA_SOURCE, CAMERAS, CONTROL_RATE, AUTOSTART,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 import numpy as np
 from stable_crl_ros.actions import ACTION_NAMES
+from stable_crl_ros.arrival import ArrivalRule
 from stable_crl_ros.data.episode import Episode
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.figures import COLOURS, FAINT, GREY
@@ -19,7 +20,8 @@ CHANGED, OVERRIDDEN = '#000000', COLOURS[3]
 VERDICTS = {True: 'success', False: 'failure', None: 'not judged'}
 VERDICT_COLOURS = {True: COLOURS[2], False: COLOURS[1], None: GREY}
 RIBBON = 'ribbon'
-HEIGHTS = {RIBBON: 0.16, 'translation': 1, 'rotation': 1, 'gripper': 0.5, 'progress': 0.6}
+HEIGHTS = {RIBBON: 0.16, 'translation': 1, 'rotation': 1, 'gripper': 0.5, 'progress': 0.6,
+           'to go': 0.6, 'at goal': 0.4}
 LEAST_BAR = 0.2  # of the arm's limits: smaller actions are not drawn as if they were large
 
 
@@ -31,30 +33,42 @@ class Track:
     :param action: (T, 7) as recorded.
     :param bars: (T, 7) -1 .. 1, as parts of the episode's largest motion; gripper 0 .. 1.
     :param gripper: (T + 1,) measured.
+    :param progress: (T,) the critic's own number; NaN: none.
+    :param steps_to_go: (T,) what calibration makes of it, `at_goal` the probability of being
+        there; NaN: none.
     :param changed: bool, shape (T,): the arm clipped or refused the step.
+    :param first: number of the first step.
     """
 
     action: np.ndarray
     bars: np.ndarray
     gripper: np.ndarray
     progress: np.ndarray
+    steps_to_go: np.ndarray
+    at_goal: np.ndarray
     mode: np.ndarray
     intervention: np.ndarray
     changed: np.ndarray
     success: bool | None
+    first: int = 0
 
     @classmethod
     def of(cls, episode: Episode) -> 'Track':
         """Read it from an episode."""
         action = episode['action']
-        return cls(action, _bars(action), episode['gripper'],
-                   episode['progress'], episode['mode'], episode['intervention'],
+        return cls(action, scale_bars(action), episode['gripper'],
+                   episode['progress'], episode['steps_to_go'], episode['at_goal'],
+                   episode['mode'], episode['intervention'],
                    episode['flags'] != 0, episode.attrs['success'])
 
     @property
     def panels(self) -> list[str]:
         """Names of the panels worth drawing, top to bottom."""
-        return [name for name in HEIGHTS if name != 'progress' or np.isfinite(self.progress).any()]
+        calibrated = np.isfinite(self.at_goal).any()
+        missing = ('progress',) if calibrated else ('to go', 'at goal')
+        if not calibrated and not np.isfinite(self.progress).any():
+            missing += ('progress',)
+        return [name for name in HEIGHTS if name not in missing]
 
     @property
     def heights(self) -> list[float]:
@@ -62,7 +76,8 @@ class Track:
         return [HEIGHTS[name] for name in self.panels]
 
 
-def _bars(action: np.ndarray) -> np.ndarray:
+def scale_bars(action: np.ndarray) -> np.ndarray:
+    """Return actions, (T, 7), as `Track.bars` shows them."""
     limits = ArmLimits()
     bars = action.copy()
     for columns, limit in ((slice(0, 3), limits.max_translation),
@@ -80,7 +95,8 @@ def draw_timeline(panels: Sequence[Axes], track: Track, marked: Iterable[int] = 
     :param marked: steps that get a thin line.
     """
     drawing = {RIBBON: _draw_ribbon, 'translation': _draw_translation, 'rotation': _draw_rotation,
-               'gripper': _draw_gripper, 'progress': _draw_progress}
+               'gripper': _draw_gripper, 'progress': _draw_progress, 'to go': _draw_to_go,
+               'at goal': _draw_at_goal}
     for axes, name in zip(panels, track.panels, strict=True):
         drawing[name](axes, track)
         axes.set_xlim(0, max(1, len(track.action)))
@@ -91,6 +107,8 @@ def draw_timeline(panels: Sequence[Axes], track: Track, marked: Iterable[int] = 
         if axes is not panels[-1]:
             axes.tick_params(labelbottom=False, bottom=False)
     panels[-1].set_xlabel('step')
+    if track.first:
+        panels[-1].xaxis.set_major_formatter(lambda x, _: f'{x + track.first:.0f}')
 
 
 def draw_bars(axes: Axes, values: np.ndarray, named: bool = False) -> None:
@@ -162,8 +180,24 @@ def _draw_gripper(axes: Axes, track: Track) -> None:
 
 
 def _draw_progress(axes: Axes, track: Track) -> None:
-    axes.plot(np.arange(len(track.progress)) + 0.5, track.progress, color=COLOURS[0], linewidth=1)
-    _title(axes, 'progress')
+    _draw_curve(axes, track.progress, 'progress')
+
+
+def _draw_to_go(axes: Axes, track: Track) -> None:
+    _draw_curve(axes, track.steps_to_go, 'steps\nto go')
+    axes.set_ylim(bottom=0)
+
+
+def _draw_at_goal(axes: Axes, track: Track) -> None:
+    _draw_curve(axes, track.at_goal, 'at goal')
+    axes.axhline(ArrivalRule().threshold, color=FAINT, linewidth=0.6, zorder=0)
+    axes.set_ylim(-0.05, 1.05)
+    axes.set_yticks([0, 1], ['0', '1'])
+
+
+def _draw_curve(axes: Axes, values: np.ndarray, title: str) -> None:
+    axes.plot(np.arange(len(values)) + 0.5, values, color=COLOURS[0], linewidth=1)
+    _title(axes, title)
 
 
 def _title(axes: Axes, text: str) -> None:
