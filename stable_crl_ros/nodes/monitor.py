@@ -1,5 +1,6 @@
 """Draw what the policy sees, wants and does as one picture, for any image viewer."""
 
+import os
 import sys
 import time
 
@@ -20,6 +21,7 @@ from stable_crl_ros.nodes.conversions import image_to_message, message_to_image,
 from stable_crl_ros.nodes.messages import decode_applied_action, decode_tick, MessageError
 from std_msgs.msg import Float64MultiArray
 
+NICENESS = 10  # drawing gives way to whatever controls the arm
 SILENT_S = 1.0  # since its last tick: the policy is not acting
 
 
@@ -102,6 +104,7 @@ class MonitorNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C."""
+    os.nice(NICENESS)
     return spin_node(MonitorNode, args)
 
 
