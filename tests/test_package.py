@@ -104,7 +104,7 @@ def test_wheel_carries_configuration_launch_files_and_assets(wheel):
     assert {f'launch/{name}.launch.py' for name in GRAPHS} <= shared
     assert 'stable_crl_ros/sim/assets/widowx.xml' in names
     scripts = [item for item in wheel.infolist() if '/data/lib/stable_crl_ros/' in item.filename]
-    assert len(scripts) == 9
+    assert len(scripts) == 10
     assert all(item.external_attr >> 16 & stat.S_IXUSR for item in scripts)
     assert not [name for name in names if name.startswith(('tests/', 'data_collection/'))]
 
