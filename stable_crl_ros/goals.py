@@ -186,7 +186,11 @@ class GoalStore:
         :raises GoalError: as `load` and `save` do.
         """
         path = _expand(picture)
-        if not path.is_file():
+        try:
+            is_file = path.is_file()
+        except OSError as error:
+            raise GoalError(f'{path}: cannot be read ({error.strerror})') from error
+        if not is_file:
             raise GoalError(f'{path}: no such picture')
         try:
             name = check_goal_name(name or path.stem.replace(' ', '_'))

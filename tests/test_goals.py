@@ -222,7 +222,7 @@ def test_a_picture_whose_name_is_none_for_a_goal_needs_another(store, tmp_path, 
 
 def test_what_is_no_picture_is_not_imported(store, tmp_path):
     for path, reason in ((tmp_path, 'no such picture'), ('drawer_open', 'no such picture'),
-                         (tmp_path / 'x\0.png', 'no such picture')):
+                         (tmp_path / 'x\0.png', 'no such picture'), ('x' * 300, 'too long')):
         with pytest.raises(GoalError, match=reason):
             store.import_picture(path, 'x')
     with pytest.raises(GoalError, match='not valid'):

@@ -2,6 +2,7 @@
 
 import sys
 
+import cv2
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
@@ -247,6 +248,7 @@ def _named(goals: list[str] | None) -> list[str]:
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C."""
+    cv2.setNumThreads(1)  # comparing is no hurry, and the policy needs the other cores
     return spin_node(GoalNode, args)
 
 
