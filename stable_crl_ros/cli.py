@@ -52,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
         cli_goals,
         cli_learning,
         cli_robot,
+        cli_trials,
     )
     parser = argparse.ArgumentParser(
         prog='stable-crl', description='Show a WidowX robot a photograph of what you want.')
@@ -60,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser('demo', add_help=False,
                         help='the whole loop on the simulated robot (`demo --help`)')
     for module in (cli_robot, cli_goals, cli_arm, cli_data, cli_episodes, cli_learning,
-                   cli_checkpoint, cli_experiments):
+                   cli_checkpoint, cli_experiments, cli_trials):
         module.add_commands(commands)
     return parser
 

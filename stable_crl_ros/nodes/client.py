@@ -1,7 +1,6 @@
 """A small ROS client for people without the `ros2` command: services, parameters, lifecycle."""
 
-from collections.abc import Callable, Iterator
-import contextlib
+from collections.abc import Callable
 import os
 import time
 
@@ -11,6 +10,7 @@ import numpy as np
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 import rclpy
+from rclpy.client import Client as RosClient
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -62,6 +62,7 @@ class Client:
                           enable_rosout=False, start_parameter_services=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
+        self._clients: dict[str, RosClient] = {}  # service name -> client, once connected
         return self
 
     def __exit__(self, *_) -> None:
@@ -156,15 +157,15 @@ class Client:
         number, target = TRANSITIONS[label]
         request = ChangeState.Request(transition=Transition(id=number))
         service = f'{self._full(node)}/change_state'
-        with self._connected(ChangeState, service) as client:
-            end = time.monotonic() + ANSWER_S
-            while time.monotonic() < end:
-                future = client.call_async(request)
-                self._wait(future.done, SILENCE_S)
-                if not future.done() and self.state(node) == target:
-                    return True
-                if future.done():
-                    return future.result().success
+        client = self._connected(ChangeState, service)
+        end = time.monotonic() + ANSWER_S
+        while time.monotonic() < end:
+            future = client.call_async(request)
+            self._wait(future.done, SILENCE_S)
+            if not future.done() and self.state(node) == target:
+                return True
+            if future.done():
+                return future.result().success
         raise ClientError(f'{service} gave no answer within {ANSWER_S:g} s')
 
     def state(self, node: str) -> str:
@@ -213,27 +214,26 @@ class Client:
         return (f'these do: {", ".join(nodes)}' if nodes else
                 'is the stack running, with this namespace and ROS_DOMAIN_ID?')
 
-    @contextlib.contextmanager
-    def _connected(self, kind, name: str) -> Iterator:
-        client = self._node.create_client(kind, name)
-        try:
-            if not self._wait(client.service_is_ready, self._discovery_s):
-                raise ClientError(f'nobody offers {name} (waited {self._discovery_s:g} s); '
-                                  + self._others(name))
-            # Fast DDS drops an answer to a client that the node has not discovered yet.
-            self._wait(lambda: False, SETTLE_S)
-            yield client
-        finally:
-            self._node.destroy_client(client)
+    def _connected(self, kind, name: str) -> RosClient:
+        client = self._clients.get(name)
+        if client is not None and client.service_is_ready():
+            return client  # whoever asks again is answered at once
+        client = self._clients[name] = client or self._node.create_client(kind, name)
+        if not self._wait(client.service_is_ready, self._discovery_s):
+            raise ClientError(f'nobody offers {name} (waited {self._discovery_s:g} s); '
+                              + self._others(name))
+        # Fast DDS drops an answer to a client that the node has not discovered yet.
+        self._wait(lambda: False, SETTLE_S)
+        return client
 
     def _ask(self, kind, name: str, request, repeat: bool = True):
         """Call a service; `repeat` where asking twice does no harm."""
-        with self._connected(kind, name) as client:
-            end = time.monotonic() + ANSWER_S
-            while time.monotonic() < end:
-                future = client.call_async(request)
-                if self._wait(future.done, SILENCE_S if repeat else ANSWER_S):
-                    return future.result()
+        client = self._connected(kind, name)
+        end = time.monotonic() + ANSWER_S
+        while time.monotonic() < end:
+            future = client.call_async(request)
+            if self._wait(future.done, SILENCE_S if repeat else ANSWER_S):
+                return future.result()
         raise ClientError(f'{name} gave no answer within {ANSWER_S:g} s')
 
     def _wait(self, condition: Callable, timeout_s: float):

@@ -102,10 +102,8 @@ def _at_least(low: int):
 
 def draw_scene(name: str, seed: int) -> Scene:
     """Draw what the simulator will draw from the same seed, and photograph the goal."""
-    rng = np.random.default_rng(seed)
     task = task_named(name)
-    start = task.sample_start(rng)
-    goal = task.sample_goal(rng, start)
+    start, goal = task.draw(seed)
     with World() as world:
         world.reset(goal)
         return Scene(task, seed, start, goal, world.render())

@@ -3,11 +3,10 @@
 import math
 
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
-import numpy as np
 from rclpy.node import Node
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.nodes.messages import decode_applied_action
+from stable_crl_ros.nodes.sim_truth import SimTruth
 from stable_crl_ros.sim.tasks import Task
 from stable_crl_ros.sim.world import WorldState
 from std_msgs.msg import Float64, Float64MultiArray
@@ -29,15 +28,11 @@ class DemoMonitor(Node):
         self.settled = 0  # the latest steps in a row at which the goal was reached
         self._first_ns = self._last_ns = 0
         self._progress = float('nan')
-        # The simulator's truth; `Task.errors` reads it as it would read a world.
-        self.drawer_opening = float('nan')  # m
-        self.block_position = np.full(3, np.nan)  # m
+        self._truth = SimTruth(self)
         self.steps = 0  # control steps the arm executed for the policy
         self.late = self.missed = 0  # ticks, as the policy reports
         self.latencies: list[float] = []  # s, image capture to start of motion
         self.saved = ''  # what the logger said
-        self.create_subscription(Float64, 'sim/drawer_opening', self._on_opening, 10)
-        self.create_subscription(PoseStamped, 'sim/block_pose', self._on_block, 10)
         self.create_subscription(Float64, 'policy/progress', self._on_progress, 10)
         self.create_subscription(Float64MultiArray, 'applied_action', self._on_applied, 50)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 50)
@@ -45,24 +40,17 @@ class DemoMonitor(Node):
     @property
     def reached(self) -> bool:
         """Say whether everything that counts is where the goal has it."""
-        return self._task.success(self, self._goal)
+        return self._task.success(self._truth, self._goal)
 
     def describe_errors(self) -> str:
         """Say how far everything that counts is from its place."""
-        errors = self._task.errors(self, self._goal)
+        errors = self._task.errors(self._truth, self._goal)
         return ', '.join(f'{name} {1000 * error:.1f} mm' for name, error in errors.items())
 
     @property
     def seconds(self) -> float:
         """From the first to the last executed step."""
         return (self._last_ns - self._first_ns) * 1e-9
-
-    def _on_opening(self, message: Float64) -> None:
-        self.drawer_opening = message.data
-
-    def _on_block(self, message: PoseStamped) -> None:
-        position = message.pose.position
-        self.block_position = np.array([position.x, position.y, position.z])
 
     def _on_progress(self, message: Float64) -> None:
         self._progress = message.data

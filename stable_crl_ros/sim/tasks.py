@@ -50,6 +50,12 @@ class Task:
         """Errors up to which each object counts as in place, m: strict, loose."""
         return {name: TOLERANCES[name] for name in self.objects}
 
+    def draw(self, seed: int) -> tuple[WorldState, WorldState]:
+        """Draw the start that the sim node draws first from a seed, and a goal for it."""
+        rng = np.random.default_rng(seed)
+        start = self.sample_start(rng)
+        return start, self.sample_goal(rng, start)
+
     def errors(self, world: Objects, goal: WorldState) -> dict[str, float]:
         """Give the metres between each object that counts and its place in the goal."""
         return {name: ERRORS[name](world, goal) for name in self.objects}
