@@ -108,7 +108,7 @@ def run_day(folder: Path, plan: Plan, stage: Stage, judge: Judge,
         say(f'{len(done)} of {len(plan.trials)} trials are done; going on')
     for trial in plan.trials:
         while trial.number not in done:
-            word = _run_trial(plan, trial, stage, judge, results, say)
+            word = _run_trial(folder, plan, trial, stage, judge, results, say)
             if word == STOP:
                 say(f'stopped; {len(results.done)} of {len(plan.trials)} trials are done. The '
                     'same command goes on')
@@ -118,8 +118,8 @@ def run_day(folder: Path, plan: Plan, stage: Stage, judge: Judge,
     return results
 
 
-def _run_trial(plan: Plan, trial: Trial, stage: Stage, judge: Judge, results: Results,
-               say: Callable[[str], None]) -> str:
+def _run_trial(folder: Path, plan: Plan, trial: Trial, stage: Stage, judge: Judge,
+               results: Results, say: Callable[[str], None]) -> str:
     goal, checkpoint = plan.goal(trial), plan.checkpoint(trial)
     if judge.ready(trial, len(plan.trials), goal.name) == STOP:
         return STOP
@@ -139,7 +139,7 @@ def _run_trial(plan: Plan, trial: Trial, stage: Stage, judge: Judge, results: Re
     results.add(Result(
         trial.number, goal.name, checkpoint.sha256, trial.scene_seed, success, why,
         _success_time(acted) if success else None, acted.seconds, acted.steps, judge.name, began,
-        str(stage.dataset), episode, notes, dict(acted.errors), acted.interventions))
+        _relative(stage.dataset, folder), episode, notes, dict(acted.errors), acted.interventions))
     say(f'trial {trial.number} of {len(plan.trials)}: {goal.name}, {acted.steps} steps, '
         f'{acted.seconds:.1f} s, {word}; episode {episode}')
     return word
@@ -148,6 +148,12 @@ def _run_trial(plan: Plan, trial: Trial, stage: Stage, judge: Judge, results: Re
 def _success_time(acted: Acted) -> float:
     # Who judges by eye calls it reached when it is.
     return acted.seconds if acted.reached_s is None else acted.reached_s
+
+
+def _relative(path: Path, folder: Path) -> str:
+    # A day that is moved keeps its own episodes.
+    inside = path.is_relative_to(folder.absolute())
+    return str(path.relative_to(folder.absolute()) if inside else path)
 
 
 def _drop_strays(folder: Path, path: Path, results: Results) -> None:

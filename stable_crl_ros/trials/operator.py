@@ -1,5 +1,6 @@
 """The operator of a day of trials: single keys of a terminal, and what is asked of them."""
 
+from collections import deque
 from collections.abc import Callable
 import getpass
 
@@ -28,10 +29,13 @@ class Operator:
     def __init__(self, terminal: Terminal, say: Callable[[str], None] = print, name: str = '',
                  idle: Callable[[], None] = lambda: None) -> None:
         self._terminal, self._say, self._idle = terminal, say, idle
+        self._typed: deque[str] = deque()  # and not yet looked at
         self.name = name or getpass.getuser()
 
     def ready(self, trial: Trial, of: int, goal: str) -> str:
-        """Have the scene set."""
+        """Have the scene set; what was typed before this is asked begins nothing."""
+        self._terminal.read_keys()
+        self._typed.clear()
         self._say(f'\ntrial {trial.number} of {of}: goal {goal}. Set the scene, step back; Enter '
                   f'homes the arm and begins, q ends the day here. {HELP}')
         return STOP if self._key((*BEGIN, 'q')) == 'q' else ''
@@ -58,22 +62,25 @@ class Operator:
                 word = KEYS[key]
 
     def _key(self, valid: tuple[str, ...]) -> str:
-        while True:
+        while (key := self._next()) not in valid:
+            pass
+        return key
+
+    def _next(self) -> str:
+        while not self._typed:
             self._idle()
-            for key in self._terminal.read_keys(WAIT_S):
-                if key in valid:
-                    return key
+            self._typed.extend(self._terminal.read_keys(WAIT_S))
+        return self._typed.popleft()
 
     def _line(self, prompt: str) -> str:
         text = ''
         while True:
             print(f'\r{prompt}{text}{CLEAR}', end='', flush=True)
-            self._idle()
-            for key in self._terminal.read_keys(WAIT_S):
-                if key in ('\n', '\r'):
-                    print(flush=True)
-                    return text.strip()
-                if key in ('\x7f', '\b'):
-                    text = text[:-1]
-                elif len(key) == 1 and key.isprintable():
-                    text += key
+            key = self._next()
+            if key in ('\n', '\r'):
+                print(flush=True)
+                return text.strip()
+            if key in ('\x7f', '\b'):
+                text = text[:-1]
+            elif len(key) == 1 and key.isprintable():
+                text += key

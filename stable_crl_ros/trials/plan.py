@@ -1,4 +1,4 @@
-"""The plan of an evaluation day: which checkpoint faces which goal when; fixed before it begins."""
+"""The plan of an evaluation day: which checkpoint faces which goal when, fixed beforehand."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -28,7 +28,8 @@ class Result:
     :param steps: control steps that the policy made.
     :param judge: 'simulator', or who judged.
     :param began: local time.
-    :param dataset: folder of the recorded episode; `episode` is its number there.
+    :param dataset: of the recorded episode, relative to the day's folder where it is inside;
+        `episode` is its number there.
     :param errors: metres from the goal by object, at rest; empty where nothing measures them.
     :param interventions: steps in which a person steered.
     """
