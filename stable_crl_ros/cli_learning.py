@@ -42,9 +42,13 @@ def _add_train(commands) -> None:
 
 
 def _add_learning(group) -> None:
-    group.add_argument('--preset', default='laptop', metavar='NAME',
+    group.add_argument('--preset', metavar='NAME',
                        help='laptop, sim or bridge for Stable Contrastive RL; with -gcbc, '
-                            '-gciql, -hiql or -crl for another algorithm (default: %(default)s)')
+                            '-gciql, -hiql or -crl for another algorithm (default: laptop, or '
+                            'the settings of --init-from)')
+    group.add_argument('--init-from', metavar='FILE',
+                       help='begin with the weights of this checkpoint (.safetensors), whose '
+                            'network must be the same; optimisers and steps begin anew')
     group.add_argument('--set', nargs='+', action='extend', default=[], metavar='NAME=VALUE',
                        help="change the preset's settings, such as discount=0.9 or precision=bf16")
     group.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
@@ -102,7 +106,7 @@ def _train(chosen) -> None:
         validation_fraction=chosen.validation_fraction, log_every=chosen.log_every,
         save_every=chosen.save_every, keep_last=chosen.keep_last, progress=not chosen.quiet,
         transitions=chosen.transitions, evaluate_every=chosen.evaluate_every,
-        evaluator=_make_evaluator(chosen))
+        evaluator=_make_evaluator(chosen), init_from=chosen.init_from)
     if os.environ.get('RANK', '0') != '0':  # of torchrun: the first rank says it
         return
     print(f'trained: {latest}')

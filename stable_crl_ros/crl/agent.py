@@ -220,6 +220,21 @@ class Agent:
         return {f'{name}.{key}': value for name, network in self.networks.items()
                 for key, value in network.state_dict().items()}
 
+    def start_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """
+        Take over the weights that `tensors` gave, and nothing else: optimisers stay fresh.
+
+        :raises RuntimeError: when they are of other networks.
+        """
+        for name, network in self.networks.items():
+            network.load_state_dict({key.removeprefix(f'{name}.'): value
+                                     for key, value in tensors.items()
+                                     if key.startswith(f'{name}.')})
+        self.reset_targets()
+
+    def reset_targets(self) -> None:
+        """Make slowly following copies, of which there are none here, equal what they follow."""
+
     def state_dict(self) -> dict:
         """Return everything that the next update depends on, as plain values and tensors."""
         return {

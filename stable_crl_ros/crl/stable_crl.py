@@ -245,6 +245,10 @@ class StableCRL(Agent):
         psi = critic.represent_goals(goals)
         return metrics | Metrics(losses.contrastive_metrics(all_logits(phi, psi)))
 
+    def reset_targets(self) -> None:
+        """Make the target critic equal the critic."""
+        self.target_critic.load_state_dict(self.critic.state_dict())
+
     def state_dict(self) -> dict:
         """Return everything that the next update depends on."""
         return super().state_dict() | {'target_critic': self.target_critic.state_dict()}

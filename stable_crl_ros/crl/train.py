@@ -24,21 +24,23 @@ from stable_crl_ros.crl.progress import Progress
 from stable_crl_ros.crl.run_folder import LATEST, open_run, RunFolder, TrainError
 from stable_crl_ros.crl.run_log import RunLog
 from stable_crl_ros.crl.training_data import find_control_rate, make_scale, show_build, split
+from stable_crl_ros.crl.warm_start import read_start
 from stable_crl_ros.data.cache import TrainingCache
 from stable_crl_ros.data.sampling import BatchSampler
 import torch
 
+DEFAULT_PRESET = 'laptop'
 AGREE_EVERY = 10  # steps between the ranks' asking each other whether to stop
 
 
-def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str = 'laptop',
+def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str | None = None,
           overrides: Mapping | None = None, steps: int | None = None, seed: int = 0,
           resume: bool = False, device: str = 'auto', threads: int | None = None,
           camera: str | None = None, validation_episodes: Sequence | None = None,
           validation_fraction: float = 0.05, log_every: int = 100, save_every: int = 1000,
           keep_last: int = 3, cache_dir: str | Path | None = None, progress: bool = True,
           transitions: int | None = None, evaluate_every: int | None = None,
-          evaluator: Evaluator | None = None) -> Path:
+          evaluator: Evaluator | None = None, init_from: str | Path | None = None) -> Path:
     """
     Train until `steps`, logging and saving on the way.
 
@@ -47,7 +49,7 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     `evaluations.csv` and `tensorboard/`. Ctrl-C saves before it ends. Started by `torchrun`, the
     ranks share every batch and the first one writes.
 
-    :param preset: a name of `presets.PRESETS`.
+    :param preset: a name of `presets.PRESETS`; None for 'laptop', or `init_from`'s own settings.
     :param overrides: settings of the preset to change, values or strings by name.
     :param steps: gradient steps in all; the preset's when None.
     :param resume: continue the run in `out_dir`, on one CPU bit for bit as if never stopped.
@@ -63,6 +65,8 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     :param evaluate_every: steps between checkpoints that `evaluator` scores while training goes
         on, in a process of its own; the best of them becomes `best.safetensors`.
     :param evaluator: see `periodic.PeriodicEvaluation`; picklable.
+    :param init_from: checkpoint whose weights the run begins with, and whose action scale it
+        keeps; optimisers and steps begin anew.
     :returns: path of `latest.safetensors`.
     :raises TrainError: for a number that makes no sense, a folder in use, a resume that does not
         fit, a loss that is not finite; and what config, data and checkpoint raise.
@@ -76,7 +80,10 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
                          'on what (evaluator; --evaluate-task on the command line)')
     if threads:
         torch.set_num_threads(threads)
-    algorithm, config = make_config(preset, overrides)
+    start = None if init_from is None else read_start(init_from, preset, overrides)
+    preset = preset or DEFAULT_PRESET
+    algorithm, config = (start.algorithm, start.config) if start else make_config(
+        preset, overrides)
     device = choose_device(device)
     cache = show_build(dataset_paths, config, camera, cache_dir, progress)
     if transitions is not None:
@@ -85,16 +92,20 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     described = {
         'algorithm': algorithm, 'config': config.to_dict(), 'preset': preset, 'seed': seed,
         'image_spec': config.image_spec.to_dict(),
-        'action_scale': make_scale(config, training.actions).to_dict(),
-        'control_rate': find_control_rate(dataset_paths),
+        'action_scale': (start.action_scale if start else
+                         make_scale(config, training.actions)).to_dict(),
+        'control_rate': (start.check_rate if start else float)(find_control_rate(dataset_paths)),
         'dataset_fingerprint': cache.fingerprint, 'transitions': len(training),
-        'datasets': [Path(path).name for path in dataset_paths]}
+        'datasets': [Path(path).name for path in dataset_paths],
+        **(start.described if start else {})}
     schedule = Schedule(config.steps if steps is None else steps, log_every, save_every,
                         keep_last, evaluate_every or 0)
     with (ranks_of_torchrun(device) as (ranks, device),
           open_run(Path(out_dir), resume, ranks.first) as folder,
           _interruptible() as interrupted):
         run = Run(folder, described, config, training, validation, device, ranks)
+        if start and not resume:
+            start.apply(run.agent)
         if resume:
             run.load()
         if ranks.first:

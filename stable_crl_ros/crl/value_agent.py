@@ -79,6 +79,10 @@ class ValueAgent(Agent):
         torch._foreach_lerp_(list(self.target.parameters()), list(self.values.parameters()),
                              self.config.target_update_rate)
 
+    def reset_targets(self) -> None:
+        """Make the target equal the values."""
+        self.target.load_state_dict(self.values.state_dict())
+
     def state_dict(self) -> dict:
         """Return everything that the next update depends on."""
         return super().state_dict() | {'target': self.target.state_dict()}
