@@ -50,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
         cli_episodes,
         cli_experiments,
         cli_goals,
+        cli_improve,
         cli_learning,
         cli_robot,
         cli_trials,
@@ -61,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands.add_parser('demo', add_help=False,
                         help='the whole loop on the simulated robot (`demo --help`)')
     for module in (cli_robot, cli_goals, cli_arm, cli_data, cli_episodes, cli_learning,
-                   cli_checkpoint, cli_experiments, cli_trials):
+                   cli_checkpoint, cli_experiments, cli_trials, cli_improve):
         module.add_commands(commands)
     return parser
 

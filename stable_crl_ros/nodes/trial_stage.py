@@ -8,6 +8,7 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from stable_crl_ros.data.dataset import Dataset
+from stable_crl_ros.data.labels import relabel
 from stable_crl_ros.goals import Goal, GoalError, GoalStore
 from stable_crl_ros.nodes.client import Client
 from stable_crl_ros.nodes.trial_monitor import TrialMonitor
@@ -32,7 +33,7 @@ class TrialStage:
 
     :param folder: of the day, where goal photographs of simulated scenes are kept.
     :param judged: whether the simulator draws and judges the scenes.
-    :param simulated: whether the stack has a sim node, whose scene can be put back.
+    :param simulated: whether the stack has a sim node, whose scene shall be put back.
     :param namespace: of the stack.
     :param poll: called several times a second; raises when the stack ended.
     :param blind_s: how long preparing takes at least, s: what takes longer for one checkpoint
@@ -139,6 +140,8 @@ class TrialStage:
         self._call('episode_logger/stop', bool(success))
         dataset = Dataset(self.dataset)
         number = dataset.ids[-1]
+        if success is None:  # the service knows yes and no only
+            relabel(dataset, number, 'nobody judged', success=None)
         shown = dataset[number].attrs['goal_id']
         if shown != self._goal.name:
             raise TrialError(f'{dataset.episode_path(number)}: the goal was {shown}, not '

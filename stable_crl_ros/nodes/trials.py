@@ -63,7 +63,8 @@ def open_stage(folder: Path, plan: Plan, arguments: dict[str, str], running: boo
                                     output=lambda line: print(line, file=file, flush=True))
                 poll = stack.enter_context(launcher).poll
             stage = stack.enter_context(TrialStage(
-                folder, not by_eye, plan.design.robot in SIMULATED, namespace, poll,
+                folder, not by_eye, plan.design.robot in SIMULATED and not
+                plan.design.alternating, namespace, poll,
                 BLIND_S if by_eye else 0.0))
             stage.bring_up()
             yield stage

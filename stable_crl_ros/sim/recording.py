@@ -63,7 +63,7 @@ def record_episode(
     observation, info = env.reset(seed=script.seed, options={
         'start': script.start, 'goal': script.goal or script.start,
         'appearance': script.appearance})
-    take = _Recorder(env, image_spec)
+    take = Recorder(env, image_spec)
     meta = _describe(env, script, image_spec, observation['goal_image'])
     with EpisodeWriter(dataset, meta, episode_id, sync_every=0) as writer:
         for step in range(script.steps):
@@ -79,17 +79,22 @@ def record_episode(
     return success
 
 
-class _Recorder:
+class Recorder:
     """Turns what the environment shows into what a robot would have recorded."""
 
     def __init__(self, env: WidowXEnv, image_spec: ImageSpec | None) -> None:
         self._env, self._spec, self._begin = env, image_spec, time.time_ns()
 
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """Return an image as it is stored."""
+        return image if self._spec is None else self._spec.resize(image)
+
     def observation(self, image: np.ndarray, step: int, image_age: float) -> Observation:
+        """Return what a robot's logger would have taken at a step."""
         arm = self._env.world.arm_state()
         now = self._begin + round(step * CONTROL_PERIOD * 1e9)
         return Observation(
-            images={CAMERA_NAME: image if self._spec is None else self._spec.resize(image)},
+            images={CAMERA_NAME: self.resize(image)},
             joint_positions=arm.joint_positions, joint_velocities=arm.joint_velocities,
             joint_efforts=arm.joint_efforts, gripper=arm.gripper,
             ee_pose=pose_to_xyz_quaternion(self._env.world.ee_pose),

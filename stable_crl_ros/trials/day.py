@@ -12,6 +12,7 @@ from stable_crl_ros.trials.plan import CheckpointEntry, GoalEntry, Plan, Trial, 
 from stable_crl_ros.trials.results import Redo, Result, Results
 
 SUCCESS, FAILURE, REDO, STOP = WORDS = ('success', 'failure', 'redo', 'stop')
+UNKNOWN = 'unknown'  # a verdict: nobody judged
 BY = 'stable-crl trials'
 
 
@@ -69,7 +70,7 @@ class Judge(Protocol):
         """Return one of `WORDS` as soon as a running trial shall end, '' until then."""
 
     def verdict(self, acted: Acted) -> tuple[str, str]:
-        """Return one of `WORDS` on a trial that ended, and notes."""
+        """Return one of `WORDS`, or `UNKNOWN`, on a trial that ended, and notes."""
 
 
 class SimulatorJudge:
@@ -132,9 +133,10 @@ def _run_trial(folder: Path, plan: Plan, trial: Trial, stage: Stage, judge: Judg
         stage.drop(f'trial {trial.number}: {word}')
         results.add_redo(Redo(trial.number, began, notes or word))
         return word
-    success, why = word == SUCCESS, 'judged' if acted.word else 'limit'
+    success = None if word == UNKNOWN else word == SUCCESS
+    why = 'judged' if acted.word else 'limit'
     if acted.checkpoint != checkpoint.sha256:
-        success, why = False, 'swapped back'
+        success, why = success and False, 'swapped back'
     episode = stage.keep(success)
     results.add(Result(
         trial.number, goal.name, checkpoint.sha256, trial.scene_seed, success, why,

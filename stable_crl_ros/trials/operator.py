@@ -5,7 +5,7 @@ from collections.abc import Callable
 import getpass
 
 from stable_crl_ros.teleop.terminal import Terminal
-from stable_crl_ros.trials.day import Acted, FAILURE, REDO, STOP, SUCCESS
+from stable_crl_ros.trials.day import Acted, FAILURE, REDO, STOP, SUCCESS, UNKNOWN
 from stable_crl_ros.trials.plan import Trial
 
 WAIT_S = 0.05
@@ -84,3 +84,34 @@ class Operator:
                 text = text[:-1]
             elif len(key) == 1 and key.isprintable():
                 text += key
+
+
+class Supervisor(Operator):
+    """
+    Watch a policy that acts by itself: set the scene now and then, leave out, stop; no verdict.
+
+    :param reset_every: episodes after which the scene is set anew; the others are as Operator's.
+    """
+
+    def __init__(self, terminal: Terminal, reset_every: int, **kwargs) -> None:
+        super().__init__(terminal, **kwargs)
+        self._reset_every, self._since = reset_every, 0
+        self.scenes_set = 0
+
+    def ready(self, trial: Trial, of: int, goal: str) -> str:
+        """Ask for the scene where its turn has come; else go on by itself."""
+        if self._since % self._reset_every == 0:
+            self.scenes_set += 1
+            if (word := super().ready(trial, of, goal)):
+                return word
+        self._since += 1
+        return ''
+
+    def watch(self) -> str:
+        """Leave out or stop; nobody judges."""
+        word = super().watch()
+        return word if word in (REDO, STOP) else ''
+
+    def verdict(self, acted: Acted) -> tuple[str, str]:
+        """Keep it as it is."""
+        return UNKNOWN, ''

@@ -60,6 +60,7 @@ class Design:
         needs the simulator as judge.
     :param judge: one of `JUDGES`.
     :param robot: as `stable-crl launch` takes it.
+    :param alternating: keep the goals' order and leave the scene as it is: each undoes the last.
     :raises TrialError: for what makes no sense.
     """
 
@@ -70,6 +71,7 @@ class Design:
     limit_s: float
     judge: str
     robot: str
+    alternating: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what could not be compared."""
@@ -150,7 +152,8 @@ def draw_trials(design: Design) -> tuple[Trial, ...]:
     for block in range(design.n):
         pairs = [(goal, checkpoint) for goal in range(len(design.goals))
                  for checkpoint in range(len(design.checkpoints))]
-        for goal, checkpoint in (pairs[index] for index in rng.permutation(len(pairs))):
+        order = range(len(pairs)) if design.alternating else rng.permutation(len(pairs))
+        for goal, checkpoint in (pairs[index] for index in order):
             trials.append(Trial(len(trials) + 1, block, goal, checkpoint,
                                 _scene_seed(design.seed, block, goal)))
     return tuple(trials)

@@ -135,11 +135,11 @@ def _page(plan: Plan, results: Results, labels: dict[str, str], trials: Sequence
         f'{len(design.checkpoints)} checkpoints, {len(design.goals)} goals, {design.n} trials '
         f'each, robot {design.robot}, judged by the {design.judge}, seed {design.seed}, plan '
         f'{plan.sha256[:12]}.{_blinding(plan, results)}\n',
-        _table(['', 'checkpoint', 'sha256'], [
+        markdown_table(['', 'checkpoint', 'sha256'], [
             [labels[entry.sha256], f'`{entry.path}`', entry.sha256[:12]]
             for entry in design.checkpoints]),
         f'\n![Success rates, and times to success]({PLOT})\n',
-        '## Success\n', _table(
+        '## Success\n', markdown_table(
             ['goal', 'checkpoint', 'successes', 'rate (95 %)', 'median time to success (95 %)',
              'never'],
             [[rate.goal, rate.checkpoint, f'{rate.successes}/{rate.trials}',
@@ -151,7 +151,7 @@ def _page(plan: Plan, results: Results, labels: dict[str, str], trials: Sequence
         'all trials, failures counted as longer than any (censored: the column "never"), with '
         'the interval between order statistics.\n']
     if compared:
-        parts += ['## Comparison\n', _table(
+        parts += ['## Comparison\n', markdown_table(
             ['goal', 'checkpoints', *(['first alone', 'second alone'] if design.paired else []),
              'difference (95 %)', 'p', *(['p (Holm)'] if many else [])],
             [[c.goal, f'{c.first} - {c.second}',
@@ -159,11 +159,11 @@ def _page(plan: Plan, results: Results, labels: dict[str, str], trials: Sequence
               f'{100 * c.difference:+.0f} [{100 * c.low:+.0f}, {100 * c.high:+.0f}]',
               f'{c.p:.2g}', *([f'{c.p_holm:.2g}'] if many else [])] for c in compared]),
             f'\nDifferences of success rates in percentage points (Newcombe). {_test(design)}\n']
-    parts += ['## Trials\n', _table(
+    parts += ['## Trials\n', markdown_table(
         ['', 'goal', 'checkpoint', 'success', 'ended by', 'time (s)', 'steps', 'episode',
          'pictures', 'notes'], [_row(seen) for seen in trials])]
     if results.redone:
-        parts += ['\n## Repeated\n', _table(['trial', 'when', 'why'], [
+        parts += ['\n## Repeated\n', markdown_table(['trial', 'when', 'why'], [
             [str(redo.trial), redo.when, redo.why] for redo in results.redone])]
     return '\n'.join(parts) + '\n'
 
@@ -205,7 +205,8 @@ def _seconds(value: float) -> str:
     return 'never' if value > 0 else '0.0 s'
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows out below their heads."""
     lines = [head, ['---'] * len(head), *rows]
     return '\n'.join(f'| {" | ".join(cell.replace("|", "/") for cell in line)} |'
                      for line in lines)

@@ -20,7 +20,7 @@ class Result:
     How one trial ended.
 
     :param trial: its number in the plan.
-    :param success: as judged, once the arm was at rest.
+    :param success: as judged, once the arm was at rest; None where nobody judged.
     :param why: what ended it: 'judged', 'limit' (of time) or 'swapped back' (the policy node left
         the checkpoint, which counts as a failure).
     :param success_s: from the first action to the goal's being reached, s; None for a failure.
@@ -38,7 +38,7 @@ class Result:
     goal: str
     checkpoint: str
     scene_seed: int
-    success: bool
+    success: bool | None
     why: str
     success_s: float | None
     seconds: float
