@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 WIDTH = 160  # columns that both pictures are reduced to
+MOST_ROWS = 320  # of a reduced picture; a strip is squashed
 PATCH, STRIDE = 16, 8  # pixels of the reduced pictures
 REACH = 14  # how far a patch is looked for, pixels of the reduced pictures
 TEXTURE = 6.0  # standard deviation (grey levels) of a patch that has something to find again
@@ -96,7 +97,7 @@ def compare_views(goal: np.ndarray, view: np.ndarray) -> ViewMatch:
     :param view: uint8 RGB, shape (H', W', 3), any size.
     """
     height, width = view.shape[:2]
-    size = WIDTH, max(round(WIDTH * height / width), 1)
+    size = WIDTH, min(max(round(WIDTH * height / width), 1), MOST_ROWS)
     goal, view = _reduced(goal, size), _reduced(view, size)
     corners, maps, inside = _correlations(_grey(goal), _grey(view))
     shift, found = (0.0, 0.0), np.zeros(len(corners), bool)
@@ -105,11 +106,11 @@ def compare_views(goal: np.ndarray, view: np.ndarray) -> ViewMatch:
         around = maps[:, max(row - 1, 0):row + 2, max(column - 1, 0):column + 2]
         found = around.max(axis=(1, 2)) > FOUND
     logs = _colour_logs(goal, view, corners, found, shift)
-    scale = width / WIDTH
     return ViewMatch(
         patches=len(corners), background=float(found.mean()) if len(found) else 0.0,
-        shift=(shift[0] * scale, shift[1] * scale), brightness=math.exp(logs.mean()),
-        red=math.exp(logs[0] - logs[1]), blue=math.exp(logs[2] - logs[1]), width=width)
+        shift=(shift[0] * width / size[0], shift[1] * height / size[1]), width=width,
+        brightness=math.exp(logs.mean()), red=math.exp(logs[0] - logs[1]),
+        blue=math.exp(logs[2] - logs[1]))
 
 
 def other_proportions(goal: tuple[int, ...], view: tuple[int, ...]) -> str:
