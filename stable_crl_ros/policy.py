@@ -1,5 +1,7 @@
 """Run a trained actor: goal image + camera image -> physical action."""
 
+import contextlib
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from stable_crl_ros.crl.agent import Agent
 from stable_crl_ros.crl.config import AgentConfig, ConfigError
 from stable_crl_ros.crl.networks import to_pixels
 from stable_crl_ros.crl.presets import find_algorithm
+from stable_crl_ros.cuda_graph import CudaGraph
 from stable_crl_ros.images import ImageSpec
 import torch
 from torch import nn, Tensor
@@ -83,16 +86,21 @@ def read_config(metadata: dict) -> tuple[type[Agent], AgentConfig]:
 
 
 def load_networks(checkpoint: Checkpoint, device: str | torch.device = 'cpu',
+                  like: 'Policy | None' = None,
                   ) -> tuple[type[Agent], AgentConfig, dict[str, nn.Module]]:
     """
     Build a checkpoint's trained networks, for use alone.
 
+    :param like: a policy whose networks are copied, which is quicker, if they are built alike.
     :returns: the learner, its configuration, and the networks by name.
     :raises ConfigError: as `read_config`.
     :raises RuntimeError: when the weights do not fit.
     """
     agent, config = read_config(checkpoint.metadata)
-    networks = agent.make_networks(config, ACTION_DIM)
+    if like is not None and type(like.config) is type(config) and like.config == config:
+        networks = copy.deepcopy(like.networks)
+    else:
+        networks = agent.make_networks(config, ACTION_DIM)
     for name, network in networks.items():
         network.load_state_dict({key.removeprefix(f'{name}.'): tensor for key, tensor
                                  in checkpoint.tensors.items() if key.startswith(f'{name}.')})
@@ -126,11 +134,12 @@ class Policy:
     :param checkpoint: a loaded checkpoint that fits this robot.
     :param device: such as 'cpu' or 'cuda'.
     :param threads: of torch on the CPU while it infers; torch's own choice when None.
+    :param like: see `load_networks`.
     :raises CheckpointError: when the weights do not fit the configuration beside them.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = 'cpu',
-                 threads: int | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str = 'cpu', threads: int | None = None,
+                 like: 'Policy | None' = None) -> None:
         self.image_spec = checkpoint.image_spec
         self.action_scale = checkpoint.action_scale
         self.algorithm = checkpoint.metadata['algorithm']
@@ -139,18 +148,21 @@ class Policy:
         self.checkpoint_id = checkpoint.sha256[:12]
         self.calibration = checkpoint.calibration
         self._device, self._threads = torch.device(device), threads
-        self._agent, self.config, self._networks = load_networks(checkpoint, self._device)
+        self._agent, self.config, self.networks = load_networks(checkpoint, self._device, like)
         self.goal_image: np.ndarray | None = None  # as it was given
         self._goal: Tensor | None = None
         self._encoded: dict[str, Tensor] = {}  # what the critic needs of the goal
+        self._graph: CudaGraph | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: str = 'cpu', threads: int | None = None, *,
-             name: str | Path | None = None, verified: bool = False) -> 'Policy':
+             name: str | Path | None = None, verified: bool = False,
+             like: 'Policy | None' = None) -> 'Policy':
         """
         Read a checkpoint and build its policy.
 
         :param name: see `checkpoint.load_checkpoint`, and so for `verified`.
+        :param like: see `load_networks`.
         :raises CheckpointError: when the file is not whole, or fits neither this robot nor
             itself; see `checkpoint.load_checkpoint`.
         :raises PolicyError: for a device that is not there.
@@ -160,7 +172,7 @@ class Policy:
         try:
             checkpoint = load_checkpoint(path, device, name=name, verified=verified)
             check_fit(name, checkpoint)
-            return cls(checkpoint, device, threads)
+            return cls(checkpoint, device, threads, like)
         except ConfigError as error:
             raise CheckpointError(f'{name}: {error}; update the software or train again') \
                 from error
@@ -176,10 +188,16 @@ class Policy:
         :param image: uint8 RGB, any size.
         :raises ImageError: when it is none.
         """
-        goal = self._pixels(image)
+        goal = self._pixels(self._batch(image))
         with self._inference():
-            self._encoded = self._agent.place_goals(self._networks, goal)
-        self._goal, self.goal_image = goal, image
+            placed = self._agent.place_goals(self.networks, goal)
+            if self._graph is None:
+                self._goal, self._encoded = goal, placed
+            else:  # it reads them where they were when it was captured
+                self._goal.copy_(goal)
+                for name, tensor in placed.items():
+                    self._encoded[name].copy_(tensor)
+        self.goal_image = image
 
     def select_action(self, image: np.ndarray) -> np.ndarray:
         """
@@ -189,13 +207,13 @@ class Policy:
         :returns: float32, shape (7,), physical units, within the action bounds.
         :raises PolicyError: before `set_goal`, or when the network's output is not finite.
         """
-        return self._physical(self._mean(self._pixels(image)))
+        return self._physical(self._mean(self._pixels(self._batch(image)))[0].cpu().numpy())
 
     def sample_action(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw an action from the policy's distribution, whose mode is `select_action`'s."""
-        mean = self._mean(self._pixels(image))
-        noise = torch.as_tensor(rng.normal(0.0, self.config.std, mean.shape), dtype=mean.dtype)
-        return self._physical(mean + noise.to(mean.device))
+        mean = self._mean(self._pixels(self._batch(image)))[0].cpu().numpy()
+        noise = rng.normal(0.0, self.config.std, mean.shape)
+        return self._physical(mean + noise.astype(mean.dtype))
 
     def progress(self, image: np.ndarray) -> float:
         """
@@ -204,8 +222,7 @@ class Policy:
         :returns: `Agent.score` of the policy's own action; NaN where nothing learns that.
         :raises PolicyError: before `set_goal`.
         """
-        pixels = self._pixels(image)
-        return self._assess(pixels, self._mean(pixels))[0]
+        return self.decide(image).value
 
     def step(self, image: np.ndarray) -> tuple[np.ndarray, float]:
         """Return `select_action` and `progress` of one image at the cost of little more."""
@@ -218,18 +235,29 @@ class Policy:
         :param image: uint8 RGB, any size.
         :raises PolicyError: as `select_action`.
         """
-        pixels = self._pixels(image)
-        mean = self._mean(pixels)
-        return Decision(self._physical(mean), *self._assess(pixels, mean))
+        if self._graph is not None and self.goal_image is not None:
+            numbers = self._graph(self.image_spec.resize(image))
+        else:
+            numbers = self._numbers(self._batch(image)).cpu().numpy()
+        action, (value, *measures) = self._physical(numbers[:ACTION_DIM]), numbers[ACTION_DIM:]
+        progress = self.calibration.progress(dict(zip(
+            self.calibration.measures, map(float, measures), strict=True))) \
+            if measures else UNKNOWN
+        return Decision(action, float(value), progress)
 
     def warm_up(self) -> None:
         """Run a few times on black images: the first real step is as quick as the others."""
-        before = self._goal, self._encoded, self.goal_image
+        goal = self.goal_image
         black = np.zeros(CAMERA_SHAPE, np.uint8)  # larger than the network's: resized as well
         self.set_goal(black)
         for _ in range(WARM_UP_STEPS):
             self.step(black)
-        self._goal, self._encoded, self.goal_image = before
+        if self._device.type == 'cuda' and self._graph is None:
+            with contextlib.suppress(RuntimeError):  # then layer by layer, as on the CPU
+                self._graph = CudaGraph(self._numbers, self.image_spec.shape, self._device)
+        self.goal_image = None
+        if goal is not None:
+            self.set_goal(goal)
 
     def _inference(self) -> torch.inference_mode:
         # OpenMP keeps the number of threads per thread, and loading may happen in another one.
@@ -237,34 +265,33 @@ class Policy:
             torch.set_num_threads(self._threads)
         return torch.inference_mode()
 
-    def _pixels(self, image: np.ndarray) -> Tensor:
+    def _batch(self, image: np.ndarray) -> Tensor:
         # A copy: torch warns of arrays that are read-only, as those of messages are.
-        batch = torch.tensor(self.image_spec.resize(image), device=self._device)[None]
+        return torch.tensor(self.image_spec.resize(image), device=self._device)[None]
+
+    def _pixels(self, batch: Tensor) -> Tensor:
         return to_pixels(batch, self.config.pixel_range)
 
+    def _numbers(self, batch: Tensor) -> Tensor:
+        # The action, the critic's value and the calibration's measures: one wait for them all.
+        pixels = self._pixels(batch)
+        mean = self._mean(pixels)
+        names = self.calibration.measures if self.calibration else ()
+        with self._inference():
+            score, measures = self._agent.assess(self.networks, pixels, mean, self._encoded, names)
+            if score is None:
+                score, names = torch.full((1,), torch.nan, device=mean.device), ()
+            parts = [mean[0], score, *(measures[name] for name in names)]
+            return torch.cat([part.reshape(-1).to(mean.dtype) for part in parts])
+
     def _mean(self, pixels: Tensor) -> Tensor:
-        if self._goal is None:
+        if self.goal_image is None:
             raise PolicyError('no goal yet; call set_goal with a picture of the wanted outcome')
         with self._inference():
-            return self._agent.act(self._networks, pixels, self._goal)
+            return self._agent.act(self.networks, pixels, self._goal)
 
-    def _physical(self, mean: Tensor) -> np.ndarray:
-        action = mean[0].cpu().numpy()
+    def _physical(self, action: np.ndarray) -> np.ndarray:
         if not np.isfinite(action).all():
             raise PolicyError(f'checkpoint {self.checkpoint_id} gave the action {action}, which '
                               'is not finite; load another checkpoint')
         return self.action_scale.denormalise(action)
-
-    def _assess(self, pixels: Tensor, mean: Tensor) -> tuple[float, Progress]:
-        calibration = self.calibration
-        with self._inference():
-            score, measures = self._agent.assess(
-                self._networks, pixels, mean, self._encoded,
-                calibration.measures if calibration else ())
-        if score is None:
-            return float('nan'), UNKNOWN
-        if calibration is None:
-            return float(score), UNKNOWN
-        # One copy from the device for all of them.
-        value, *numbers = torch.stack([score, *measures.values()])[:, 0].tolist()
-        return value, calibration.progress(dict(zip(measures, numbers, strict=True)))

@@ -245,3 +245,17 @@ def test_threads_apply_where_the_policy_runs(path):
     thread.start()
     thread.join()
     assert found == [1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_a_captured_step_gives_what_the_layers_give_one_by_one(path):
+    write_checkpoint(path, agent=small_agent(**WARM))
+    plain, captured = (Policy.load(path, 'cuda') for _ in range(2))
+    captured.warm_up()
+    assert captured._graph is not None
+    for seed in range(3):
+        for policy in (plain, captured):
+            policy.set_goal(picture(10 + seed))
+        for expected, found in zip(plain.step(picture(seed)), captured.step(picture(seed)),
+                                   strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -109,7 +109,7 @@ def test_another_control_rate_is_refused_at_the_door(bench, tmp_path):
 
 def spoil_weights(bench, change):
     with torch.no_grad():
-        for parameter in bench.node.running._networks['actor'].head.output.parameters():
+        for parameter in bench.node.running.networks['actor'].head.output.parameters():
             change(parameter)
 
 

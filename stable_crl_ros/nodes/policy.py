@@ -29,15 +29,15 @@ from stable_crl_ros.nodes.common import (
 from stable_crl_ros.nodes.conversions import message_to_image
 from stable_crl_ros.nodes.image_input import ImageInput
 from stable_crl_ros.nodes.messages import encode_command, encode_tick, PolicyTick
-from stable_crl_ros.nodes.policy_loader import Wish
 from stable_crl_ros.nodes.progress_output import ProgressOutput
 from stable_crl_ros.nodes.swap import CheckpointDesk
 from stable_crl_ros.nodes.timing import GarbageCollection, Spread, TickMonitor
 from stable_crl_ros.policy import Decision, Policy
+from stable_crl_ros.preparation import Wish
 from std_msgs.msg import Float64, Float64MultiArray
 
 SEEN_EVERY_S = 0.25
-SWITCH_INTERVAL_S = 0.0005  # how long a thread that prepares a checkpoint may keep the GIL
+SWITCH_INTERVAL_S = 0.0001  # how long a thread that prepares a checkpoint may keep the GIL
 SEEN = 8  # frames that the next checkpoint is tried on
 
 
@@ -64,7 +64,7 @@ class PolicyNode(ManagedNode):
         self.desk = CheckpointDesk(self, self._wish)
         self._hold_reason = ''
         self._monitor = TickMonitor(self._period_s)
-        self._inference, self._latency = Spread(), Spread()
+        self._inference, self._latency, self._lateness = Spread(), Spread(), Spread()
         self._garbage = GarbageCollection()
         self._commands, self._holds = 0, 0
         self._create_topics()
@@ -105,8 +105,8 @@ class PolicyNode(ManagedNode):
         self.desk.ready()
         self._encode_goal()
         self._progress.reset()
-        self._inference.clear()
-        self._latency.clear()
+        for spread in (self._inference, self._latency, self._lateness):
+            spread.clear()
         self._commands, self._holds = 0, 0
         self._garbage.start()
         self._monitor.start(time.monotonic())
@@ -124,6 +124,7 @@ class PolicyNode(ManagedNode):
 
     def _tick(self) -> None:
         lateness_s = self._monitor.tick(time.monotonic())
+        self._lateness.add(lateness_s)
         self._hold_reason = self._act(lateness_s)
         if self._hold_reason:
             self._holds += 1
@@ -179,7 +180,7 @@ class PolicyNode(ManagedNode):
 
     def _wish(self, path: str) -> Wish:
         frames, actions = zip(*self._seen, strict=True) if self._seen else ((), ())
-        return Wish(path, frames, actions, self._goal)
+        return Wish(path, frames, actions, self._goal, self.running)
 
     @property
     def running(self) -> Policy | None:
@@ -246,6 +247,8 @@ class PolicyNode(ManagedNode):
             'inference_p99_ms': self._inference.milliseconds(99),
             'latency_p50_ms': self._latency.milliseconds(50),
             'latency_p99_ms': self._latency.milliseconds(99),
+            'lateness_p99_ms': self._lateness.milliseconds(99),
+            'lateness_worst_ms': self._lateness.milliseconds(100),
         }
         if self.refusal:
             return ERROR, self.refusal, values

@@ -1,46 +1,13 @@
 """Prepare a checkpoint beside a running policy: in a thread, one at a time, the last wish wins."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 import threading
 import time
 import traceback
 
-import numpy as np
 from stable_crl_ros.nodes.process import REFUSALS
-from stable_crl_ros.policy import Policy
-from stable_crl_ros.rehearsal import Rehearsal
-
-
-@dataclass(frozen=True)
-class Wish:
-    """
-    A checkpoint that shall act, and what it shall be tried on.
-
-    :param path: as the parameter `checkpoint_path` names it.
-    :param frames: the last ones that the running policy acted on, uint8 RGB.
-    :param actions: what it did, one per frame, shape (7,).
-    :param goal: uint8 RGB; None before the first.
-    """
-
-    path: str
-    frames: Sequence[np.ndarray] = ()
-    actions: Sequence[np.ndarray] = ()
-    goal: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """
-    A policy that may act.
-
-    :param path: as the parameter `checkpoint_path` names it.
-    :param rehearsal: what it did before it was let near the arm.
-    """
-
-    path: str
-    policy: Policy
-    rehearsal: Rehearsal
+from stable_crl_ros.preparation import Loaded, Wish
 
 
 @dataclass(frozen=True)
@@ -64,7 +31,8 @@ class PolicyLoader:
     Prepare a policy off the control path, one at a time; the last wish wins.
 
     :param prepare: turns a wish into a policy that is ready to act; raises one of `REFUSALS` to
-        refuse. Runs in a thread.
+        refuse. Runs in a thread, of the same priority as the control loop: one of lower priority
+        would be put aside while it holds Python's lock, and the loop would wait for both.
     """
 
     def __init__(self, prepare: Callable[[Wish], Loaded]) -> None:

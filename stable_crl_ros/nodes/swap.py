@@ -2,17 +2,14 @@
 
 from collections.abc import Callable
 import json
-from pathlib import Path
 import time
 
 import numpy as np
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.parameter import Parameter
 from rclpy.task import Future
-from stable_crl_ros import SHIPPED_CHECKPOINT
 from stable_crl_ros.checking import CHECKER
 from stable_crl_ros.checkpoint import CheckpointError
-from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.nodes.common import (
     answer,
     ERROR,
@@ -25,27 +22,14 @@ from stable_crl_ros.nodes.common import (
     WARN,
 )
 from stable_crl_ros.nodes.offers import Offers
-from stable_crl_ros.nodes.policy_loader import Loaded, Outcome, PolicyLoader, Wish
-from stable_crl_ros.policy import peek_policy, Policy
-from stable_crl_ros.rehearsal import disagreement, Probation, rehearse
+from stable_crl_ros.nodes.policy_loader import Outcome, PolicyLoader
+from stable_crl_ros.preparation import Computer, Loaded, resolve_checkpoint, Wish
+from stable_crl_ros.rehearsal import disagreement, Probation
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 LOADER_POLL_S = 0.02
 OFFER_POLL_S = 1.0
-RATE_TOLERANCE = 1e-3  # Hz
-
-
-def resolve_checkpoint(path: str) -> Path:
-    """
-    Return the file that the parameter `checkpoint_path` names; '' is the shipped one.
-
-    :raises CheckpointError: for a folder of a user who does not exist.
-    """
-    try:
-        return Path(path).expanduser() if path else SHIPPED_CHECKPOINT
-    except RuntimeError as error:
-        raise CheckpointError(f'{path}: there is no such user; write the folder out') from error
 
 
 class CheckpointDesk:
@@ -66,7 +50,9 @@ class CheckpointDesk:
         self.previous: Loaded | None = None
         self.error, self._alarm = '', False  # why the last swap failed; whether an arm was moved
         self._last = False, 'no checkpoint was asked for yet'
-        self._loader = PolicyLoader(self._prepare)
+        self._computer = Computer(*(value(node, name) for name in (
+            'device', 'threads', 'control_rate')))
+        self._loader = PolicyLoader(self._computer.prepare)
         self._probation: Probation | None = None
         self._settling = False
         self._waiting: list[Future] = []
@@ -98,12 +84,7 @@ class CheckpointDesk:
 
         :raises CheckpointError: when it cannot be used.
         """
-        path = value(self._node, 'checkpoint_path')
-        file = resolve_checkpoint(path)
-        self._check_rate(file, peek_policy(file))
-        policy = Policy.load(file, value(self._node, 'device'), value(self._node, 'threads'))
-        policy.warm_up()
-        self._take_over(Loaded(path, policy, rehearse(policy, name=file)))
+        self._take_over(self._computer.load(value(self._node, 'checkpoint_path')))
 
     def ready(self) -> None:
         """Wait for what was asked for, and take it."""
@@ -125,8 +106,7 @@ class CheckpointDesk:
         if self._settling:
             return ''
         try:
-            file = resolve_checkpoint(path)
-            self._check_rate(file, peek_policy(file))
+            self._computer.peek(path)
         except CheckpointError as error:
             return str(error)
         return ''
@@ -155,7 +135,7 @@ class CheckpointDesk:
         self._take_over(outcome.loaded)
         window_s = value(self._node, 'rollback_window')
         self._probation = Probation(
-            outcome.loaded.policy.action_scale, 1.0 / value(self._node, 'control_rate'), window_s,
+            outcome.loaded.policy.action_scale, 1.0 / self._computer.rate, window_s,
             time.monotonic()) if window_s and self._node.active else None
         self._node.get_logger().info(said)
         self._tell(True, said)
@@ -170,7 +150,7 @@ class CheckpointDesk:
         if self._probation is None or self.previous is None:
             return False
         bad = self.running
-        self._offers.reject(bad.policy.metadata['sha256'])
+        self._offers.reject(bad.sha256)
         back, self.previous = self.previous, None  # never forward again to one that misbehaved
         self._take_over(back)
         self._alarm = True
@@ -189,32 +169,6 @@ class CheckpointDesk:
         elif fault := self._probation.fault(action, inference_s):
             self.fall_back(fault)
 
-    def _prepare(self, wish: Wish) -> Loaded:
-        # In the loader's thread: reads state, changes none.
-        file = resolve_checkpoint(wish.path)
-        metadata = peek_policy(file)
-        self._check_rate(file, metadata)
-        spec = ImageSpec.from_dict(metadata['image_spec'])
-        goal = None if wish.goal is None else spec.resize(wish.goal)
-        checked = CHECKER.check(file, [spec.resize(frame) for frame in wish.frames], goal)
-        try:
-            policy = Policy.load(checked.file, value(self._node, 'device'),
-                                 value(self._node, 'threads'), name=file, verified=True)
-        finally:
-            checked.close()
-        policy.warm_up()
-        if wish.goal is not None:
-            policy.set_goal(wish.goal)
-            policy.step(wish.goal)  # this device may compute otherwise than the check did
-        return Loaded(wish.path, policy, checked.rehearsal)
-
-    def _check_rate(self, file: Path, metadata: dict) -> None:
-        rate, trained = value(self._node, 'control_rate'), metadata.get('control_rate')
-        if trained is not None and abs(trained - rate) > RATE_TOLERANCE:
-            raise CheckpointError(
-                f'{file}: its actions are steps at {trained:g} Hz; at {rate:g} Hz the arm would '
-                f'move {rate / trained:.2g} times as fast; start with control_rate:={trained:.1f}')
-
     def _compare(self, outcome: Outcome) -> str:
         new, old = outcome.loaded, self.running
         said = (f'{new.policy.checkpoint_id} took over from {old.policy.checkpoint_id} after '
@@ -228,7 +182,7 @@ class CheckpointDesk:
     def _take_over(self, loaded: Loaded) -> None:
         self.running, self.error, self._alarm = loaded, '', False
         self._probation = None
-        sha256 = loaded.policy.metadata['sha256']
+        sha256 = loaded.sha256
         self._action_scale.publish(String(data=json.dumps(
             {'checkpoint': sha256, **loaded.policy.action_scale.to_dict()})))
         self._checkpoint_id.publish(String(data=sha256))
@@ -282,7 +236,7 @@ class CheckpointDesk:
             return answer(self._node, response, False,
                           'there is no earlier checkpoint to go back to')
         self._give_up('a rollback was asked for')
-        self._offers.reject(self.running.policy.metadata['sha256'])
+        self._offers.reject(self.running.sha256)
         self.previous, back = self.running, self.previous
         self._take_over(back)
         return answer(self._node, response, True, f'back to {back.policy.checkpoint_id}: '
@@ -291,7 +245,7 @@ class CheckpointDesk:
     def _consider_offer(self) -> None:
         if self.running is None or self._loader.busy:
             return
-        offer = self._offers.due(self.running.policy.metadata['sha256'])
+        offer = self._offers.due(self.running.sha256)
         if offer is None:
             return
         self._offers.reject(offer.sha256)  # asked for once, whatever becomes of it
