@@ -42,8 +42,8 @@ def _add_suite(commands) -> None:
                        help='of training (default: 0 1 2)')
     suite.add_argument('--precision', choices=('fp32', 'bf16'),
                        help="of training (default: the profile's)")
-    suite.add_argument('--episodes', type=int, default=100, metavar='N',
-                       help='trials per run and goal (default: %(default)s)')
+    suite.add_argument('--episodes', type=int, metavar='N',
+                       help="trials per run and goal (default: the profile's)")
     suite.add_argument('--workers', type=int, default=2, metavar='N',
                        help='runs at the same time, each on one core (default: %(default)s)')
     suite.add_argument('--hours', type=float, metavar='H', help='begin no run after so many')
@@ -75,8 +75,8 @@ def _suite(chosen) -> None:
                   f'{run.key}')
         return
     if not chosen.report_only:
-        settings = SuiteSettings(folder, profile.episodes, chosen.workers, chosen.hours,
-                                 chosen.device)
+        settings = SuiteSettings(folder, profile.episodes, workers=chosen.workers,
+                                 hours=chosen.hours, device=chosen.device)
         if not run_suite(rows, settings):
             print('out of time; the same command goes on')
     page = Path(chosen.report or folder / 'results.md')

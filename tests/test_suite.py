@@ -147,7 +147,7 @@ def test_a_suite_goes_on_where_it_was_cut_off_and_does_nothing_twice(tmp_path):
     spec = RunSpec('expert', 150, 'laptop-gcbc', (('batch_size', 8),), 0, 20,
                    (Case('open_drawer'), Case('open_drawer', sampled=True)))
     rows = [Row('algorithms on expert', 'gcbc', (spec,))]
-    settings = SuiteSettings(tmp_path, episodes=3, workers=1, hours=0.0)
+    settings = SuiteSettings(tmp_path, episodes=3, control_episodes=3, workers=1, hours=0.0)
     told = []
     assert not run_suite(rows, settings, told.append)  # data and controls only
     assert any('0 of 1 runs are done' in line for line in told)

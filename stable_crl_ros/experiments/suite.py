@@ -21,7 +21,7 @@ from stable_crl_ros.experiments.plan import (
 from stable_crl_ros.parallel import spread
 
 DATA_SEED = 0
-EVALUATION_SEED = 0
+CONTROL_SEED = 0  # of the controls' trials; those of a run have its own seed, so other scenes
 SCORES = 'scores.json'
 
 
@@ -31,14 +31,16 @@ class SuiteSettings:
     How a suite is run.
 
     :param folder: of everything it makes.
-    :param episodes: trials per run and case.
+    :param episodes: trials per run and case, in scenes drawn with the run's seed.
+    :param control_episodes: trials of each control on each goal.
     :param workers: runs at the same time, each on one CPU core.
     :param hours: no run begins after so many; None for no limit.
     :param device: of training; trials run on the CPU.
     """
 
     folder: Path
-    episodes: int = 100
+    episodes: int = 34
+    control_episodes: int = 100
     workers: int = 2
     hours: float | None = None
     device: str = 'cpu'
@@ -139,7 +141,8 @@ def score_controls(settings: SuiteSettings, recipe: str, say: Callable[[str], No
             say(f'scoring the control: {"actions of " if name in RECIPES else ""}{name}')
         for case in cases:
             found[case] = Tally.of(case, evaluate(
-                policy, case.task, settings.episodes, EVALUATION_SEED, settings.workers))
+                policy, case.task, settings.control_episodes, CONTROL_SEED,
+                settings.workers))
             write_tallies(path, found)
 
 
@@ -165,7 +168,7 @@ def perform(settings: SuiteSettings, run: RunSpec, deadline: float | None) -> fl
     found = read_tallies(path / SCORES)
     for case in missing_cases(settings.folder, run):
         found[case] = Tally.of(case, evaluate(
-            checkpoints, case.task, settings.episodes, EVALUATION_SEED, 1,
+            checkpoints, case.task, settings.episodes, run.seed, 1,
             sampled=case.sampled, appearance=case.appearance))
         write_tallies(path / SCORES, found)
     return (time.time() - began) / 60
