@@ -38,14 +38,18 @@ UP = np.array([0.0, 0.0, 0.01, 0.0, 0.0, 0.0])
 
 
 class Cell:
-    """An arm node and a probe that commands it, hears it and calls its services."""
+    """
+    An arm node and a probe that commands it, hears it and calls its services.
 
-    def __init__(self, ros, active=True, driver=None, name='mock', **parameters):
+    `remote` when the arm node is a process of its own.
+    """
+
+    def __init__(self, ros, active=True, driver=None, name='mock', remote=False, **parameters):
         self.ros = ros
         # A busy machine stays below that age.
         parameters = {'max_command_age': 1.5, 'driver': name, **parameters}
-        self.arm = ros.add(ArmNode(driver, context=ros.context,
-                                   parameter_overrides=ros.parameters(**parameters)))
+        self.arm = None if remote else ros.add(ArmNode(
+            driver, context=ros.context, parameter_overrides=ros.parameters(**parameters)))
         self.probe = ros.node()
         self.applied, self.modes, self.joints, self.poses, self.health = [], [], [], [], []
         self.motors = []
@@ -69,6 +73,13 @@ class Cell:
         self.health += [status for status in message.status if 'arm: control' in status.name]
         self.motors += [{'': status.message, **{v.key: v.value for v in status.values}}
                         for status in message.status if 'arm: motors' in status.name]
+
+    @property
+    def mode(self):
+        """What the arm is now; as last published, where it is another process."""
+        if self.arm is None:
+            return self.modes[-1] if self.modes else ''
+        return self.arm._controller.mode.value
 
     def transition(self, label):
         kind = {'configure': Transition.TRANSITION_CONFIGURE,

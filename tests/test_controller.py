@@ -29,6 +29,7 @@ class RecordingArm(MockArm):
     def __init__(self, joints=START):
         super().__init__(joints, gripper=1.0, time_constant_s=1e-9)
         self.setpoints, self.fault, self.held = [], [], None
+        self.efforts = np.zeros(6)
         self.broken = self.deaf = self.frozen = False
 
     def read(self):
@@ -37,7 +38,7 @@ class RecordingArm(MockArm):
         state = super().read()
         stamp = 1 if self.frozen else state.stamp_ns
         joints = state.joint_positions if self.held is None else self.held
-        return replace(state, stamp_ns=stamp, joint_positions=joints)
+        return replace(state, stamp_ns=stamp, joint_positions=joints, joint_efforts=self.efforts)
 
     def write(self, joint_positions, gripper):
         if self.broken:
@@ -52,10 +53,11 @@ class RecordingArm(MockArm):
 class Bench:
     """A controller whose time the test drives."""
 
-    def __init__(self, joints=START, begin=True, **settings):
+    def __init__(self, joints=START, begin=True, limits=None, **settings):
         self.arm = RecordingArm(joints)
         self.arm.connect()
-        self.controller = ArmController(ArmLimits(), ControlSettings(**settings))
+        self.controller = ArmController(ArmLimits(**(limits or {})),
+                                        ControlSettings(**settings))
         self.now = 100.0
         self.servo = Servo(self.arm, self.controller, threading.Lock(), lambda: self.now)
         if begin:
@@ -478,3 +480,19 @@ def test_an_arm_that_is_not_active_gets_no_setpoints(bench):
     assert bench.controller.mode is ArmMode.IDLE
     with pytest.raises(ControlError, match='activate'):
         bench.controller.move_to(HOME, bench.now)
+
+
+def test_a_way_home_on_which_the_arm_would_touch_its_base_is_refused():
+    bench = Bench(joints=np.array([-0.7, 0.0, 1.2, -2.9, 1.2, 0.0]))
+    with pytest.raises(ControlError, match='fingers and base'):
+        bench.controller.move_to([-1.2, 0.0, 1.0, 1.2, 1.8, 0.0], bench.now)
+    assert bench.controller.mode is ArmMode.READY
+
+
+def test_a_motor_that_pushes_too_hard_is_only_unloaded():
+    bench = Bench(limits={'max_effort': [500.0] * 6})
+    bench.arm.efforts = np.array([900.0, 0, 0, 0, 0, 0])
+    bench.run(SERVO_S)
+    assert bench.command(delta=LEFT).flags & StepFlag.EFFORT_LIMITED
+    bench.run(0.3)
+    assert not bench.command(delta=-LEFT).refused

@@ -121,7 +121,7 @@ def test_killed_while_sealing_shows_a_whole_episode_or_none(tmp_path, child, tri
     path = Dataset(tmp_path / 'dataset', create=True).path
     reports = kill_at(child, path, 'sealing', 1, EPISODE_STEPS, 0.015 * trial)
     visible = Dataset(path).ids
-    assert visible in ([0], [0, 1], [0, 1, 2])
+    assert visible and visible == list(range(len(visible)))  # the disk's pace says how far
     for number in visible:
         assert_holds(Dataset(path)[number], EPISODE_STEPS)
     check_after_kill(path, reports)
