@@ -384,6 +384,17 @@ def test_every_fault_is_named_once(bench):
     assert bench.controller.arbiter.reason == 'elbow: overload; waist: overheating'
 
 
+def test_what_a_driver_says_later_replaces_what_it_said_before(bench):
+    bench.arm.fault = [ArmFault('servos do not answer: waist, elbow')]
+    bench.run(SERVO_S)
+    bench.arm.fault = [ArmFault('servos do not answer: waist, elbow, gripper')]
+    bench.run(SERVO_S)
+    assert bench.controller.arbiter.reason == 'servos do not answer: waist, elbow, gripper'
+    bench.arm.fault = []
+    bench.run(SERVO_S)
+    assert bench.controller.mode is ArmMode.FAULT
+
+
 def test_an_arm_that_sank_during_a_fault_is_held_where_it_is_when_cleared(bench):
     bench.arm.fault = [ArmFault('shoulder: overload')]
     bench.run(0.1)

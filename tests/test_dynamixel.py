@@ -198,6 +198,22 @@ def test_a_servos_clock_tells_old_answers_and_restarts(tick, sent, received, bel
     assert clock.plausible(1, tick, sent, received) is believed
 
 
+def test_answers_that_stay_late_stay_old():
+    clock = Clock()
+    assert clock.plausible(1, 1000, 0.0, 0.004)
+    for cycle in range(3, 200):  # 50 ms late from here on, the last few seconds long
+        sent = 0.02 * cycle
+        assert not clock.plausible(1, 1000 + 20 * cycle - 50, sent, sent + 0.004)
+    assert clock.plausible(1, 5000, 4.0, 4.004)
+
+
+def test_a_first_answer_that_was_old_is_forgotten():
+    clock = Clock()
+    assert clock.plausible(1, 950, 0.0, 0.004)  # 50 ms late
+    assert not clock.plausible(1, 1020, 0.02, 0.024)
+    assert clock.plausible(1, 1040, 0.04, 0.044)
+
+
 def test_connecting_moves_nothing_whatever_the_goal_registers_hold():
     with start(pose=POSE, timed=False) as bus:
         for number in SERVOS:

@@ -42,8 +42,13 @@ class Arbiter:
         self._active = False
         self._charge = ArmMode.READY  # or POLICY, TELEOP, RESETTING
         self._paused = ''
-        self._faults: list[str] = []
+        self._own: list[str] = []
+        self._driver: list[str] = []
         self._command_at = self._operator_at = -math.inf
+
+    @property
+    def _faults(self) -> list[str]:
+        return self._own + self._driver
 
     @property
     def mode(self) -> ArmMode:
@@ -102,14 +107,19 @@ class Arbiter:
 
     def fault(self, reason: str) -> None:
         """Latch a fault; later ones are added to the reason."""
-        if reason not in self._faults and len(self._faults) < _FAULTS_KEPT:
-            self._faults.append(reason)
+        if reason not in self._own and len(self._own) < _FAULTS_KEPT:
+            self._own.append(reason)
+        self._charge = ArmMode.READY
+
+    def report(self, reasons: list[str]) -> None:
+        """Latch what the driver says is wrong now, in place of what it said before."""
+        self._driver = reasons[:_FAULTS_KEPT]
         self._charge = ArmMode.READY
 
     def clear(self) -> None:
         """Lift the faults; the arm is then paused, so that it moves only after `resume`."""
         if self._faults:
-            self._faults = []
+            self._own, self._driver = [], []
             self._paused = self._paused or 'its faults were cleared'
 
     def resume(self) -> None:

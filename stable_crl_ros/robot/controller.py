@@ -234,6 +234,12 @@ class ArmController:
             self._hold()
         self.arbiter.fault(reason)
 
+    def report(self, reasons: list[str]) -> None:
+        """Hold as in `fault`, for what the driver says now; what it said before is replaced."""
+        if self.mode is not ArmMode.FAULT:
+            self._hold()
+        self.arbiter.report(reasons)
+
     def clear(self, state: ArmState, now: float) -> None:
         """
         Lift the faults, which the driver has mended, and hold where the arm is now.

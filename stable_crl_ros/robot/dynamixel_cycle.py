@@ -81,7 +81,6 @@ class CycleReader:
         if self._clock.plausible(number, values[Register.REALTIME_TICK], sent, received):
             return True
         self.counts['stale'] += 1
-        self._clock.forget(number)
         return False
 
     def sweep(self, bus: ServoBus, began: float) -> None:

@@ -113,13 +113,12 @@ class Clock:
     def __init__(self) -> None:
         self._last: dict[int, tuple[int, float, float]] = {}
 
-    def forget(self, number: int) -> None:
-        """Begin anew with this servo."""
-        self._last.pop(number, None)
-
     def plausible(self, number: int, tick: int, sent: float, received: float) -> bool:
         """
         Say whether the tick fits the time since the last one, and remember it when it does.
+
+        One that lags is an old answer; so are all that follow with the same lag. One that leads
+        tells that the last one was old: it is not believed, and the next one is the first again.
 
         :param tick: Realtime Tick, ms.
         :param sent: when the question went out, monotonic s.
@@ -127,11 +126,14 @@ class Clock:
         """
         if number in self._last:
             before, sent_before, received_before = self._last[number]
-            advance = (tick - before) % TICK_PERIOD
             least = 1000.0 * (sent - received_before)
             most = 1000.0 * (received - sent_before)
+            middle, half = 0.5 * (most + least), 0.5 * (most - least)
+            lead = (tick - before - middle + 0.5 * TICK_PERIOD) % TICK_PERIOD - 0.5 * TICK_PERIOD
             slack = _CLOCK_SLACK_MS + _CLOCK_DRIFT * most
-            if most < 0.5 * TICK_PERIOD and not least - slack <= advance <= most + slack:
+            if most < 0.5 * TICK_PERIOD and abs(lead) > half + slack:
+                if lead > 0.0:
+                    del self._last[number]
                 return False
         self._last[number] = (tick, sent, received)
         return True

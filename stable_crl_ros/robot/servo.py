@@ -81,8 +81,8 @@ class Servo:
         with self._deciding:
             if state is not None:
                 self._controller.observe(state, now)
-            for fault in self.faults:
-                self._controller.fault(fault)
+            if self.faults:
+                self._controller.report(self.faults)
         return state, error
 
     def clear_faults(self) -> str:

@@ -252,9 +252,10 @@ class Bus:
     def _send(self, servo: Servo, data: bytes, now: float) -> list[Answer]:
         damaged, late = self.faults.damage(servo['ID'], data)
         delay = servo['Return_Delay_Time'] * 2e-6 + TURNAROUND_S
-        self._free_at += late + delay + len(data) * BYTE_S
+        self._free_at += delay + len(data) * BYTE_S
         self.counts['answers'] += 1
-        return [Answer(self._free_at if self._timed else now + late, damaged)] if damaged else []
+        due = (self._free_at if self._timed else now) + late  # held back behind the wire
+        return [Answer(due, damaged)] if damaged else []
 
 
 def _name(packet: Packet) -> str:

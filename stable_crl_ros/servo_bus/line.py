@@ -79,7 +79,7 @@ class Line:
             # An adapter waits up to 1 ms for more before it hands over less than a full load.
             if due and answer.due - due > 1e-3:
                 break
-            size, due = size + len(answer.data), answer.due
+            size, due = size + len(answer.data), max(due, answer.due)
             if size >= USB_BYTES:
                 break
         return max(min(due - time.monotonic(), self._bus.arm.period_s or math.inf), 0.0)

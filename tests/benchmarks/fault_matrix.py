@@ -3,6 +3,7 @@
 
 import argparse
 from pathlib import Path
+import re
 import sys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,11 +17,10 @@ HEAD = """# What the arm node does when something breaks
 
 Made by `tests/benchmarks/fault_matrix.py`: an arm node with `driver: dynamixel` at {rate} Hz
 steers the emulated servo bus (a process on a pseudo-terminal) back and forth, and each fault is
-put into it in mid-motion. *Held* is the time from the fault to the last goal that moved, seen at the
-servos; *latched* the time to mode `fault`. After every latched fault `~/resume` was refused until
-`~/clear_faults` had answered as told, and the arm then moved again. `tests/test_faults.py` asserts
-the outcomes. One run, on a machine of 2 cores.
-"""
+put into it in mid-motion. *Held* is the time from the fault to the last goal that moved, seen at
+the servos (0: none moved after it); *latched* the time to mode `fault`. After every latched fault
+`~/resume` was refused until `~/clear_faults` had answered as told, and the arm then moved again.
+`tests/test_faults.py` asserts the outcomes. One run, on a machine of 2 cores."""
 COLUMNS = ('fault', 'the node', 'held (ms)', 'latched (ms)', '/diagnostics, or the refusal',
            '`~/clear_faults` answered')
 
@@ -33,7 +33,8 @@ def row(case, result) -> str:
     said = result.said if case.outcome == REFUSES or went_on else result.said.split(' / ')[0]
     mended = ('holds; ' if case.asks else '') + result.mended
     cells = (case.name, case.outcome, held, latched, said, mended.split('; call ~/resume')[0])
-    return '| ' + ' | '.join(cell.replace('|', '/') for cell in cells) + ' |'
+    cells = (re.sub(r'/\S+/bus', 'PORT', cell.replace('|', '/')) for cell in cells)
+    return f'| {" | ".join(cells)} |'
 
 
 def main() -> int:
