@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Put every fault of the emulated servo bus into a running arm node; write docs/faults.md."""
+"""Put every fault of the emulated bus into a running arm node; write docs/faults.md, README."""
 
 import argparse
 from pathlib import Path
@@ -13,6 +13,11 @@ from fault_cases import AT_START, BUS, PACKETS, SERVOS  # noqa: E402
 from fault_rig import GOES_ON, provoke, REFUSES  # noqa: E402
 
 PATH = ROOT / 'docs' / 'faults.md'
+README = ROOT / 'README.md'
+BEGIN, END = '<!-- faults: begin -->\n', '<!-- faults: end -->\n'
+IN_README = ('one answer in fifty with a wrong bit', 'every answer 50 ms late',
+             'the elbow is dead', 'the shoulder restarts in mid-motion', 'overload of the gripper',
+             'the cable is pulled out', 'the power is switched off', 'an arm with five joints')
 HEAD = """# What the arm node does when something breaks
 
 Made by `tests/benchmarks/fault_matrix.py`: an arm node with `driver: dynamixel` at {rate} Hz
@@ -37,8 +42,22 @@ def row(case, result) -> str:
     return f'| {" | ".join(cells)} |'
 
 
+def excerpt(page: str) -> str:
+    """Return the part of the tables that the README shows: a few faults, without what was said."""
+    found = {cells[0]: cells[:4] for line in page.splitlines()
+             if len(cells := line.strip('| ').split(' | ')) >= len(COLUMNS) - 1}
+    rows = [COLUMNS[:4], ('---',) * 4, *(found[name] for name in IN_README)]
+    return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
+
+
+def write_readme() -> None:
+    """Put the excerpt between the README's markers."""
+    before, rest = README.read_text().split(BEGIN)
+    README.write_text(before + BEGIN + excerpt(PATH.read_text()) + END + rest.split(END)[1])
+
+
 def main() -> int:
-    """Run all cases and write the table."""
+    """Run all cases and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--servo-rate', type=float, default=50.0)
     parser.add_argument('--only', default='', help='cases whose name holds this; nothing written')
@@ -53,6 +72,7 @@ def main() -> int:
                 print(lines[-1], flush=True)
     if not options.only:
         PATH.write_text('\n'.join(lines) + '\n')
+        write_readme()
     return 0
 
 
