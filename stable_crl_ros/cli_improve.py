@@ -37,29 +37,37 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         shown = '' if default is None else ' (default: %(default)s)'
         improve.add_argument(f'--{name}', type=int, default=default, metavar='N',
                              help=f'{text}{shown}')
-    improve.add_argument('--rule', choices=('better', 'not-worse'), default='better',
-                         help='when a candidate is adopted: by a one-sided exact test, or when '
-                              'its rate is lower by less than --margin (default: %(default)s)')
-    improve.add_argument('--alpha', type=float, default=0.05, metavar='P',
-                         help='level of the rule (default: %(default)s)')
-    improve.add_argument('--margin', type=float, default=0.05, metavar='SHARE',
-                         help='of not-worse, of the success rate (default: %(default)s)')
+    _add_rule(improve.add_argument_group('when a candidate is adopted'))
+    _add_robot(improve.add_argument_group('on a robot, or beside a running stack'))
     improve.add_argument('--set', nargs='+', action='extend', default=[], metavar='NAME=VALUE',
                          help="change the checkpoint's settings of learning, such as "
                               'learning_rate=1e-4')
-    improve.add_argument('--live', action='store_true',
+    improve.set_defaults(run=_improve)
+
+
+def _add_rule(group) -> None:
+    group.add_argument('--rule', choices=('better', 'not-worse'), default='better',
+                         help='when a candidate is adopted: by a one-sided exact test, or when '
+                              'its rate is lower by less than --margin (default: %(default)s)')
+    group.add_argument('--alpha', type=float, default=0.05, metavar='P',
+                         help='level of the rule (default: %(default)s)')
+    group.add_argument('--margin', type=float, default=0.05, metavar='SHARE',
+                         help='of not-worse, of the success rate (default: %(default)s)')
+
+
+def _add_robot(group) -> None:
+    group.add_argument('--live', action='store_true',
                          help='--sim: swap what is adopted into the stack that runs, and try it '
                               'there once per goal')
-    improve.add_argument('--namespace', default='widowx', metavar='NAME',
+    group.add_argument('--namespace', default='widowx', metavar='NAME',
                          help='of the stack (default: %(default)s)')
-    improve.add_argument('--limit', type=float, default=30.0, metavar='S',
+    group.add_argument('--limit', type=float, default=30.0, metavar='S',
                          help='--robot: longest episode, s (default: %(default)s)')
-    improve.add_argument('--operator', default='', metavar='NAME',
+    group.add_argument('--operator', default='', metavar='NAME',
                          help="--robot: who judges (default: the user's name)")
-    improve.add_argument('--launch', nargs='+', action='extend', default=[],
+    group.add_argument('--launch', nargs='+', action='extend', default=[],
                          metavar='name:=value', help='--robot: further arguments of `stable-crl '
                          'launch policy`, such as port:=...')
-    improve.set_defaults(run=_improve)
 
 
 def _improve(chosen) -> None:

@@ -1,7 +1,10 @@
 """Closing the loop: honest episodes, the rule, what a round adopts, and going on after a stop."""
 
+import contextlib
 import json
+import os
 from pathlib import Path
+import pty
 import subprocess
 import sys
 import time
@@ -246,3 +249,37 @@ def test_what_is_adopted_is_swapped_into_the_running_stack_and_tried_there(tmp_p
     live = Dataset(tmp_path / 'live').episodes
     assert len(live) == 2
     assert {episode.attrs['checkpoint'] for episode in live} == {adopted}
+
+
+@pytest.mark.slow
+def test_on_a_robot_the_goals_alternate_by_themselves_and_nobody_judges(tmp_path):
+    """Collect through the real stack; the operator sets the scene once, with one key."""
+    program = (
+        'from pathlib import Path; from stable_crl_ros import SHIPPED_CHECKPOINT as c; '
+        'from stable_crl_ros.improvement.history import Settings; '
+        'from stable_crl_ros.nodes.improve import OnRobot; '
+        'settings = Settings(str(c), "", (), ("drawer_open", "drawer_closed"), episodes=3, '
+        f'robot="sim"); folder = Path({str(tmp_path)!r}); '
+        'print(OnRobot(folder, settings, {}, 4.0, "anna").collect('
+        '1, c, folder / "round_01" / "episodes"))')
+    (tmp_path / 'round_01').mkdir()
+    controller, screen = pty.openpty()
+    process = subprocess.Popen([sys.executable, '-c', program], stdin=screen, stdout=screen,
+                               stderr=screen)
+    os.close(screen)
+    seen = b''
+    with contextlib.suppress(OSError):  # the other end closes
+        while True:
+            seen += os.read(controller, 4096)
+            if b'trial 1 of 4: goal drawer_open' in seen:
+                time.sleep(0.2)
+                os.write(controller, b'\n')
+                seen = seen.replace(b'trial 1 of 4', b'')
+    os.close(controller)
+    assert process.wait(timeout=60) == 0, seen.decode()
+    assert b"'scenes_set': 1" in seen
+    episodes = Dataset(tmp_path / 'round_01' / 'episodes').episodes
+    assert [episode.attrs['goal_id'] for episode in episodes] == [
+        'drawer_open', 'drawer_closed'] * 2
+    assert [episode.attrs['success'] for episode in episodes] == [None] * 4
+    assert all((episode['mode'] == Mode.POLICY).all() for episode in episodes)

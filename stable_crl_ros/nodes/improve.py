@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from stable_crl_ros.environment import ros_environment
+from stable_crl_ros.goals import DEFAULT_DIRECTORY
 from stable_crl_ros.improvement.history import Settings
 from stable_crl_ros.improvement.rule import CANDIDATE, RUNNING
 from stable_crl_ros.nodes.client import Client
@@ -110,7 +111,7 @@ class OnRobot:
 
     def _design(self, checkpoints: Sequence[Path], n: int, number: int,
                 alternating: bool = False) -> Design:
-        directory = self.arguments.get('goal_directory', self.folder)
+        directory = self.arguments.get('goal_directory', DEFAULT_DIRECTORY)
         return Design(
             tuple(check_goal(goal, OPERATOR, directory) for goal in self.settings.goals),
             tuple(check_checkpoint(path) for path in checkpoints), n,
