@@ -14,6 +14,7 @@ def test_the_checkpoint_says_how_it_was_trained():
     assert metadata['step'] == 16000
     assert metadata['datasets'] == ['expert']
     assert metadata['dataset_fingerprint']
+    assert metadata['calibration']['checked']['held_out']['pairs'] > 1000
 
 
 def test_the_goals_are_there_and_untouched(tmp_path):
