@@ -42,12 +42,19 @@ def test_other_robots_get_an_arm_and_a_camera_process(goals):
     assert graph['camera'].parameters['camera'] == {'source': 'frames'}
 
 
+def test_the_picture_of_it_all_is_drawn_by_a_process_of_its_own_when_asked_for(goals):
+    graph = policy_specs(goals, debug_image='true')
+    assert list(graph) == ['sim', 'goal', 'policy', 'monitor', 'lifecycle_manager']
+    assert graph['monitor'].respawn
+
+
 def test_one_control_rate_reaches_all_who_need_it(goals):
-    graph = policy_specs(goals, control_rate='4', record='true') | specs('collect',
-                                                                         control_rate='4')
+    graph = policy_specs(goals, control_rate='4', record='true', debug_image='true') | specs(
+        'collect', control_rate='4')
     rates = {node: values['control_rate'] for spec in graph.values()
              for node, values in spec.parameters.items() if 'control_rate' in values}
-    assert rates == dict.fromkeys(['arm', 'policy', 'episode_logger', 'teleop'], 4.0)
+    assert rates == dict.fromkeys(
+        ['arm', 'policy', 'monitor', 'episode_logger', 'teleop'], 4.0)
 
 
 def test_an_emulated_robot_is_a_simulator_behind_a_bus_which_a_real_arm_node_drives():
