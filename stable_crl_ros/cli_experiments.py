@@ -149,6 +149,9 @@ def _add_progress(commands) -> None:
     progress.add_argument('--seed', type=int, default=0, help='of starts and goals (default: 0)')
     progress.add_argument('--workers', type=int, default=2, metavar='N',
                           help='processes (default: %(default)s)')
+    progress.add_argument('--photograph', metavar='NAME',
+                          help='show a shipped goal of the drawer, such as drawer_open, instead '
+                               "of each episode's own; for the drawer's tasks")
     progress.add_argument('--recording', nargs='+', default=[], metavar='FOLDER',
                           help='of pictures instead of simulated episodes; needs --goal')
     progress.add_argument('--goal', metavar='FILE', help='the photograph for --recording')
@@ -168,5 +171,6 @@ def _progress(chosen) -> None:
     from stable_crl_ros.sim.tasks import TASKS
     with progress_bar('episode') as show:
         text = validate(chosen.checkpoint, list(dict.fromkeys(chosen.task)) or list(TASKS),
-                        chosen.episodes, chosen.seed, chosen.workers, out, progress=show)
+                        chosen.episodes, chosen.seed, chosen.workers, out,
+                        photograph=chosen.photograph, progress=show)
     print(text)

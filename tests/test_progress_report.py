@@ -71,6 +71,11 @@ def test_simulated_episodes_are_read_as_the_policy_reads_them():
     assert watched.announced(ArrivalRule()) is not None and watched.in_place[-1]
 
 
+def test_a_photograph_asks_for_its_own_opening_of_the_drawer():
+    (watched,) = watch_share(str(SHIPPED_CHECKPOINT), 'close_drawer', [1], 'drawer_closed')
+    assert not watched.in_place[0] and watched.in_place[-1]
+
+
 def test_the_report_has_a_table_a_figure_and_its_numbers(tmp_path, capsys):
     assert main(['progress', str(tmp_path), '--task', 'open_drawer', '--episodes', '2',
                  '--workers', '1', '--seed', '5']) == 0
@@ -106,6 +111,8 @@ def test_what_cannot_be_validated_is_refused_with_what_to_do(tmp_path, capsys):
     for words, says in (
             (['--checkpoint', str(raw)], 'stable-crl checkpoint calibrate'),
             (['--task', 'juggle'], "no task 'juggle'"),
+            (['--task', 'push_block', '--photograph', 'drawer_open'], 'asks for the drawer'),
+            (['--task', 'open_drawer', '--photograph', 'nowhere'], 'nowhere'),
             (['--episodes', '0'], 'episodes >= 1'),
             (['--recording', str(tmp_path)], 'both --recording FOLDER and --goal FILE'),
             (['--recording', str(tmp_path), '--goal', str(SHIPPED_GOALS / 'drawer_open.png')],

@@ -5,15 +5,18 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
+from stable_crl_ros import SHIPPED_GOALS
 from stable_crl_ros.arrival import Arrival, ArrivalRule
 from stable_crl_ros.calibration import Calibration, calibration_error, reliability
 from stable_crl_ros.checkpoint import CheckpointError, load_checkpoint
 from stable_crl_ros.crl.calibrate import Learner
 from stable_crl_ros.experiments.estimates import auc, mean_estimate, rate_estimate, spearman
 from stable_crl_ros.experiments.learned import load_learned
+from stable_crl_ros.goals import GoalError, GoalStore
 from stable_crl_ros.intervals import BOUNDS
 from stable_crl_ros.policy import Policy
 from stable_crl_ros.sim.env import WidowXEnv
+from stable_crl_ros.sim.world import WorldState
 
 ARM_THERE = 0.03  # m of the tool point: the arm, too, is as in the picture
 COMPARED = ('gap', 'psi', 'encoder', 'action')  # what a contrastive critic can be asked
@@ -92,21 +95,40 @@ def watch(path: str) -> Callable[[np.ndarray, np.ndarray], tuple]:
     return look
 
 
-def watch_share(path: str, task: str, seeds: Sequence[int]) -> list[Watched]:
+def drawer_photograph(name: str) -> tuple[np.ndarray, WorldState]:
+    """
+    Read a shipped goal photograph of the drawer.
+
+    :returns: the picture, and the scene it asks for, of which the drawer alone is meant.
+    :raises GoalError: for an unknown one, and one that does not say how far the drawer is open.
+    """
+    goal = GoalStore(SHIPPED_GOALS).load(name)
+    opening = goal.metadata.get('drawer_opening')
+    if opening is None:
+        raise GoalError(f'{goal.path}: does not say how far its drawer is open')
+    return goal.image, WorldState(drawer=float(opening))
+
+
+def watch_share(path: str, task: str, seeds: Sequence[int],
+                photograph: str | None = None) -> list[Watched]:
     """
     Run some episodes in this process, mode actions.
 
     :param path: of the checkpoint.
     :param seeds: of starts and goals, see `evaluation.trial_seed`.
+    :param photograph: see `drawer_photograph`; each episode's own goal when None.
     """
     policy, look = Policy.load(path, threads=1), watch(path)
+    wanted = drawer_photograph(photograph) if photograph else None
     with closing(WidowXEnv(task)) as env:
-        return [_watch(env, policy, look, seed) for seed in seeds]
+        return [_watch(env, policy, look, seed, wanted) for seed in seeds]
 
 
-def _watch(env: WidowXEnv, policy: Policy, look: Callable, seed: int) -> Watched:
-    observation, info = env.reset(seed=seed)
-    goal, resize = observation['goal_image'], policy.image_spec.resize
+def _watch(env: WidowXEnv, policy: Policy, look: Callable, seed: int,
+           wanted: tuple[np.ndarray, WorldState] | None) -> Watched:
+    observation, info = env.reset(seed=seed, options={'goal': wanted[1]} if wanted else None)
+    goal = wanted[0] if wanted else observation['goal_image']
+    resize = policy.image_spec.resize
     policy.set_goal(goal)
     pictures, infos = [resize(observation['image'])], [info]
     for _ in range(env.task.max_steps):

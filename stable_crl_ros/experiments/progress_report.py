@@ -18,6 +18,7 @@ from stable_crl_ros.experiments.progress import (
     calibration_of,
     compare_measures,
     describe,
+    drawer_photograph,
     first_arrival,
     watch,
     watch_share,
@@ -35,7 +36,7 @@ ALL = 'all'
 
 
 def validate(path: str, tasks: Sequence[str], episodes: int, seed: int, workers: int, out: Path,
-             rule: ArrivalRule = RULE,
+             rule: ArrivalRule = RULE, photograph: str | None = None,
              progress: Callable[[int, int], None] = lambda done, total: None) -> str:
     """
     Compare progress with the simulator's truth on closed-loop episodes.
@@ -45,6 +46,8 @@ def validate(path: str, tasks: Sequence[str], episodes: int, seed: int, workers:
     :param episodes: per task.
     :param seed: of the evaluation stream, see `evaluation.trial_seed`.
     :param out: folder; gets progress.json and progress.png.
+    :param photograph: a shipped goal of the drawer for all episodes, as an operator would show
+        it: what else is in it lies elsewhere. Each episode's own goal when None.
     :param progress: called with the episodes done and their total.
     :returns: tables, Markdown.
     :raises AnalyseError: for a count below 1 or no task; and for an unknown task what the
@@ -54,11 +57,15 @@ def validate(path: str, tasks: Sequence[str], episodes: int, seed: int, workers:
         raise AnalyseError(f'needs tasks, episodes >= 1, workers >= 1 and seed >= 0; got '
                            f'{list(tasks)}, {episodes}, {workers} and {seed}')
     for task in tasks:
-        task_named(task)
+        if photograph and task_named(task).objects != ('drawer',):
+            raise AnalyseError(f'a photograph of the drawer asks for the drawer; {task} asks for '
+                               'more: choose open_drawer, close_drawer or move_drawer')
+    if photograph:
+        drawer_photograph(photograph)
     calibration = calibration_of(path)
     out.mkdir(parents=True, exist_ok=True)
     seeds = [trial_seed(seed, episode) for episode in range(episodes)]
-    calls = [(path, task, share) for task in tasks for share in shares(seeds)]
+    calls = [(path, task, share, photograph) for task in tasks for share in shares(seeds)]
     watched: list[Watched] = []
     with one_thread(), closing(spread(watch_share, calls, workers)) as done:
         for share in done:
@@ -66,8 +73,8 @@ def validate(path: str, tasks: Sequence[str], episodes: int, seed: int, workers:
             progress(len(watched), episodes * len(tasks))
     groups = {task: [one for one in watched if one.task == task] for task in tasks}
     numbers = {
-        'checkpoint': load_learned(path).sha256, 'seed': seed, 'near': calibration.near,
-        'cap': calibration.cap,
+        'checkpoint': load_learned(path).sha256, 'seed': seed, 'photograph': photograph,
+        'near': calibration.near, 'cap': calibration.cap,
         'groups': {name: describe(items, calibration, rule, seed)
                    for name, items in {**groups, ALL: watched}.items()},
         'measures': compare_measures(watched, seed)}
