@@ -48,6 +48,9 @@ def _add_suite(commands) -> None:
                        help='runs at the same time, each on one core (default: %(default)s)')
     suite.add_argument('--hours', type=float, metavar='H', help='begin no run after so many')
     suite.add_argument('--device', default='cpu', help='of training (default: cpu)')
+    suite.add_argument('--adopt', action='append', default=[], metavar='FILE',
+                       help="counts of runs made elsewhere, the JSON of another suite's report: "
+                            'these are not run again; may be repeated')
     suite.add_argument('--dry-run', action='store_true', help='list the runs and what is missing')
     suite.add_argument('--report-only', action='store_true', help='only make tables and plots')
     suite.add_argument('--report', metavar='FILE',
@@ -60,7 +63,7 @@ def _suite(chosen) -> None:
 
     from stable_crl_ros.experiments import plan
     from stable_crl_ros.experiments.suite import missing_cases, run_suite, SuiteSettings
-    from stable_crl_ros.experiments.tables import describe, write_report
+    from stable_crl_ros.experiments.tables import adopt_counts, describe, write_report
     changes = {'transitions': chosen.transitions, 'steps': chosen.steps,
                'seeds': chosen.seeds and tuple(chosen.seeds), 'episodes': chosen.episodes,
                'precision': chosen.precision}
@@ -69,6 +72,8 @@ def _suite(chosen) -> None:
     rows = plan.make_plan(profile, chosen.table, chosen.recipe or plan.RECIPES,
                           chosen.algorithm or plan.ALGORITHMS)
     folder = Path(chosen.folder)
+    for report in chosen.adopt:
+        print(f'{report}: counts of {adopt_counts(folder, rows, Path(report))} runs taken over')
     if chosen.dry_run:
         for run in plan.in_order(rows):
             print(f'{len(missing_cases(folder, run)):3d} of {len(run.cases)} scores missing: '

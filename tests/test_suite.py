@@ -28,7 +28,12 @@ from stable_crl_ros.experiments.suite import (
     Tally,
     write_tallies,
 )
-from stable_crl_ros.experiments.tables import format_table, read_lines, write_report
+from stable_crl_ros.experiments.tables import (
+    adopt_counts,
+    format_table,
+    read_lines,
+    write_report,
+)
 from stable_crl_ros.sim.tasks import TASKS
 
 LAPTOP = PROFILES['laptop']
@@ -132,6 +137,28 @@ def test_a_report_replaces_its_own_part_of_the_page_and_keeps_the_rest(tmp_path)
     assert (page.parent / 'results' / 'algorithms_on_expert.png').stat().st_size > 1000
     counts = json.loads(page.with_suffix('.json').read_text())
     assert counts[0]['runs'][run(0).key][0]['strict'] == 9
+
+
+def test_counts_of_another_machine_are_taken_over_and_the_fuller_ones_stay(tmp_path):
+    rows = [Row('algorithms on expert', 'gcbc', (run(0), run(1), run(2)))]
+    here, there = tmp_path / 'here', tmp_path / 'there'
+    for seed, strict in ((0, 3), (1, 4)):
+        score(there, run(seed), strict)
+    write_report(there, rows, there / 'results.md', 'How it was run.')
+    write_tallies(here / 'runs' / run(1).key / SCORES, {OPEN: tally(20, trials=40)})
+    assert adopt_counts(here, rows, there / 'results.json') == 1
+    assert adopt_counts(here, rows, there / 'results.json') == 0
+    missing = [spec.seed for spec in rows[0].runs if missing_cases(here, spec)]
+    assert missing == [2]
+    assert read_tallies(here / 'runs' / run(0).key / SCORES)[OPEN].strict == 3
+    assert read_tallies(here / 'runs' / run(1).key / SCORES)[OPEN].trials == 40
+
+
+def test_what_is_no_report_is_not_taken_over(tmp_path):
+    path = tmp_path / 'results.json'
+    path.write_text('[{"table": 1}]')
+    with pytest.raises(PlanError, match='results.json'):
+        adopt_counts(tmp_path, [], path)
 
 
 def test_the_plan_can_be_read_before_anything_is_run(tmp_path, capsys):

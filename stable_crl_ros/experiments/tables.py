@@ -12,11 +12,12 @@ from stable_crl_ros.experiments.plan import (
     Case,
     GOALS,
     LAST_CHECKPOINTS,
+    PlanError,
     Profile,
     Row,
     RunSpec,
 )
-from stable_crl_ros.experiments.suite import read_tallies, SCORES, Tally
+from stable_crl_ros.experiments.suite import read_tallies, SCORES, Tally, write_tallies
 from stable_crl_ros.intervals import seeds_interval
 
 BEGIN, END = '<!-- suite: begin -->', '<!-- suite: end -->'
@@ -119,6 +120,37 @@ def _counts(line: Line) -> dict:
         'control': [tally for found in line.tallies.values() for tally in found]}
     return {'table': line.table, 'label': line.label, 'runs': {
         key: [tally.to_dict() for tally in found] for key, found in runs.items()}}
+
+
+def adopt_counts(folder: Path, rows: Sequence[Row], report: Path) -> int:
+    """
+    Take over the counts that a report's JSON has of runs of this plan: they need not be run again.
+
+    So a suite may be spread over several machines, or go on where only its report was kept. Of
+    two counts of one case, the one of more trials stays.
+
+    :param report: as `write_report` made it, beside the page.
+    :returns: how many runs were taken over, whole or in part.
+    :raises PlanError: when the file cannot be read as one.
+    """
+    try:
+        known: dict[str, list[Tally]] = {}
+        for line in json.loads(report.read_text()):
+            for key, counts in line['runs'].items():
+                known.setdefault(key, []).extend(map(Tally.from_dict, counts))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PlanError(f'{report} cannot be read as the JSON of a report: {error}') from error
+    adopted = 0
+    for key in sorted({run.key for row in rows for run in row.runs} & known.keys()):
+        path = folder / 'runs' / key / SCORES
+        before = read_tallies(path)
+        after = before | {
+            tally.case: tally for tally in known[key]
+            if tally.case not in before or tally.trials > before[tally.case].trials}
+        if after != before:
+            write_tallies(path, after)
+            adopted += 1
+    return adopted
 
 
 def describe(profile: Profile) -> str:
