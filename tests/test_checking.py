@@ -14,7 +14,7 @@ from stable_crl_ros.actions import ActionScale
 from stable_crl_ros.checking import Checker
 from stable_crl_ros.checkpoint import CheckpointError, load_checkpoint
 from stable_crl_ros.policy import Policy
-from stable_crl_ros.rehearsal import disagreement, probe_set, rehearse, saturated
+from stable_crl_ros.rehearsal import disagreement, Probation, probe_set, rehearse, saturated
 
 
 @pytest.fixture(scope='module')
@@ -122,3 +122,19 @@ def test_disagreement_is_told_in_units():
     assert told.startswith('dx 10 (10) mm, ')
     assert told.endswith('gripper 0 (50) %')
     assert disagreement(new[:0], old[:0]) == disagreement(new, old[:2]) == ''
+
+
+def test_only_a_policy_that_stays_slow_or_at_its_bounds_fails_its_probation():
+    scale = ActionScale.from_bounds()
+    calm, fast = np.array([0.01] * 3 + [0.1] * 3 + [1.0]), np.array([0.05] * 3 + [0.1] * 3 + [1.0])
+
+    def faults(steps, period_s=0.05):
+        probation = Probation(scale, period_s, 10.0, 0.0)
+        return [probation.fault(action, seconds) for action, seconds in steps]
+    assert not any(faults([(calm, 0.01)] * 100))
+    assert not any(faults(([(fast, 0.01)] * 19 + [(calm, 0.01)]) * 5))
+    found = faults([(fast, 0.01)] * 20)
+    assert not any(found[:19]) and '20 actions in a row with 3 of 6 motions' in found[19]
+    found = faults([(calm, 0.06), (calm, 0.01)] * 3)
+    assert not any(found[:4]) and '3 of its actions took longer than the period of 50' in found[4]
+    assert Probation(scale, 0.05, 10.0, 5.0).over(15.0)

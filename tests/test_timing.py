@@ -1,10 +1,13 @@
-"""Counting ticks against their phase, and the spread of durations."""
+"""Counting ticks against their phase, the spread of durations, and garbage between ticks."""
+
+import gc
+import weakref
 
 import pytest
 
 pytest.importorskip('rclpy')
 
-from stable_crl_ros.nodes.timing import Spread, TickMonitor
+from stable_crl_ros.nodes.timing import GarbageCollection, Spread, TickMonitor
 
 
 def counts(*ticks_s):
@@ -57,3 +60,36 @@ def test_only_recent_durations_count():
     for _ in range(500):
         spread.add(0.001)
     assert spread.milliseconds(99) == '1.0'
+
+
+def test_tells_how_late_a_tick_is_and_how_long_it_is_until_the_next():
+    monitor = TickMonitor(0.1)
+    monitor.start(10.0)
+    assert monitor.tick(10.104) == pytest.approx(0.004)
+    assert monitor.spare_s(10.12) == pytest.approx(0.08)
+    assert monitor.tick(10.199) == pytest.approx(-0.001)
+
+
+def test_garbage_is_collected_between_ticks_only():
+    garbage = GarbageCollection()
+    before = gc.isenabled()
+    garbage.start()
+    try:
+        assert not gc.isenabled()
+        garbage._due_s = dict.fromkeys(garbage._due_s, 0.0)
+        node = weakref.ref(circle())
+        assert node() is not None
+        garbage.collect(spare_s=-1.0)
+        assert node() is not None
+        garbage.collect(spare_s=1.0)
+        assert node() is None
+    finally:
+        garbage.stop()
+    garbage.stop()
+    assert gc.isenabled() == before and gc.get_freeze_count() == 0
+
+
+def circle():
+    node = type('Node', (), {})()
+    node.itself = node
+    return node
