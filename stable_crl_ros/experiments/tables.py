@@ -163,8 +163,8 @@ def describe(profile: Profile) -> str:
     rate = ", the actor's learning rate falling to 0" if profile.decay else ''
     return (
         f'Presets `{profile.name}`, {steps} in {profile.precision}{rate}, {profile.transitions} '
-        f'transitions of each data set, {profile.episodes} trials per seed and goal from random '
-        'starts, judged at the last step; a run is scored by its last '
+        f'transitions of each data set, at least {profile.episodes} trials per seed and goal from '
+        'random starts, judged at the last step; a run is scored by its last '
         f'{LAST_CHECKPOINTS} checkpoints, which share the '
         'trials. Percent of trials with every object within its tolerance (strict and loose: '
         f'{meaning}), and the 95 % interval: of several seeds by resampling seeds and trials, of '
