@@ -1,5 +1,6 @@
 """ImageSpec: decode, channel order and resize, the one definition for training and robot."""
 
+from array import array
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -95,17 +96,18 @@ def check_rgb(image: np.ndarray, what: str = 'image') -> None:
         raise ImageError(f'{what} must be (height, width, 3) RGB, got shape {image.shape}')
 
 
-def decode_image(data: bytes, what: str = 'image') -> np.ndarray:
+def decode_image(data: bytes | array | np.ndarray, what: str = 'image') -> np.ndarray:
     """
     Decode PNG, JPEG or another file format OpenCV reads.
 
-    :param data: the file's bytes.
+    :param data: the file's bytes; also as messages hold them.
     :param what: how the error names the image (a path, a topic).
     :returns: uint8 RGB, shape (H, W, 3). Grey becomes three equal channels; an alpha channel that
         is opaque everywhere is left out.
     :raises ImageError: when the bytes are no image, are of more than `MOST_PIXELS`, have an alpha
         channel or are not 8 bit.
     """
+    data = bytes(data)
     width, height = _claimed_size(data)
     if width * height > MOST_PIXELS:
         raise ImageError(f'{what}: {width}x{height} pixels; save it with {MOST_PIXELS} at most')

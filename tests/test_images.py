@@ -1,5 +1,6 @@
 """ImageSpec and the image files: channel order, sizes, refusals."""
 
+from array import array
 import struct
 import zlib
 
@@ -126,3 +127,14 @@ def test_a_wrong_spec_is_refused(values):
 def test_a_spec_survives_its_dictionary():
     spec = ImageSpec(128, 96, 'lanczos')
     assert ImageSpec.from_dict(spec.to_dict()) == spec
+
+
+@pytest.mark.parametrize('kind', [bytes, lambda data: array('B', data),
+                                  lambda data: np.frombuffer(data, np.uint8)])
+def test_the_bytes_of_a_message_are_decoded_and_checked_as_those_of_a_file(kind):
+    image = np.full((5, 7, 3), 90, np.uint8)
+    data = encode_image(image, '.png')
+    np.testing.assert_array_equal(decode_image(kind(data)), image)
+    claims = data[:16] + (20_000).to_bytes(4, 'big') * 2 + data[24:]
+    with pytest.raises(ImageError, match='20000x20000'):
+        decode_image(kind(claims))
