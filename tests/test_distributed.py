@@ -1,5 +1,6 @@
 """Several ranks: they compute what one computes, draw the same batches, and one of them writes."""
 
+import os
 from pathlib import Path
 import socket
 import subprocess
@@ -47,11 +48,18 @@ def run_updates(name, ranks):
 def work(rank, port, folder):
     """Be one of two ranks."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank,
-                                         world_size=2)
-    found = {name: run_updates(name, Ranks(rank, 2)) for name in LEARNERS}
+    os.environ |= {'RANK': str(rank), 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1',
+                   'MASTER_PORT': str(port)}
+    with ranks_of_torchrun('cpu') as (ranks, _):
+        found = {name: run_updates(name, ranks) for name in LEARNERS}
+        found['threads'] = [names_of_threads()]
+    found['threads'].append(names_of_threads())
     torch.save(found, Path(folder) / f'{rank}.pt')
-    torch.distributed.destroy_process_group()
+
+
+def names_of_threads():
+    """Return this process's threads, those of C++ too."""
+    return [path.read_text().strip() for path in Path('/proc/self/task').glob('*/comm')]
 
 
 def free_port():
@@ -83,6 +91,12 @@ def test_ranks_stay_alike_to_the_last_bit(two_ranks):
     for name in LEARNERS:
         first, second = (rank[name][1] for rank in two_ranks)
         assert all(map(torch.equal, first.values(), second.values()))
+
+
+def test_no_thread_of_the_group_outlives_it(two_ranks):
+    for during, after in (rank['threads'] for rank in two_ranks):
+        assert any('gloo' in name for name in during)
+        assert not any('gloo' in name for name in after)
 
 
 def test_ranks_take_all_rows_once():

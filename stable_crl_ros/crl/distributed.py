@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+import importlib
 import os
 
 from stable_crl_ros.crl.config import ConfigError
@@ -109,6 +110,10 @@ def ranks_of_torchrun(device: str) -> Iterator[tuple[Ranks, str]]:
     if device == 'cuda':
         device = f'cuda:{os.environ["LOCAL_RANK"]}'
         torch.cuda.set_device(device)
+    # Its functions take the group there is when they are first imported as a default, and an
+    # optimiser imports them: the group's threads would outlive the group, and abort the process
+    # where one of them lets go of a tensor while the interpreter ends.
+    importlib.import_module('torch.distributed.nn.functional')
     distributed.init_process_group('nccl' if device.startswith('cuda') else 'gloo')
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size()), device
