@@ -48,6 +48,7 @@ class LiveTrack:
             return np.array([getattr(tick, name) if tick else np.nan for tick in ticks], float)
         return Track(action, scale_bars(action), np.full(len(steps) + 1, np.nan), said('value'),
                      said('steps_to_go'), said('at_goal'),
+                     np.array([bool(tick and tick.done) for tick in ticks], bool),
                      np.array([step.mode for step in steps], int),
                      np.zeros(len(steps), bool),
                      np.array([step.flags != 0 for step in steps], bool),

@@ -76,7 +76,8 @@ class Stack:
     def _on_health(self, message):
         self.health += [s for s in message.status if 'episode_logger: recording' in s.name]
 
-    def act(self, linear, gripper=1.0, prefix='', progress=None, stamp=None):
+    def act(self, linear, gripper=1.0, prefix='', progress=None, stamp=None,
+            done=False):
         """Send one command as the policy does, on the newest image, or as the operator does."""
         if not prefix and stamp is None:
             self.ros.spin_until(lambda: max(self.images, default=0) > self.acted_on)
@@ -88,13 +89,13 @@ class Stack:
         message.twist.linear.x, message.twist.linear.y, message.twist.linear.z = linear
         self.twists[prefix].publish(message)
         if not prefix:
-            self.tell_of(stamp, linear, gripper, progress)
+            self.tell_of(stamp, linear, gripper, progress, done)
 
-    def tell_of(self, stamp, linear, gripper=1.0, progress=None):
+    def tell_of(self, stamp, linear, gripper=1.0, progress=None, done=False):
         """Say of a command what the policy node says of it."""
         self.ticks.publish(encode_tick(PolicyTick(
             stamp, np.array([*PERIOD_S * np.array(linear), 0, 0, 0, gripper]), self.acting,
-            float('nan') if progress is None else progress, 12.5, 0.25, False, image_age_s=0.01,
+            float('nan') if progress is None else progress, 12.5, 0.25, done, image_age_s=0.01,
             inference_s=0.002, lateness_s=0.001)))
 
     def run(self, steps, prefix='', **kwargs):

@@ -37,6 +37,7 @@ def test_what_was_not_stored_yet_reads_as_not_recorded(old):
     assert 'checkpoint' not in old[0].names
     np.testing.assert_array_equal(old[0]['checkpoint'], np.zeros(6, np.uint64))
     assert np.isnan(old[0]['steps_to_go']).all() and old[0]['lateness'].shape == (6,)
+    assert old[0]['done'].dtype == bool and not old[0]['done'].any()
 
 
 def test_they_verify_and_are_described(old):

@@ -82,7 +82,8 @@ def test_an_episode_holds_every_step_with_the_image_it_was_decided_on(stack):
     begun = stack.call('start')
     assert begun.success and "task 'open_drawer', operator 'ada'" in begun.message
     for number in range(10):
-        stack.act([0.05, 0.0, 0.02], gripper=float(number % 2), progress=-10.0 + number)
+        stack.act([0.05, 0.0, 0.02], gripper=float(number % 2), progress=-10.0 + number,
+                  done=number >= 6)
         stack.ros.spin_for(PERIOD_S)
     ended = stack.call('stop', True)
     assert ended.success and '10 steps, 0 dropped' in ended.message, ended.message
@@ -96,6 +97,7 @@ def test_an_episode_holds_every_step_with_the_image_it_was_decided_on(stack):
     for name, told in (('steps_to_go', 12.5), ('at_goal', 0.25), ('image_age', 0.01),
                        ('inference_time', 0.002), ('lateness', 0.001)):
         np.testing.assert_allclose(episode[name], told, rtol=1e-6)
+    assert episode['done'].tolist() == [False] * 6 + [True] * 4
     assert {checkpoint_id(number) for number in episode['checkpoint']} == {'abc123def456'}
     assert (episode['mode'] == Mode.POLICY).all() and not episode['intervention'].any()
     assert (episode['receive_stamp'] > episode['capture_stamp']).all()

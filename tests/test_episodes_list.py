@@ -93,6 +93,22 @@ def test_describes_an_episode(dataset):
     assert 'checksums' not in text
 
 
+def test_says_when_each_goal_counted_as_reached_whoever_acted_in_between(dataset):
+    done = [0, 0, 1, 1, 0, 1, 0, 0, 1, 1]
+    with EpisodeWriter(dataset) as writer:
+        for step, reached in enumerate(done):
+            told = action(0, step)
+            told.done, told.checkpoint = bool(reached), 0 if step == 4 else 77  # 4: an operator
+            writer.add_step(observation(0, step), told)
+        writer.finish(observation(0, len(done)))
+    known = describe_episode(dataset[0])
+    assert known['done_at'] == [2, 8]
+    assert 'done_at: step 2 (0.4 s), step 8 (1.6 s)' in format_description(
+        {**known, 'seconds': 2.0})
+    record(dataset)
+    assert 'done_at' not in format_description(describe_episode(dataset[1]))
+
+
 @pytest.mark.parametrize(('words', 'expected'), [
     (['3'], [3]), (['5-9'], [5, 7]), (['last'], [7]), (['all'], [0, 3, 5, 7]),
     (['7', '0-4', '3'], [0, 3, 7]),

@@ -128,6 +128,21 @@ def test_bars_are_parts_of_the_largest_motion_and_small_motion_stays_small(colou
     np.testing.assert_allclose(Track.of(dataset[1]).bars[0], [0.1, 0, 0, 0, 0, 1, 0], atol=1e-6)
 
 
+def test_steps_that_were_said_to_be_done_are_green(dataset, tmp_path):
+    shares = []
+    for done in (False, True):
+        with EpisodeWriter(dataset) as writer:
+            for step in range(10):
+                writer.add_step(Observation({'front': plain(BLUE)}),
+                                Action(np.zeros(7), at_goal=0.1, done=done and step > 4))
+            writer.finish(Observation({'front': plain(BLUE)}))
+        write_sheet(dataset[int(done)], tmp_path / 'sheet.png')
+        sheet = read_picture(tmp_path / 'sheet.png').astype(int)
+        shares.append((np.minimum(sheet[..., 1] - sheet[..., 0],
+                                  sheet[..., 1] - sheet[..., 2]) > 10).mean())
+    assert shares[0] < 0.001 < 0.005 < shares[1]
+
+
 def test_the_headline_says_how_it_ended(colourful, dataset):
     headline, facts = describe(colourful)
     assert headline.split() == ['episode', '0', 'paint', 'success']

@@ -28,7 +28,7 @@ def as_steps(arrays, **changes):
         'steps/observation/image_3': ([black] * count, 'byte'),
         'steps/language_instruction': ([str(arrays['language']).encode()] * count, 'byte'),
         'steps/is_first': ([1] + [0] * (count - 1), 'int'),
-        'steps/is_last': ([0] * count, 'int'),
+        'steps/is_last': ([0] * count, 'int'), 'steps/done': ([1] * count, 'int'),
         'episode_metadata/file_path': ([b'bridge/out.npy'], 'byte'), **changes}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -54,6 +54,7 @@ def test_episodes_written_by_another_library_come_in_as_they_are(real_data, tmp_
         assert episode.attrs['file_path'] == 'bridge/out.npy'
         np.testing.assert_array_equal(episode.images(), arrays['images0'])
         np.testing.assert_array_equal(episode['action'], arrays['actions'][:9])
+        assert not episode['done'].any()  # theirs are the ends of episodes
         np.testing.assert_array_equal(
             np.float32(episode.attrs['unfinished_step']['action']), arrays['actions'][9])
         np.testing.assert_allclose(episode['ee_pose'][:, :3], arrays['state'][:, :3], atol=1e-7)

@@ -97,6 +97,7 @@ def test_words_say_mode_goal_checkpoint_progress_and_done(ros):
     assert 'at the goal with 20 %' in facts
     stage.step(10 ** 18 + 1, 0.9, done=True)
     assert stage.node._live.title('sea.png', acting=True)[0].endswith('DONE')
+    assert stage.node._live.track().done.tolist() == [False, True]
     assert stage.node._live.title('sea.png', acting=False)[1] == 'the policy is silent'
 
 

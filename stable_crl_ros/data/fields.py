@@ -61,6 +61,8 @@ STEP_FIELDS = (
     Field('progress', 'float32', (), 'what the critic says about the goal; NaN: none'),
     Field('steps_to_go', 'float32', (), 'expected number of steps to the goal; NaN: none', np.nan),
     Field('at_goal', 'float32', (), 'probability of being at the goal, 0..1; NaN: none', np.nan),
+    Field('done', 'bool', (), 'the policy said that its goal counts as reached (no end of the '
+                              'episode); false: it did not, none acted, or not recorded', 0),
     Field('checkpoint', 'uint64', (), 'first 48 bits of the sha256 of the checkpoint whose action '
                                       'was commanded; 0: of none, or not recorded', 0),
     Field('image_age', 'float32', (), 's between image and computation; NaN: no policy', np.nan),

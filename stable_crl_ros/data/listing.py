@@ -157,8 +157,16 @@ def describe_episode(episode: Episode) -> dict:
         'modes': {Mode(mode).name.lower(): int(count) for mode, count in enumerate(modes)
                   if count and mode <= max(Mode)},
         'interventions': int(episode['intervention'].sum()),
+        'done_at': done_at(episode),
         'flags': {name: count for name, count in bits.items() if count},
         'clipped_or_refused': int((flags != 0).sum())}
+
+
+def done_at(episode: Episode) -> list[int]:
+    """Return the steps with which the policy began to count a goal as reached."""
+    told = np.flatnonzero(episode['checkpoint'])  # an operator's steps say nothing of it
+    began = np.diff(episode['done'][told].astype(int), prepend=0) > 0
+    return told[began].tolist()
 
 
 def format_description(known: Mapping) -> str:
@@ -168,6 +176,9 @@ def format_description(known: Mapping) -> str:
     told['recorded'] = f'{datetime.fromtimestamp(known["created_ns"] / 1e9):%Y-%m-%d %H:%M:%S}'
     told['cameras'] = format_cameras(known['cameras'])
     told['seconds'] = f'{known["seconds"]:.1f}'
+    if known.get('done_at'):
+        told['done_at'] = ', '.join(f'step {step} ({step / known["steps"] * known["seconds"]:.1f} '
+                                    f's)' for step in known['done_at'])
     for name in ('modes', 'flags', 'drops', 'versions'):
         if known.get(name):
             told[name] = ', '.join(f'{key} {value}' for key, value in known[name].items())

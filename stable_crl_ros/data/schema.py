@@ -123,6 +123,7 @@ class Action:
     progress: float = float('nan')
     steps_to_go: float = float('nan')
     at_goal: float = float('nan')
+    done: bool = False
     checkpoint: int = 0
     image_age: float = float('nan')
     inference_time: float = float('nan')

@@ -36,6 +36,7 @@ class Track:
     :param progress: (T,) the critic's own number; NaN: none.
     :param steps_to_go: (T,) what calibration makes of it, `at_goal` the probability of being
         there; NaN: none.
+    :param done: bool, shape (T,): the policy said that the goal counts as reached.
     :param changed: bool, shape (T,): the arm clipped or refused the step.
     :param first: number of the first step.
     """
@@ -46,6 +47,7 @@ class Track:
     progress: np.ndarray
     steps_to_go: np.ndarray
     at_goal: np.ndarray
+    done: np.ndarray
     mode: np.ndarray
     intervention: np.ndarray
     changed: np.ndarray
@@ -58,7 +60,7 @@ class Track:
         action = episode['action']
         return cls(action, scale_bars(action), episode['gripper'],
                    episode['progress'], episode['steps_to_go'], episode['at_goal'],
-                   episode['mode'], episode['intervention'],
+                   episode['done'], episode['mode'], episode['intervention'],
                    episode['flags'] != 0, episode.attrs['success'])
 
     @property
@@ -190,6 +192,11 @@ def _draw_to_go(axes: Axes, track: Track) -> None:
 
 def _draw_at_goal(axes: Axes, track: Track) -> None:
     _draw_curve(axes, track.at_goal, 'at goal')
+    axes.broken_barh([(step, 1) for step in np.flatnonzero(track.done)], (-0.05, 1.1),
+                     linewidth=0, color=COLOURS[2], alpha=0.25, zorder=0,
+                     label='done' if track.done.any() else '_')
+    if track.done.any():
+        _legend(axes)
     axes.axhline(ArrivalRule().threshold, color=FAINT, linewidth=0.6, zorder=0)
     axes.set_ylim(-0.05, 1.05)
     axes.set_yticks([0, 1], ['0', '1'])

@@ -141,7 +141,8 @@ def _episode(name: str, values: dict[str, Value], place: dict, shapes: dict,
     if last is not None and last.ravel()[-1] and not actions[-1, :6].any():
         actions = actions[:-1]  # no motion after the last observation: there to fill the row
     steps = _fields(STEP_FIELDS, numbers, _STEPS)
-    steps.pop('action', None)
+    for theirs in ('action', 'done'):  # the latter is the end of an episode there
+        steps.pop(theirs, None)
     states = _fields(STATE_FIELDS, numbers, _SEEN)
     if 'ee_pose' not in states and bridge_states is not None:
         states = {**states, **states_from(bridge_states, name)}

@@ -271,5 +271,6 @@ def _told(tick: PolicyTick | None) -> dict[str, float]:
     if tick is None:
         return {}
     return {'progress': tick.value, 'steps_to_go': tick.steps_to_go, 'at_goal': tick.at_goal,
-            'checkpoint': checkpoint_number(tick.checkpoint), 'image_age': tick.image_age_s,
-            'inference_time': tick.inference_s, 'lateness': tick.lateness_s}
+            'done': tick.done, 'checkpoint': checkpoint_number(tick.checkpoint),
+            'image_age': tick.image_age_s, 'inference_time': tick.inference_s,
+            'lateness': tick.lateness_s}
