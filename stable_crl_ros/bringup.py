@@ -170,8 +170,12 @@ def _goals(values: dict[str, str]) -> dict:
     names = [name.strip() for name in values['goals'].strip('[] ').split(',') if name.strip()]
     if names and values['goal']:
         raise BringupError('goal:= is one goal and goals:= are several; give one of them')
-    if values['goals_loop'] == 'true' and not names:
-        raise BringupError('goals_loop:=true needs several goals:=[NAME, NAME]')
+    loop, limit = values['goals_loop'] == 'true', float(values['goal_timeout'])
+    if limit < 0:
+        raise BringupError(f'goal_timeout:={values["goal_timeout"]} must be 0 or more (s)')
+    if (loop or limit) and not names:
+        raise BringupError(f'{"goals_loop:=true" if loop else "goal_timeout:="} needs several '
+                           'goals:=[NAME, NAME]')
     camera = _cameras(values)[0][0]
     try:
         store = GoalStore(values['goal_directory'])
@@ -185,11 +189,11 @@ def _goals(values: dict[str, str]) -> dict:
         paths = [str(goal.path.absolute()) for goal in goals]
         if not names:
             return {'active_goal': paths[0], 'camera': camera}
-        loop = values['goals_loop'] == 'true'
         GoalSequence(goals, loop)
     except GoalError as error:
         raise BringupError(str(error)) from error
-    return {'goals': paths, 'goals_loop': loop, 'camera': camera}
+    return {'goals': paths, 'goals_loop': loop, 'goal_timeout': limit,
+            'on_timeout': values['on_timeout'], 'camera': camera}
 
 
 def _checkpoint_path(values: dict[str, str]) -> str:
@@ -241,6 +245,10 @@ GRAPHS = {graph.name: graph for graph in (
         Argument('goals', '', 'several instead, one after another: [drawer_open, drawer_closed]; '
                  'the next when the policy reports one reached, or on the service goal/next'),
         Argument('goals_loop', 'false', 'begin again after the last of goals', choices=BOOLEANS),
+        Argument('goal_timeout', '0', 'time that the policy may act on each of goals (s); 0: '
+                 'until it is reached', kind=float),
+        Argument('on_timeout', 'next', 'after that time: the next of goals, or stop the arm',
+                 choices=('next', 'stop')),
         ROBOT,
         Argument('checkpoint', '', 'trained .safetensors file; empty for the shipped one'),
         Argument('device', 'cpu', 'where the policy computes: cpu, cuda or cuda:N'),

@@ -1,8 +1,48 @@
-"""Several goals one after another: which is active, and what moves it on."""
+"""Several goals one after another: which is active, what moves it on, and how each ended."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stable_crl_ros.goals import Goal, GoalError
+
+REACHED, TIMED_OUT, SKIPPED = 'reached', 'timed out', 'skipped'
+LONGEST_PERIOD_S = 2.5  # the slowest policy acts every 2 s; whoever is silent longer does not act
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    How it went with a goal.
+
+    :param how: REACHED, TIMED_OUT or SKIPPED.
+    :param seconds: for how long the policy had acted on it.
+    """
+
+    how: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f'{self.how} after {self.seconds:.1f} s'
+
+
+class ActingTime:
+    """Adds up the time between the steps in which the arm follows the policy."""
+
+    def __init__(self) -> None:
+        self._last_s: float | None = None
+
+    def step(self, followed: bool, now_s: float) -> float:
+        """
+        Take one step of the arm.
+
+        :param followed: whether it was the policy that the arm listened to.
+        :param now_s: of a monotonic clock, s.
+        :returns: for how long the policy has acted since the step before, s.
+        """
+        before, self._last_s = self._last_s, now_s if followed else None
+        if before is None or not followed or now_s - before > LONGEST_PERIOD_S:
+            return 0.0
+        return now_s - before
 
 
 class GoalSequence:
@@ -19,7 +59,10 @@ class GoalSequence:
         self._goals = list(goals)
         self.loop = loop
         self.index = 0
-        self.finished = False  # the last is reached, and stays
+        self.finished = False  # the last is reached or timed out, and stays
+        self.seconds = 0.0  # for how long the policy has acted on the active goal
+        self.outcomes: dict[int, Outcome] = {}  # by index: how each ended, the last time
+        self.last: Outcome | None = None  # the newest of them
         self._check()
 
     def _check(self) -> None:
@@ -59,16 +102,35 @@ class GoalSequence:
 
         :returns: whether that changed anything: another goal is active, or `finished` became true.
         """
-        if name != self.active.name or self.finished:
+        return name == self.active.name and self.end(REACHED)
+
+    def end(self, how: str) -> bool:
+        """
+        Be through with the active goal.
+
+        :returns: whether that changed anything, as in `reached`.
+        """
+        if self.finished:
             return False
-        if not self.step(1):
+        if not self.step(1, how):
+            self._note(how)
             self.finished = True
         return True
 
-    def step(self, by: int) -> bool:
+    def give_up(self) -> Outcome:
+        """Note that the active goal timed out, stay with it, and let its time begin anew."""
+        self._note(TIMED_OUT)
+        self.seconds = 0.0
+        return self.last
+
+    def _note(self, how: str) -> None:
+        self.last = self.outcomes[self.index] = Outcome(how, self.seconds)
+
+    def step(self, by: int, how: str | None = None) -> bool:
         """
         Go on (1) or back (-1).
 
+        :param how: noted of the goal that is left, unless it had ended; None: nothing.
         :returns: whether another goal is active; beyond both ends only with `loop`.
         """
         target = self.index + by
@@ -76,5 +138,20 @@ class GoalSequence:
             target %= self.count
         if target == self.index or not 0 <= target < self.count:
             return False
-        self.index, self.finished = target, False
+        if how and not self.finished:
+            self._note(how)
+        self.index, self.finished, self.seconds = target, False, 0.0
+        self.outcomes.pop(target, None)
         return True
+
+    def told(self) -> dict[str, str]:
+        """Return which goals ended how, and after how long: 'one after 3.2 s, ...' by outcome."""
+        ended = {how: [f'{self._goals[index].name} after {outcome.seconds:.1f} s'
+                       for index, outcome in sorted(self.outcomes.items()) if outcome.how == how]
+                 for how in (REACHED, TIMED_OUT, SKIPPED)}
+        return {how.replace(' ', '_'): ', '.join(goals) for how, goals in ended.items()}
+
+    def summary(self) -> str:
+        """Return how each goal ended, in order."""
+        return ', '.join(f'{self._goals[index].name} {outcome}'
+                         for index, outcome in sorted(self.outcomes.items()))

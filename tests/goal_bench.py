@@ -2,13 +2,17 @@
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+import numpy as np
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
+from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.nodes.common import IMAGE_OUT, LATCHED
 from stable_crl_ros.nodes.conversions import image_to_message
 from stable_crl_ros.nodes.goal import GoalNode
-from std_msgs.msg import String
+from stable_crl_ros.nodes.messages import AppliedAction, encode_applied_action
+from stable_crl_ros.robot.flags import StepFlag
+from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 
@@ -26,6 +30,7 @@ class Bench:
             'image_raw/compressed' if compressed else 'image_raw', IMAGE_OUT)
         self.arm = self.probe.create_publisher(PoseStamped, 'ee_pose', 10)
         self.policy = self.probe.create_publisher(String, 'policy/done', 10)
+        self.applied = self.probe.create_publisher(Float64MultiArray, 'applied_action', 10)
         self.reports = {}
         self.probe.create_subscription(DiagnosticArray, '/diagnostics', self._on_report, 10)
 
@@ -68,6 +73,14 @@ class Bench:
         """Say, as the policy does, that a goal is reached."""
         self.ros.spin_until(lambda: self.policy.get_subscription_count() > 0)
         self.policy.publish(String(data=name))
+
+    def step(self, mode=Mode.POLICY, flags=0):
+        """Say, as the arm does, whose command it dealt with, and how."""
+        self.ros.spin_until(lambda: self.applied.get_subscription_count() > 0)
+        still, stamp = np.zeros(7), self.now_ns()
+        self.applied.publish(encode_applied_action(AppliedAction(
+            still, still, mode, StepFlag(flags), stamp, stamp, stamp)))
+        self.ros.spin_for(0.05)
 
     def set(self, **values):
         """Set parameters in one request each; return the first refusal, '' for none."""

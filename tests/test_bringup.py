@@ -179,17 +179,21 @@ def test_unreadable_goal_is_refused(goals):
 @pytest.mark.parametrize('text', ['[drawer_open.png, drawer_closed.png]',
                                   'drawer_open,drawer_closed'])
 def test_several_goals_are_found_and_handed_over_in_order(goals, text):
-    values = specs('policy', goals=text, goals_loop='true',
+    values = specs('policy', goals=text, goals_loop='true', goal_timeout='20', on_timeout='stop',
                    goal_directory=str(goals))['goal'].parameters['goal']
     assert [Path(path).name for path in values['goals']] == ['drawer_open.png',
                                                              'drawer_closed.png']
     assert values['goals'][0] == str(goals / 'drawer_open.png')
     assert values['goals_loop'] is True and 'active_goal' not in values
+    assert (values['goal_timeout'], values['on_timeout']) == (20.0, 'stop')
 
 
 @pytest.mark.parametrize(('arguments', 'reason'), [
     ({'goals': '[drawer_open, drawer_opn]'}, "'drawer_opn' not found; .*drawer_closed"),
     ({'goals': '[drawer_open]', 'goal': 'drawer_open'}, 'give one of them'),
+    ({'goal': 'drawer_open', 'goal_timeout': '20'}, 'goal_timeout:= needs several'),
+    ({'goals': '[drawer_open]', 'goal_timeout': '-1'}, 'goal_timeout:=-1 must be 0 or more'),
+    ({'goals': '[drawer_open]', 'on_timeout': 'wait'}, 'choose one of next, stop'),
     ({'goals': '[]'}, 'which goal'), ({'goal': 'drawer_open', 'goals_loop': 'true'}, 'needs sev'),
     ({'goals': 'drawer_open,drawer_open'}, 'follows itself'),
     ({'goals': 'drawer_open,drawer_closed,drawer_open', 'goals_loop': 'true'}, 'follows itself')])
@@ -219,7 +223,7 @@ def test_a_folder_of_nobody_is_refused(name):
 
 
 def test_unknown_argument_is_refused_with_the_known_ones():
-    with pytest.raises(BringupError, match='goa.*goal, goals, goals_loop, robot'):
+    with pytest.raises(BringupError, match='goa.*goal, goals, goals_loop, goal_timeout, on_'):
         parse_arguments(GRAPHS['policy'], ['goa:=x'])
 
 

@@ -39,11 +39,11 @@ def test_the_policys_word_that_a_goal_is_reached_brings_the_next(ros, store, cap
     ros.spin_until(lambda: len(goals) > 1)
     ros.spin_for(0.2)
     assert names(goals) == ['one', 'two'] and active(bench) == 'two'
-    status = bench.report('sequence', 'goal 2 of 3: two (one reached)')
+    status = bench.report('sequence', 'goal 2 of 3: two (one reached after 0.0 s)')
     values = {pair.key: pair.value for pair in status.values}
-    assert values['goals'] == 'one, two, three' and values['why'] == 'one reached'
+    assert values['goals'] == 'one, two, three' and values['why'] == 'one reached after 0.0 s'
     assert 0 <= bench.now_ns() - int(values['stamp_ns']) < 60e9
-    assert 'goal 2 of 3: two (one reached)' in capfd.readouterr().err
+    assert 'goal 2 of 3: two (one reached after 0.0 s)' in capfd.readouterr().err
 
 
 def test_after_the_last_goal_it_stays(ros, store, capfd):
@@ -52,9 +52,9 @@ def test_after_the_last_goal_it_stays(ros, store, capfd):
     for name in (*NAMES[:2], 'two', 'two'):
         bench.done(name)
         ros.spin_for(0.1)
-    bench.report('sequence', 'goal 2 of 2: two (the last is reached)')
+    bench.report('sequence', 'goal 2 of 2: two (the last: reached after 0.0 s)')
     assert names(goals)[-1] == 'two' and len(goals) <= 2
-    assert capfd.readouterr().err.count('goal 2 of 2 reached, the last: two stays') == 1
+    assert capfd.readouterr().err.count('goal 2 of 2, the last: two reached') == 1
 
 
 def test_a_loop_begins_again(ros, store):

@@ -11,19 +11,17 @@ from sensor_msgs.msg import Image
 from stable_crl_ros.goal_sequence import GoalSequence
 from stable_crl_ros.goals import check_goal_name, DEFAULT_DIRECTORY, Goal, GoalError, GoalStore
 from stable_crl_ros.nodes.common import (
-    answer,
     Diagnostics,
     LATCHED,
-    OK,
     param,
     spin_node,
     value,
 )
 from stable_crl_ros.nodes.conversions import image_to_message, to_nanoseconds
+from stable_crl_ros.nodes.goal_sequencer import GoalSequencer
 from stable_crl_ros.nodes.goal_view import GoalView
 from stable_crl_ros.nodes.image_input import ImageInput
 from stable_crl_ros.nodes.messages import decode_ee_pose
-from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 POSE_TOLERANCE_NS = 500_000_000  # an arm pose further from the image than this is not its pose
@@ -34,10 +32,10 @@ class GoalNode(Node):
     """
     Publish `active_goal` on the latched topic `goal/image`; its `frame_id` is the goal's name.
 
-    `goals` are published one after another: the next when `policy/done` names the active one, or
-    on `~/next`. `active_goal` always names the published goal; setting it ends the sequence, and
-    setting `goals` begins another. Both are refused as a whole where one goal cannot be used,
-    with the list of goals when there is none of that name.
+    `goals` are published one after another, see `GoalSequencer`. `active_goal` always names the
+    published goal; setting it ends the sequence, and setting `goals` begins another. Both are
+    refused as a whole where one goal cannot be used, with the list of goals when there is none
+    of that name.
 
     `~/capture` stores the newest camera image as `goal_name` and answers with the path.
 
@@ -50,10 +48,9 @@ class GoalNode(Node):
         self._input = ImageInput(self)
         self._view = GoalView(self, self._input)
         self._pose: PoseStamped | None = None
-        self._sequence: GoalSequence | None = None
-        self._advanced = {}  # why and when the sequence came to where it is
         self._prepared: list[Goal] = []  # what the last request asks for, loaded
         self._settling = False
+        self._sequencer = GoalSequencer(self, self._show)
         self._create_topics()
         given = self.get_parameters(['goal_name', 'active_goal', 'goals'])
         check = self._check(given)
@@ -69,19 +66,15 @@ class GoalNode(Node):
         param(self, 'active_goal', '', 'Goal to publish: a name, or the path of a picture')
         param(self, 'goals', NO_GOALS, 'Goals to publish one after another, instead of '
               'active_goal; each a name, or the path of a picture')
-        param(self, 'goals_loop', False, 'Begin again after the last of goals')
         param(self, 'max_image_age', 1.0, 'Oldest image to capture as a goal (s)', low=0.0)
 
     def _create_topics(self) -> None:
         self._publisher = self.create_publisher(Image, 'goal/image', LATCHED)
         self.create_subscription(PoseStamped, 'ee_pose', self._on_pose, 10)
-        self.create_subscription(String, 'policy/done', self._on_done, 10)
         self.create_service(Trigger, '~/capture', self._on_capture)
-        self.create_service(Trigger, '~/next', self._on_next)
-        self.create_service(Trigger, '~/previous', self._on_previous)
         diagnostics = Diagnostics(self)
         diagnostics.add('view', self._view.diagnose)
-        diagnostics.add('sequence', self._diagnose_sequence)
+        diagnostics.add('sequence', self._sequencer.diagnose)
 
     def _store(self) -> GoalStore:
         return GoalStore(value(self, 'goal_directory'))
@@ -117,29 +110,23 @@ class GoalNode(Node):
                 raise GoalError(refusal)
         if names:
             GoalSequence(loaded, wanted.get('goals_loop', value(self, 'goals_loop')))
-        elif wanted.get('goals_loop') and self._sequence:
-            GoalSequence(self._sequence.goals, True)
+        elif wanted.get('goals_loop') and self._sequencer.sequence:
+            GoalSequence(self._sequencer.sequence.goals, True)
         return loaded
 
     def _apply(self, parameters: list[Parameter]) -> None:
         if self._settling:
             return
         wanted = {parameter.name: parameter.value for parameter in parameters}
-        if 'goals_loop' in wanted and self._sequence:
-            self._sequence.loop = wanted['goals_loop']
+        if 'goals_loop' in wanted and self._sequencer.sequence:
+            self._sequencer.sequence.loop = wanted['goals_loop']
         if _named(wanted.get('goals')):
-            self._sequence = GoalSequence(self._prepared, value(self, 'goals_loop'))
-            self._move('begun')
-        elif wanted.get('active_goal') or ('goals' in wanted and self._sequence):
-            self._leave_sequence()
+            self._sequencer.begin(self._prepared)
+        elif wanted.get('active_goal') or 'goals' in wanted:
+            if self._sequencer.leave():
+                self._settle(goals=NO_GOALS)
             if wanted.get('active_goal'):
                 self._publish(self._prepared[0])
-
-    def _leave_sequence(self) -> None:
-        if self._sequence:
-            self.get_logger().info(f'sequence of goals left at {self._sequence.place}')
-            self._sequence = None
-            self._settle(goals=NO_GOALS)
 
     def _settle(self, **values) -> None:
         # The parameters always name what is published.
@@ -149,10 +136,7 @@ class GoalNode(Node):
         finally:
             self._settling = False
 
-    def _move(self, why: str) -> None:
-        self._advanced = {'why': why, 'stamp_ns': self.get_clock().now().nanoseconds}
-        goal = self._sequence.active
-        self.get_logger().info(f'{self._sequence.place}: {goal.name} ({why})')
+    def _show(self, goal: Goal) -> None:
         self._publish(goal)
         self._settle(active_goal=str(goal.path.absolute()))
 
@@ -162,48 +146,6 @@ class GoalNode(Node):
         self._view.watch(goal)
         self.get_logger().info(f'goal {goal.name}: {goal.path}, '
                                f'{goal.image.shape[1]}x{goal.image.shape[0]}')
-
-    def _on_done(self, message: String) -> None:
-        if self._sequence is None or not self._sequence.reached(message.data):
-            return
-        if self._sequence.finished:
-            self._advanced = {'why': f'{message.data} reached',
-                              'stamp_ns': self.get_clock().now().nanoseconds}
-            self.get_logger().info(f'{self._sequence.place} reached, the last: {message.data} '
-                                   'stays')
-        else:
-            self._move(f'{message.data} reached')
-
-    def _on_next(self, _, response: Trigger.Response) -> Trigger.Response:
-        return self._step(1, response)
-
-    def _on_previous(self, _, response: Trigger.Response) -> Trigger.Response:
-        return self._step(-1, response)
-
-    def _step(self, by: int, response: Trigger.Response) -> Trigger.Response:
-        if self._sequence is None:
-            return answer(self, response, False, 'there is no sequence of goals; set goals, such '
-                          'as [drawer_open, drawer_closed]')
-        name = self._sequence.active.name
-        if not self._sequence.step(by):
-            which = 'last' if by > 0 else 'first'
-            return answer(self, response, False, f'{name} is the {which} of '
-                          f'{self._sequence.count} goals; it stays (goals_loop is '
-                          f'{str(self._sequence.loop).lower()})')
-        self._move('~/next' if by > 0 else '~/previous')
-        response.success = True
-        response.message = f'{self._sequence.place}: {self._sequence.active.name}'
-        return response
-
-    def _diagnose_sequence(self) -> tuple[bytes, str, dict]:
-        sequence = self._sequence
-        if sequence is None:
-            return OK, 'none', {}
-        values = {'index': sequence.index + 1, 'count': sequence.count,
-                  'goals': ', '.join(goal.name for goal in sequence.goals),
-                  'loop': sequence.loop, 'finished': sequence.finished, **self._advanced}
-        state = 'the last is reached' if sequence.finished else self._advanced['why']
-        return OK, f'{sequence.place}: {sequence.active.name} ({state})', values
 
     def _on_pose(self, message: PoseStamped) -> None:
         self._pose = message
