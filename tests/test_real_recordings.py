@@ -32,7 +32,7 @@ def checkpoint(dataset, tmp_path_factory):
     return train(
         [dataset.path], tmp_path_factory.mktemp('run') / 'bridge', 'bridge',
         {'image_size': 64, 'batch_size': 4, 'warmup_steps': 0}, steps=2, device='cpu', threads=1,
-        camera=CAMERA, validation_episodes=HELD_OUT, progress=False)
+        camera=CAMERA, validation_episodes=HELD_OUT, progress=False, calibrates=False)
 
 
 def test_held_out_episodes_are_scored_beside_both_baselines(dataset, checkpoint):

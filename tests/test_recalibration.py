@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from stable_crl_ros.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from stable_crl_ros.cli import main
-from stable_crl_ros.crl.calibrate import draw_pairs
+from stable_crl_ros.crl.calibrate import CHUNK, draw_pairs, Learner
 from stable_crl_ros.crl.train import train
 from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.images import ImageSpec
@@ -55,6 +55,38 @@ def test_pairs_know_their_distance_in_time(dots):
     assert {'past': (distance[same] > 5).any(), 'near': (abs(distance[same]) <= 5).any(),
             'after': (distance[same] < -5).any(), 'elsewhere': (~same).any()} == dict.fromkeys(
                 ('past', 'near', 'after', 'elsewhere'), True)
+
+
+@pytest.mark.parametrize('algorithm', ['stable_crl', 'gciql', 'hiql'])
+def test_goals_encoded_together_are_measured_as_each_alone(algorithm):
+    warm = {'critic_final_init': 0.0} if algorithm == 'stable_crl' else {'value_final_init': 0.0}
+    agent = small_agent(algorithm, actor_final_init=0.0, **warm)
+    learner = Learner(type(agent), agent.networks, agent.config.pixel_range)
+    rng = np.random.default_rng(0)
+    pictures, goals = (rng.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+                       for count in (CHUNK + 4, 3))
+    rows = rng.integers(0, 3, len(pictures))
+    names = [*learner.measures, *(['psi', 'gap'] if algorithm == 'stable_crl' else [])]
+    together = learner.measure(pictures, goals, rows, names)
+    assert together.keys() == {'score', *names}
+    for goal in range(3):
+        alone = learner.measure(pictures[rows == goal], goals[goal:goal + 1],
+                                np.zeros((rows == goal).sum(), int), names)
+        for name, values in alone.items():
+            assert values.std() > 0
+            np.testing.assert_allclose(together[name][rows == goal], values, rtol=1e-3, atol=1e-5)
+
+
+def test_a_pair_that_comes_twice_is_measured_as_if_once(dots):
+    cache = build_cache(dots.path, ImageSpec(SIZE, SIZE, 'area'))
+    agent = small_agent(critic_final_init=0.0, actor_final_init=0.0)
+    learner = Learner(type(agent), agent.networks, agent.config.pixel_range)
+    pictures, goals = np.array([3, 9, 3, 3, 40]), np.array([5, 5, 5, 7, 30])
+    found = learner.measure_frames(cache, pictures, goals)
+    each = learner.measure(cache.images(pictures), cache.images(goals), np.arange(5),
+                           learner.measures)
+    for name, values in each.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-5)
 
 
 def test_calibrating_keeps_the_weights_and_changes_the_identity(raw, dots, tmp_path, capsys):
@@ -111,6 +143,24 @@ def test_training_calibrates_what_it_saves_where_there_is_a_critic(dots, tmp_pat
     policy = Policy.load(latest)
     policy.set_goal(draw_dot((0, 0)))
     assert np.isfinite(policy.decide(draw_dot((1, 1))).progress).all() == knows
+
+
+def test_whether_checkpoints_are_calibrated_changes_nothing_else(dots, tmp_path):
+    def trained(name, **changes):
+        settings = {'steps': 6, 'threads': 1, 'device': 'cpu', 'save_every': 2, 'keep_last': 2,
+                    'validation_fraction': 0.0, 'progress': False} | changes
+        latest = train([dots.path], tmp_path / name, 'laptop', OVERRIDES, **settings)
+        return [load_checkpoint(path)
+                for path in sorted(latest.parent.glob('step_*.safetensors'))]
+    calibrated, bare = trained('calibrated'), trained('bare', calibrates=False)
+    trained('mixed', steps=4)
+    mixed = trained('mixed', resume=True, calibrates=False)
+    assert [one.calibration is not None for one in (*calibrated, *bare, *mixed)] == [
+        True, True, False, False, True, False]
+    for one, *others in zip(calibrated, bare, mixed, strict=True):
+        for other in others:
+            assert all(torch.equal(one.tensors[name], other.tensors[name])
+                       for name in one.tensors)
 
 
 def test_training_on_too_little_to_calibrate_says_so_and_goes_on(tmp_path, capsys):

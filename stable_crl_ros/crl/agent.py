@@ -112,6 +112,15 @@ class Agent:
         return placed if score is None else placed | {'score': score}
 
     @classmethod
+    def pick_goals(cls, placed: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+        """
+        Return what `place_goals` gave for some of its goals.
+
+        :param rows: indices of the goals, one may come often; int64, shape (B,).
+        """
+        return {name: tensor[rows] for name, tensor in placed.items()}
+
+    @classmethod
     def assess(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
                placed: Mapping[str, Tensor], names: Sequence[str] = (),
                ) -> tuple[Tensor | None, dict[str, Tensor]]:

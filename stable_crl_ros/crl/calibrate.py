@@ -43,26 +43,47 @@ class Learner:
         return tuple(dict.fromkeys([*self.agent.STEPS_FROM, *self.agent.AT_GOAL_FROM]))
 
     @torch.inference_mode()
-    def measure(self, observations: np.ndarray, goals: np.ndarray, names: Sequence[str],
-                ) -> dict[str, np.ndarray]:
+    def measure(self, observations: np.ndarray, goals: np.ndarray, rows: np.ndarray,
+                names: Sequence[str]) -> dict[str, np.ndarray]:
         """
-        Measure how near pictures are to the goals of the same rows, as the policy would.
+        Measure how near pictures are to goals, as the policy would.
 
         :param observations: uint8 RGB (N, height, width, 3), as resized for the network.
-        :param goals: alike.
+        :param goals: (G, height, width, 3) alike, few enough for one pass: encoded once.
+        :param rows: which goal each picture is measured against, int64 (N,).
         :returns: float, (N,), by name; 'score' is `Agent.score`, where there is one.
         """
-        device = next(self.networks['actor'].parameters()).device
+        wanted = self._pixels(goals)
+        placed = self.agent.place_goals(self.networks, wanted)
         parts: list[dict] = []
         for start in range(0, len(observations), CHUNK):
-            seen, wanted = (to_pixels(torch.tensor(images[start:start + CHUNK], device=device),
-                                      self.pixel_range) for images in (observations, goals))
-            actions = self.agent.act(self.networks, seen, wanted)
+            seen = self._pixels(observations[start:start + CHUNK])
+            chosen = torch.tensor(rows[start:start + CHUNK], device=seen.device)
+            actions = self.agent.act(self.networks, seen, wanted[chosen])
             score, found = self.agent.assess(
-                self.networks, seen, actions, self.agent.place_goals(self.networks, wanted), names)
+                self.networks, seen, actions, self.agent.pick_goals(placed, chosen), names)
             parts.append(found if score is None else found | {'score': score})
         return {name: torch.cat([part[name] for part in parts]).double().cpu().numpy()
                 for name in parts[0]}
+
+    def measure_frames(self, cache: TrainingCache, pictures: np.ndarray, goals: np.ndarray,
+                       ) -> dict[str, np.ndarray]:
+        """
+        Measure pairs of frames, each pair once however often it comes.
+
+        :param pictures: frames of the pictures, int64 (N,); `goals` alike.
+        :returns: `measures`, (N,), by name.
+        """
+        total = len(cache.observations)
+        pairs, place = np.unique(goals * total + pictures, return_inverse=True)
+        wanted, rows = np.unique(pairs // total, return_inverse=True)
+        found = self.measure(cache.images(pairs % total), cache.images(wanted), rows,
+                             self.measures)
+        return {name: values[place] for name, values in found.items()}
+
+    def _pixels(self, images: np.ndarray) -> torch.Tensor:
+        device = next(self.networks['actor'].parameters()).device
+        return to_pixels(torch.tensor(images, device=device), self.pixel_range)
 
 
 def draw_pairs(cache: TrainingCache, goals: int, near: int, rng: np.random.Generator,
@@ -112,16 +133,14 @@ def calibrate(learner: Learner, training: TrainingCache, validation: TrainingCac
     :returns: None where nothing learns how near a goal is.
     :raises CalibrationError: as `fit_calibration`.
     """
-    names = learner.measures
-    if not names:
+    if not learner.measures:
         return None
     rng = np.random.default_rng([seed, 1])
     near, cap = max(1, round(NEAR_S * control_rate)), max(2, round(CAP_S * control_rate))
 
     def measured(cache: TrainingCache, goals: int) -> Pairs:
         pictures, wanted, distance = draw_pairs(cache, goals, near, rng)
-        return Pairs(learner.measure(cache.images(pictures), cache.images(wanted), names),
-                     distance)
+        return Pairs(learner.measure_frames(cache, pictures, wanted), distance)
     pairs = measured(training, GOALS)
     fitted = fit_calibration(pairs, learner.agent.STEPS_FROM, learner.agent.AT_GOAL_FROM, near,
                              cap)

@@ -24,6 +24,7 @@ class Schedule:
     :param steps: in all.
     :param keep_last: checkpoints kept besides `latest` and `best`.
     :param evaluate_every: 0 for never.
+    :param calibrates: whether checkpoints are calibrated when they are saved.
     """
 
     steps: int
@@ -31,6 +32,7 @@ class Schedule:
     save_every: int = 1000
     keep_last: int = 3
     evaluate_every: int = 0
+    calibrates: bool = True
 
     def saves(self, step: int) -> bool:
         """Say whether a checkpoint is due."""

@@ -120,6 +120,12 @@ class StableCRL(Agent):
                 'score': cls._score(networks, features, action, encoded)}
 
     @classmethod
+    def pick_goals(cls, placed: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+        """Find the goals behind the critics: `encoded` is (E, B, R)."""
+        picked = super().pick_goals({**placed, 'encoded': placed['encoded'].transpose(0, 1)}, rows)
+        return {**picked, 'encoded': picked['encoded'].transpose(0, 1)}
+
+    @classmethod
     def assess(cls, networks: Mapping[str, nn.Module], observations: Tensor, actions: Tensor,
                placed: Mapping[str, Tensor], names: Sequence[str] = (),
                ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -40,7 +40,8 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
           validation_fraction: float = 0.05, log_every: int = 100, save_every: int = 1000,
           keep_last: int = 3, cache_dir: str | Path | None = None, progress: bool = True,
           transitions: int | None = None, evaluate_every: int | None = None,
-          evaluator: Evaluator | None = None, init_from: str | Path | None = None) -> Path:
+          evaluator: Evaluator | None = None, init_from: str | Path | None = None,
+          calibrates: bool = True) -> Path:
     """
     Train until `steps`, logging and saving on the way.
 
@@ -67,6 +68,8 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     :param evaluator: see `periodic.PeriodicEvaluation`; picklable.
     :param init_from: checkpoint whose weights the run begins with, and whose action scale it
         keeps; optimisers and steps begin anew.
+    :param calibrates: False saves checkpoints that know no progress: what nobody will run needs
+        none, and `recalibration.calibrate_checkpoint` makes up for it.
     :returns: path of `latest.safetensors`.
     :raises TrainError: for a number that makes no sense, a folder in use, a resume that does not
         fit, a loss that is not finite; and what config, data and checkpoint raise.
@@ -99,7 +102,7 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
         'datasets': [Path(path).name for path in dataset_paths],
         **(start.described if start else {})}
     schedule = Schedule(config.steps if steps is None else steps, log_every, save_every,
-                        keep_last, evaluate_every or 0)
+                        keep_last, evaluate_every or 0, calibrates)
     with (ranks_of_torchrun(device) as (ranks, device),
           open_run(Path(out_dir), resume, ranks.first) as folder,
           _interruptible() as interrupted):
@@ -229,7 +232,7 @@ class Run:
 
     def save(self, schedule: Schedule, judge: Judge, progress: Progress) -> None:
         """
-        Write a calibrated checkpoint and the state for resuming.
+        Write a checkpoint, calibrated where the schedule says so, and the state for resuming.
 
         The judge takes it up and deletes old ones.
         """
@@ -243,7 +246,7 @@ class Run:
             step, tensors, self.described | {
                 'step': step, 'metrics': self.metrics, 'seconds': self.seconds,
                 'health': self.watch.describe(), 'best_rule': BEST_RULES[judge.rule],
-                'calibration': self._calibrate(progress)},
+                'calibration': self._calibrate(progress) if schedule.calibrates else None},
             self.agent.state_dict(), {
                 'described': self.described, 'seconds': self.seconds, 'metrics': self.metrics,
                 'sampler': self.sampler.state_dict(), 'watch': self.watch.state_dict()})

@@ -190,7 +190,8 @@ def _train(settings: SuiteSettings, run: RunSpec, path: Path) -> None:
     train([settings.folder / 'data' / run.recipe], path, run.preset, overrides, steps=steps,
           seed=run.seed, resume=(path / 'trainer_state.pt').exists(), device=settings.device,
           threads=1, transitions=run.transitions, save_every=max(steps // SAVES, 1),
-          keep_last=LAST_CHECKPOINTS, progress=False)
+          keep_last=LAST_CHECKPOINTS, progress=False,
+          calibrates=False)  # scored by what they do; nobody asks them how far it is
     write_atomic(path / 'trained', str(steps).encode())
 
 
