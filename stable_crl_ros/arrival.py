@@ -17,7 +17,7 @@ class ArrivalRule:
     :raises ValueError: for a value out of range.
     """
 
-    threshold: float = 0.6
+    threshold: float = 0.65
     release: float = 0.3
     ticks: int = 3
 
