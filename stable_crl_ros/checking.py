@@ -115,6 +115,7 @@ class Checker:
                 self._process = subprocess.Popen(
                     [sys.executable, '-m', __name__, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)  # from its first import
         return self._connection
 
     def _end(self) -> None:
@@ -139,7 +140,6 @@ atexit.register(CHECKER.close)
 def serve(connection: Connection) -> None:
     """Answer requests until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the other end
-    os.nice(NICENESS)
     gc.freeze()  # what is imported stays shared with every child
     while True:
         try:

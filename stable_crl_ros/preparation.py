@@ -1,6 +1,6 @@
 """Make a checkpoint ready to act beside one that acts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,23 +96,29 @@ class Computer:
         policy.warm_up()
         return Loaded(path, policy, rehearse(policy, name=file))
 
-    def prepare(self, wish: Wish) -> Loaded:
+    def prepare(self, wish: Wish, pause: Callable[[], None] = lambda: None) -> Loaded:
         """
         Prepare a policy while another acts: in a thread, and what takes long in another process.
 
+        :param pause: called before each piece of work in this process; returns when there is time
+            for some 25 ms of it.
         :raises CheckpointError: when it must not act; `PolicyError` for the device.
         """
+        pause()
         file, metadata = self.peek(wish.path)
         spec = ImageSpec.from_dict(metadata['image_spec'])
         goal = None if wish.goal is None else spec.resize(wish.goal)
         checked = CHECKER.check(file, [spec.resize(frame) for frame in wish.frames], goal)
         try:
+            pause()
             policy = Policy.load(checked.file, self.device, self.threads, name=file,
                                  verified=True, like=wish.running)
         finally:
             checked.close()
+        pause()
         policy.warm_up()
         if wish.goal is not None:
+            pause()
             policy.set_goal(wish.goal)
             policy.step(wish.goal)  # this device may compute otherwise than the check did
         return Loaded(wish.path, policy, checked.rehearsal)

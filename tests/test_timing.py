@@ -1,13 +1,15 @@
 """Counting ticks against their phase, the spread of durations, and garbage between ticks."""
 
 import gc
+import threading
+import time
 import weakref
 
 import pytest
 
 pytest.importorskip('rclpy')
 
-from stable_crl_ros.nodes.timing import GarbageCollection, Spread, TickMonitor
+from stable_crl_ros.nodes.timing import Gaps, GarbageCollection, Spread, TickMonitor
 
 
 def counts(*ticks_s):
@@ -93,3 +95,32 @@ def circle():
     node = type('Node', (), {})()
     node.itself = node
     return node
+
+
+def piece_of_work(gaps):
+    begun = threading.Event()
+    threading.Thread(target=lambda: (gaps.wait(), begun.set()), daemon=True).start()
+    return begun
+
+
+def test_work_that_comes_before_a_tick_begins_after_it():
+    gaps = Gaps(60.0)
+    gaps.open(time.monotonic())  # the next is due
+    begun = piece_of_work(gaps)
+    assert not begun.wait(0.2)
+    gaps.open(time.monotonic() + 60.0)
+    assert begun.wait(10.0)
+
+
+def test_work_begins_at_once_while_no_tick_is_due():
+    gaps = Gaps(60.0)
+    gaps.open(time.monotonic() + 60.0)
+    assert piece_of_work(gaps).wait(10.0)
+
+
+def test_work_waits_for_no_ticks_where_they_have_stopped_or_not_begun():
+    stopped = Gaps(0.05)
+    stopped.open(time.monotonic())
+    assert piece_of_work(Gaps(60.0)).wait(10.0)
+    assert piece_of_work(stopped).wait(10.0)  # they stopped while it waited
+    assert piece_of_work(stopped).wait(10.0)

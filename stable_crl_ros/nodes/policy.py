@@ -129,6 +129,7 @@ class PolicyNode(ManagedNode):
         if self._hold_reason:
             self._holds += 1
             self.get_logger().warning(f'holding: {self._hold_reason}', throttle_duration_sec=2.0)
+        self.desk.tick_over(self._monitor.spare_s(time.monotonic()))
         self._garbage.collect(self._monitor.spare_s(time.monotonic()))
 
     def _act(self, lateness_s: float) -> str:

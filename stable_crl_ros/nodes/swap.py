@@ -1,6 +1,7 @@
 """Which checkpoint acts: the running one, the one before, the one asked for, the one offered."""
 
 from collections.abc import Callable
+from functools import partial
 import json
 import time
 
@@ -23,6 +24,7 @@ from stable_crl_ros.nodes.common import (
 )
 from stable_crl_ros.nodes.offers import Offers
 from stable_crl_ros.nodes.policy_loader import Outcome, PolicyLoader
+from stable_crl_ros.nodes.timing import Gaps
 from stable_crl_ros.preparation import Computer, Loaded, resolve_checkpoint, Wish
 from stable_crl_ros.rehearsal import disagreement, Probation
 from std_msgs.msg import String
@@ -41,6 +43,9 @@ class CheckpointDesk:
     checked in a process of its own, then built and warmed up in a thread.
 
     :param node: the policy node, which has `control_rate`, `device` and `threads`.
+    While the node is active it says when a tick is over: there policies are exchanged, and there
+    begins what prepares one in this process.
+
     :param seen: returns a wish for a path: what the running policy saw and did last.
     """
 
@@ -52,7 +57,8 @@ class CheckpointDesk:
         self._last = False, 'no checkpoint was asked for yet'
         self._computer = Computer(*(value(node, name) for name in (
             'device', 'threads', 'control_rate')))
-        self._loader = PolicyLoader(self._computer.prepare)
+        self._gaps = Gaps(1.0 / self._computer.rate)
+        self._loader = PolicyLoader(partial(self._computer.prepare, pause=self._gaps.wait))
         self._probation: Probation | None = None
         self._settling = False
         self._waiting: list[Future] = []
@@ -69,7 +75,7 @@ class CheckpointDesk:
         node.create_service(Trigger, '~/rollback', self._on_rollback)
         node.create_service(Trigger, '~/await_swap', self._on_await,
                             callback_group=ReentrantCallbackGroup())
-        self._timer = node.create_timer(LOADER_POLL_S, self.take_outcome, clock=steady_clock(),
+        self._timer = node.create_timer(LOADER_POLL_S, self._poll, clock=steady_clock(),
                                         autostart=False)
         node.create_timer(OFFER_POLL_S, self._consider_offer, clock=steady_clock())
 
@@ -120,6 +126,20 @@ class CheckpointDesk:
             return
         self._loader.request(self._seen(path))
         self._timer.reset()
+
+    def tick_over(self, spare_s: float) -> None:
+        """
+        Use the time until the next tick.
+
+        :param spare_s: how long it is, s.
+        """
+        due_s = time.monotonic() + spare_s
+        self.take_outcome()
+        self._gaps.open(due_s)
+
+    def _poll(self) -> None:
+        if not self._node.active:
+            self.take_outcome()
 
     def take_outcome(self) -> None:
         """Take over what has become ready, or say why it was refused."""

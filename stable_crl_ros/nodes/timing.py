@@ -2,6 +2,7 @@
 
 from collections import deque
 import gc
+import threading
 import time
 
 import numpy as np
@@ -50,6 +51,39 @@ class TickMonitor:
     def spare_s(self, now_s: float) -> float:
         """Return how long it is until the next tick is due, s."""
         return self._start_s + (self._last + 1) * self._period_s - now_s
+
+
+class Gaps:
+    """
+    Let another thread begin a piece of work only when no tick is due for a while.
+
+    :param period_s: between two ticks, s.
+    """
+
+    ENOUGH_S = 0.03  # where no gap is as long, a piece begins with the gap
+    MISSED = 3  # periods without a tick, after which none is waited for
+
+    def __init__(self, period_s: float) -> None:
+        self._patience_s = self.MISSED * period_s
+        self._opened = threading.Condition()
+        self._due_s = -np.inf
+
+    def open(self, due_s: float) -> None:
+        """
+        Say that a tick is over.
+
+        :param due_s: monotonic time of the next.
+        """
+        with self._opened:
+            self._due_s = due_s
+            self._opened.notify_all()
+
+    def wait(self) -> None:
+        """Return in a gap; at once where ticks have stopped."""
+        with self._opened:
+            spare_s = self._due_s - time.monotonic()
+            if -self._patience_s < spare_s < self.ENOUGH_S:
+                self._opened.wait(self._patience_s)
 
 
 class GarbageCollection:

@@ -78,9 +78,9 @@ def soak(swapper: Swapper, stack, listener, executor, pair: list[Path], count: i
         seconds.append(time.monotonic() - begun)
         if not done:
             failures.append(said)
-        if number in (SETTLED, count - 1):
-            memory[number] = {name: memory_mib(pid) for name, pid in stack.pids.items()}
-            memory[number]['checker'] = sum(map(memory_mib, children(stack.pids['policy'])))
+        if number + 1 in (SETTLED, count // 2, count):
+            memory[number + 1] = {name: memory_mib(pid) for name, pid in stack.pids.items()}
+            memory[number + 1]['checker'] = sum(map(memory_mib, children(stack.pids['policy'])))
     took = time.monotonic() - start
     spin(executor, stack, 1.5)
     now = listener.said['policy: control']
@@ -111,10 +111,12 @@ def report_soak(found: dict, count: int) -> None:
                           [tick.inference_s for tick in found['ticks']]),
                          ('swap, from asking to acting (ms)', found['seconds'])):
         print(f'| {name} | {" | ".join(milliseconds(values))} |')
-    print(f'\n| memory (MiB) | after {SETTLED} swaps | after {count} |\n|---|---|---|')
-    begun, ended = found['memory'][min(SETTLED, count - 1)], found['memory'][count - 1]
-    for name, value in ended.items():
-        print(f'| {name} | {begun.get(name, 0.0):.1f} | {value:.1f} |')
+    columns = sorted(found['memory'])
+    print(f'\n| memory (MiB) after swaps | {" | ".join(map(str, columns))} |\n'
+          f'|---{len(columns) * "|---"}|')
+    for name in found['memory'][count]:
+        sizes = (f'{found["memory"][column].get(name, 0.0):.1f}' for column in columns)
+        print(f'| {name} | {" | ".join(sizes)} |')
     for failure in found['failures'][:5]:
         print(f'refused: {failure}')
 
