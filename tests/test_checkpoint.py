@@ -1,8 +1,10 @@
 """Checkpoints: whole or refused, with what is wrong and what to do."""
 
+import gc
 import json
 import os
 import pickle
+import tracemalloc
 
 from learning_samples import metadata, small_agent, small_config, write_checkpoint
 import pytest
@@ -44,6 +46,20 @@ def test_what_was_saved_is_loaded(path):
     assert loaded.image_spec == agent.config.image_spec
     assert loaded.action_scale == ActionScale.from_bounds()
     assert {'torch', 'stable_crl_ros', 'python'} <= loaded.metadata['versions'].keys()
+
+
+def test_loading_again_and_again_keeps_nothing(path):
+    write_checkpoint(path)
+    load_checkpoint(path)
+    tracemalloc.start()
+    kept = []
+    for _ in range(2):
+        for _ in range(20):
+            tensors = len(load_checkpoint(path).tensors)
+        gc.collect()
+        kept.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert kept[1] - kept[0] < 20 * tensors  # bytes; two numbers per tensor would be 56
 
 
 def test_identity_depends_on_weights_and_metadata(tmp_path):
