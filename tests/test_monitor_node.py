@@ -1,5 +1,7 @@
 """The monitor node over DDS: what its picture shows, and that nobody looking costs nothing."""
 
+from itertools import count
+
 import numpy as np
 import pytest
 
@@ -21,6 +23,7 @@ from std_msgs.msg import Float64MultiArray
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 ACTION = np.array([0.03, 0, 0, 0, 0, 0, 1.0])
+NUMBERS = count()
 
 
 class Stage:
@@ -28,9 +31,12 @@ class Stage:
 
     def __init__(self, ros):
         self.ros = ros
-        self.node = ros.add(MonitorNode(context=ros.context, parameter_overrides=ros.parameters(
-            rate=10.0, window=4.0)))
-        self.probe = ros.node()
+        # A namespace of its own: a stray camera or viewer elsewhere must not count.
+        namespace = f'/stage_{next(NUMBERS)}'
+        self.node = ros.add(MonitorNode(
+            context=ros.context, namespace=namespace,
+            parameter_overrides=ros.parameters(rate=10.0, window=4.0)))
+        self.probe = ros.node(namespace=namespace)
         publisher = self.probe.create_publisher
         self.camera = publisher(Image, 'image_raw', IMAGE_OUT)
         self.goals = publisher(Image, 'goal/image', LATCHED)

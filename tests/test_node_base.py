@@ -379,3 +379,13 @@ def test_plain_nodes_may_be_several_in_one_process():
     assert process.stdout.readline() == 'ticking\n'
     process.send_signal(signal.SIGINT)
     assert finish(process)[0] == 0
+
+
+def test_waiting_outlives_a_machine_that_stands_still(ros):
+    probe, turns = ros.node(), []
+
+    def turn():
+        time.sleep(0 if turns else 0.5)  # the first one stands still beyond the wait's seconds
+        turns.append(True)
+    probe.create_timer(0.01, turn)
+    ros.spin_until(lambda: len(turns) > 3, timeout_s=0.3)
