@@ -201,7 +201,7 @@ def test_an_episode_ends_by_time_and_is_labelled_afterwards(ros, tmp_path):
     rig = Rig(ros, tmp_path, max_duration=0.4)
     assert rig.call('start').success
     rig.run(20)
-    ros.spin_until(lambda: rig.logger._saved)
+    ros.spin_until(lambda: rig.logger._labels.last)
     late = rig.call('stop', True)
     assert not late.success and '~/label_last' in late.message
     assert rig.tell(label='{task: wipe, tags: [spill, slow]}', operator='ada') == ''
@@ -324,7 +324,7 @@ def test_a_disk_that_fills_up_ends_the_episode_and_keeps_it(ros, small_disk):
     ballast = small_disk / 'ballast'
     ballast.write_bytes(bytes(5_000_000))
     rig.run(16)
-    ros.spin_until(lambda: rig.logger._saved)
+    ros.spin_until(lambda: rig.logger._labels.last)
     attributes = rig.episode().attrs
     assert attributes['interrupted'] and attributes['ended_why'] == 'disk nearly full'
     assert 4 <= attributes['steps'] < 20

@@ -10,7 +10,6 @@ import time
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 from rclpy.task import Future
 from stable_crl_ros.data.codecs import JPEG
 from stable_crl_ros.data.dataset import check_recordable, Dataset, DatasetError
@@ -28,7 +27,8 @@ from stable_crl_ros.nodes.common import (
     value,
 )
 from stable_crl_ros.nodes.episode_input import EpisodeInput
-from stable_crl_ros.nodes.logger_parameters import declare, label_episode, read_label, told
+from stable_crl_ros.nodes.episode_labels import EpisodeLabels
+from stable_crl_ros.nodes.logger_parameters import declare, told
 from stable_crl_ros.nodes.messages import (
     AppliedAction,
     decode_applied_action,
@@ -76,9 +76,9 @@ class EpisodeLoggerNode(Node):
         self._ending: Future | None = None
         self._verdict: bool | None = None  # on the episode that is ending
         self._ending_deadline = 0.0
-        self._saved: tuple[Path, int] | None = None  # dataset and number of the last episode
         self._threads: list[threading.Thread] = []
         self._create_topics()
+        self._labels = EpisodeLabels(self, self._path, self._in_thread)
         self._disk = DiskWatch(self._path)
         Diagnostics(self).add('recording', self._diagnose)
 
@@ -89,8 +89,7 @@ class EpisodeLoggerNode(Node):
         # Groups of their own: their answers wait, and must not keep the others from theirs.
         for kind, name, callback in ((Trigger, '~/start', self._on_start),
                                      (SetBool, '~/stop', self._on_stop),
-                                     (Trigger, '~/discard', self._on_discard),
-                                     (SetBool, '~/label_last', self._on_label_last)):
+                                     (Trigger, '~/discard', self._on_discard)):
             self.create_service(kind, name, callback, callback_group=ReentrantCallbackGroup())
         self._running_episode = self.create_publisher(String, '~/recording', LATCHED)
         self._announced: str | None = None
@@ -194,7 +193,7 @@ class EpisodeLoggerNode(Node):
 
     def _begin_end(self, success: bool | None) -> None:
         if self._recording is None or self._ending is not None:
-            last = '; ~/label_last labels the last one' if self._saved else ''
+            last = '; ~/label_last labels the last one' if self._labels.last else ''
             raise EpisodeError(f'no episode is being recorded; start one first{last}')
         self._ending, self._verdict = Future(), success
         self._ending_deadline = time.monotonic() + FINAL_WAIT_S
@@ -204,7 +203,7 @@ class EpisodeLoggerNode(Node):
         recording, self._recording, self._ending = self._recording, None, None
         self._armed = why in BY_ITSELF and value(self, 'record_again')
         summary = await self._in_thread(partial(recording.finish, self._verdict, why))
-        self._saved = summary.path.parent, summary.episode_id
+        self._labels.last = summary.path.parent, summary.episode_id
         return summary
 
     def _end_by_itself(self, why: str) -> None:
@@ -252,19 +251,6 @@ class EpisodeLoggerNode(Node):
         try:
             by = value(self, 'operator') or self.get_name()
             said = await self._in_thread(partial(recording.discard, f'~/discard, {by}'))
-            return answer(self, response, True, said)
-        except REFUSALS as error:
-            return answer(self, response, False, str(error))
-
-    async def _on_label_last(self, request: SetBool.Request, response: SetBool.Response):
-        try:
-            words = read_label(value(self, 'label'))
-            by = value(self, 'operator') or self.get_name()
-            path, number = self._saved or (self._path(), None)
-            said = await self._in_thread(
-                partial(label_episode, path, number, by, {'success': request.data, **words}))
-            # It was said of this episode, not of the next one that is labelled.
-            self.set_parameters([Parameter('label', value='')])
             return answer(self, response, True, said)
         except REFUSALS as error:
             return answer(self, response, False, str(error))

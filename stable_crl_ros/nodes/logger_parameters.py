@@ -1,13 +1,11 @@
 """The episode logger's parameters, those included in which an operator says what is recorded."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from stable_crl_ros.data.dataset import Dataset, DatasetError
-from stable_crl_ros.data.labels import LabelError, relabel
+from stable_crl_ros.data.labels import LabelError
 from stable_crl_ros.nodes.common import param, value
 import yaml
 
@@ -83,24 +81,6 @@ def told(node: Node) -> dict:
 def used_tags(tags: Sequence[str]) -> list[str]:
     """Return the tags that say something: an empty list of words cannot be a parameter."""
     return [tag.strip() for tag in tags if tag.strip()]
-
-
-def label_episode(path: Path, episode_id: int | None, by: str, labels: dict) -> str:
-    """
-    Label one episode of a dataset; blocks for as long as the disk takes.
-
-    :param episode_id: None for the last one.
-    :param labels: names and values as `data.labels.relabel` takes them.
-    :returns: what was done, one line.
-    :raises ValueError: or RuntimeError, when there is no such episode or the disk refuses.
-    """
-    dataset = Dataset(path)
-    if episode_id is None and not dataset.ids:
-        raise DatasetError(f'{path} holds no episode to label')
-    number = dataset.ids[-1] if episode_id is None else episode_id
-    relabel(dataset, number, by, **labels)
-    said = ', '.join(f'{name} {label!r}' for name, label in labels.items())
-    return f'labelled episode {number}: {said}; {dataset.episode_path(number)}'
 
 
 def _tags(value) -> list[str]:
