@@ -15,6 +15,7 @@ from stable_crl_ros.robot.servo import Servo
 
 POLICY, TELEOP = ArmMode.POLICY, ArmMode.TELEOP
 SERVO_S = 0.02
+SPEED = 0.5  # rad/s, less than many a step asks for
 UP = np.array([0.0, 0.0, 0.02, 0.0, 0.0, 0.0])
 LEFT = np.array([0.0, 0.02, 0.0, 0.0, 0.0, 0.0])
 
@@ -31,6 +32,7 @@ class RecordingArm(MockArm):
         self.setpoints, self.fault, self.held = [], [], None
         self.efforts = np.zeros(6)
         self.broken = self.deaf = self.frozen = False
+        self.during_write = lambda: None
 
     def read(self):
         if self.deaf:
@@ -44,6 +46,7 @@ class RecordingArm(MockArm):
         if self.broken:
             raise ArmError('no answer from motor 3')
         super().write(joint_positions, gripper)
+        self.during_write()
         self.setpoints.append(np.append(joint_positions, gripper))
 
     def faults(self):
@@ -336,6 +339,30 @@ def test_a_lost_cycle_is_held_and_counted_and_no_fault(bench):
     np.testing.assert_allclose(bench.tool(), [0.3, 0.0, 0.17], atol=1e-6)
     assert bench.controller.counts['lost_cycles'] == 4
     assert bench.controller.mode is POLICY
+
+
+def test_no_setpoint_is_too_fast_however_cycles_come_and_get_lost():
+    bench = Bench(max_lost_cycles=10**6, limits={'max_joint_velocity': SPEED})
+    rng = np.random.default_rng(0)
+
+    def take_a_while():
+        bench.now += rng.choice([0.0, 0.5]) * SERVO_S
+    bench.arm.during_write = take_a_while
+    before, before_s, limited = bench.arm.read().joint_positions, bench.now, 0
+    for _ in range(3000):
+        bench.now += rng.choice([0.1, 1.0, 1.9]) * SERVO_S
+        if rng.random() < 0.3:
+            bench.command(TELEOP, [0, 0, 0, rng.choice([-0.25, 0.25]), 0, 0])
+        bench.arm.deaf, bench.arm.broken = rng.random(2) < (0.4, 0.2)
+        count = len(bench.arm.setpoints)
+        bench.servo.cycle()
+        if len(bench.arm.setpoints) > count:
+            joints = bench.arm.setpoints[-1][:6]
+            share = np.abs(joints - before).max() / (SPEED * (bench.now - before_s))
+            assert share <= 1.0 + 1e-9
+            limited += share > 0.99
+            before, before_s = joints, bench.now
+    assert limited > 100
 
 
 @pytest.mark.parametrize('broken', ['broken', 'deaf'])

@@ -151,15 +151,17 @@ class ArmController:
             self.arbiter.end_reset()
         return self._motion.advance(now, stalled or self._lost > 0)
 
-    def end_cycle(self, error: ArmError | None, now: float) -> None:
+    def end_cycle(self, error: ArmError | None, wrote: bool, now: float) -> None:
         """
         Count a servo cycle; too many lost in a row are a fault, a single one is not.
 
-        :param error: why reading or writing failed; None when the newest setpoint was written.
+        :param error: why reading or writing failed.
+        :param wrote: whether the newest setpoint was written, as it is where only reading failed.
         """
+        if wrote:
+            self._motion.wrote(now)
         if error is None:
             self._lost = 0
-            self._motion.wrote(now)
             return
         if self.mode is ArmMode.FAULT:
             return

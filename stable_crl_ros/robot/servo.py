@@ -58,13 +58,15 @@ class Servo:
             state, error = self._read()
             with self._deciding:
                 setpoint = self._controller.setpoint(self._clock(), stalled=error is not None)
+            wrote = False
             if setpoint is not None:
                 try:
                     self._driver.write(*setpoint)
+                    wrote = True
                 except ArmError as failure:
                     error = error or failure
             with self._deciding:
-                self._controller.end_cycle(error, self._clock())
+                self._controller.end_cycle(error, wrote, self._clock())
         return state
 
     def _read(self) -> tuple[ArmState | None, ArmError | None]:
