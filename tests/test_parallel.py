@@ -1,6 +1,9 @@
 """Work spread over processes: order, errors, and nothing that goes on after one."""
 
 import math
+from pathlib import Path
+import subprocess
+import sys
 import time
 
 import pytest
@@ -26,3 +29,32 @@ def test_whoever_stops_listening_abandons_the_rest():
     next(results)
     results.close()
     assert time.monotonic() - start < 10.0
+
+
+SPREAD = """
+from stable_crl_ros.parallel import spread
+if __name__ == '__main__':
+    work = ('import os, pathlib, time; '
+            'pathlib.Path(str(os.getpid())).touch(); time.sleep(60.0)')
+    list(spread(exec, [(work,)] * 4, workers=2))
+"""
+
+
+def test_the_processes_end_with_the_one_that_started_them_even_if_it_is_killed(tmp_path):
+    (tmp_path / 'work.py').write_text(SPREAD)
+    starter = subprocess.Popen([sys.executable, 'work.py'], cwd=tmp_path)
+
+    def workers():
+        return [path.name for path in tmp_path.glob('[0-9]*')]
+    until(lambda: len(workers()) == 2)
+    starter.kill()
+    starter.wait()
+    until(lambda: not any(Path('/proc', pid).exists() for pid in workers()))
+    assert len(workers()) == 2  # and began nothing else
+
+
+def until(condition):
+    end = time.monotonic() + 30.0
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 import pickle
 import signal
-import threading
 
 from stable_crl_ros.crl.run_folder import TrainError
+from stable_crl_ros.parallel import end_with_parent
 
 SUCCESS = 'success'  # the score every evaluator gives: 0 .. 1
 ERROR = 'error'  # breaks ties; metres or anything that is better when smaller
@@ -134,13 +134,8 @@ class PeriodicEvaluation:
 
 def _serve(evaluator: Evaluator, path: Path, results: Connection) -> None:
     os.setsid()  # a group that can be ended with all its workers, and that Ctrl-C does not reach
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(whole_group=True)
     try:
         results.send(({name: float(value) for name, value in evaluator(path).items()}, None))
     except Exception as error:  # whatever it is, training must hear of it and go on
         results.send((None, f'{type(error).__name__}: {error}'))
-
-
-def _end_with_parent() -> None:
-    wait([multiprocessing.parent_process().sentinel])
-    os.killpg(0, signal.SIGKILL)
