@@ -95,6 +95,14 @@ def children(pid: int) -> list[int]:
             for word in (task / 'children').read_text().split()]
 
 
+def report_calm(ticks: list) -> None:
+    """Print how the rate is kept while nothing is swapped."""
+    lateness = [tick.lateness_s for tick in ticks]
+    late = int((np.array(lateness) > LATE_S).sum())
+    print(f'before: {len(ticks)} ticks without a swap, {late} later than {1e3 * LATE_S:g} ms '
+          f'(median, 99th percentile, worst: {", ".join(milliseconds(lateness))} ms)')
+
+
 def report_soak(found: dict, count: int) -> None:
     """Print what a soak showed."""
     lateness = [tick.lateness_s for tick in found['ticks']]
@@ -274,6 +282,9 @@ def main() -> int:
     """Swap, abuse, report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--swaps', type=int, default=1000)
+    parser.add_argument('--calm', type=float, default=60.0, help='seconds without a swap before '
+                        'them, to compare with')
+    parser.add_argument('--no-abuse', action='store_true', help='leave out the bad files')
     parser.add_argument('--robot', default='sim', choices=('sim', 'mock'))
     options = parser.parse_args()
     os.environ.update(ros_environment())
@@ -292,10 +303,15 @@ def main() -> int:
         with running(values) as (stack, listener, executor):
             swapper = Swapper(stack, listener, executor)
             spin(executor, stack, 3.0)
+            first = len(listener.ticks)
+            spin(executor, stack, options.calm)
+            report_calm(listener.ticks[first:])
             found = soak(swapper, stack, listener, executor, pair, options.swaps)
             seal(executor, stack, listener)
             report_soak(found, options.swaps)
             report_episode(folder / 'episodes')
+            if options.no_abuse:
+                return 0
             bad = folder / 'bad'
             bad.mkdir()
             told = dict(listener.said['policy: control'])
