@@ -7,6 +7,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.goals import GoalStore
 from stable_crl_ros.nodes.common import IMAGE_OUT, LATCHED
 from stable_crl_ros.nodes.conversions import image_to_message
 from stable_crl_ros.nodes.goal import GoalNode
@@ -14,6 +15,16 @@ from stable_crl_ros.nodes.messages import AppliedAction, encode_applied_action
 from stable_crl_ros.robot.flags import StepFlag
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
+
+NAMES = ['one', 'two', 'three']
+
+
+def coloured_goals(folder):
+    """Return a store with a goal of each name, each of its own colour."""
+    store = GoalStore(folder)
+    for number, name in enumerate(NAMES):
+        store.save(name, np.full((24, 32, 3), (40 * number, 200, 90), np.uint8), {})
+    return store
 
 
 class Bench:

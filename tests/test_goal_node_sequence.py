@@ -2,23 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 
-from goal_bench import Bench
-from stable_crl_ros.goals import GoalError, GoalStore
-
-NAMES = ['one', 'two', 'three']
+from goal_bench import Bench, coloured_goals, NAMES
+from stable_crl_ros.goals import GoalError
 
 
 @pytest.fixture
 def store(tmp_path):
-    store = GoalStore(tmp_path / 'goals')
-    for number, name in enumerate(NAMES):
-        store.save(name, np.full((24, 32, 3), (40 * number, 200, 90), np.uint8), {})
-    return store
+    return coloured_goals(tmp_path / 'goals')
 
 
 def names(goals):

@@ -2,32 +2,26 @@
 
 import re
 
-import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 
-from goal_bench import Bench
+from goal_bench import Bench, coloured_goals, NAMES
 from logger_stack import Stack
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from stable_crl_ros.data.schema import Mode
-from stable_crl_ros.goals import GoalStore
 from stable_crl_ros.images import write_image
 from stable_crl_ros.nodes.common import OK, WARN
 from stable_crl_ros.robot.flags import StepFlag
 from std_srvs.srv import Trigger
 
-NAMES = ['one', 'two', 'three']
 LIMIT_S = 0.4
 
 
 @pytest.fixture
 def store(tmp_path):
-    store = GoalStore(tmp_path / 'goals')
-    for number, name in enumerate(NAMES):
-        store.save(name, np.full((24, 32, 3), (40 * number, 200, 90), np.uint8), {})
-    return store
+    return coloured_goals(tmp_path / 'goals')
 
 
 def steps_until(bench, goals, name):
