@@ -8,7 +8,13 @@ import pytest
 from stable_crl_ros.robot.arbiter import ArmMode, ControlError
 from stable_crl_ros.robot.arm import ArmError, ArmFault
 from stable_crl_ros.robot.controller import ArmController, ControlSettings
-from stable_crl_ros.robot.kinematics import forward_kinematics, HOME, SLEEP, START
+from stable_crl_ros.robot.kinematics import (
+    forward_kinematics,
+    HOME,
+    inverse_kinematics,
+    SLEEP,
+    START,
+)
 from stable_crl_ros.robot.mock import MockArm
 from stable_crl_ros.robot.safety import ArmLimits, StepFlag
 from stable_crl_ros.robot.servo import Servo
@@ -482,6 +488,20 @@ def test_a_late_cycle_does_not_make_up_for_lost_time(bench):
     assert moved <= np.pi * 2 * SERVO_S
     bench.run(0.3)
     np.testing.assert_allclose(bench.tool(), [0.3, 0.05, 0.15], atol=1e-6)
+
+
+def test_a_servo_that_cannot_follow_keeps_the_tool_in_the_workspace():
+    limits = ArmLimits()
+    pose = forward_kinematics(START)
+    pose[:3, 3] = (0.38, limits.workspace_high[1], 0.1)
+    bench = Bench(joints=inverse_kinematics(pose, START))
+    for _ in range(4):  # without a single cycle
+        bench.command(delta=[-0.05, 0, 0, 0, 0, 0])
+        bench.now += 0.2
+    bench.run(1.0)
+    tools = np.array([forward_kinematics(row[:6])[:3, 3] for row in bench.arm.setpoints])
+    assert np.ptp(tools[:, 0]) > 2 * limits.max_translation
+    assert (tools <= np.array(limits.workspace_high) + 0.003).all(), tools.max(0)
 
 
 def test_a_stop_in_mid_motion_writes_no_further_setpoint(bench):

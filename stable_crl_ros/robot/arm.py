@@ -1,5 +1,6 @@
 """What every arm driver offers, and how a target becomes a stream of servo setpoints."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 from typing import Protocol
@@ -109,7 +110,7 @@ def check_setpoint(joint_positions: np.ndarray, gripper: float) -> np.ndarray:
 @dataclass(frozen=True)
 class ServoInterpolator:
     """
-    Straight line in joint space from where the setpoint is now to a new target.
+    Way in joint space from where the setpoint is now to a new target, straight between its points.
 
     The gripper is set at once: its own motor ramps it.
 
@@ -117,6 +118,7 @@ class ServoInterpolator:
     :param joints: (6,) rad, reached after `duration_s` and held from then on.
     :param gripper: opening, 0 closed .. 1 open.
     :param duration_s: one control period, s, > 0.
+    :param via: (6,) rad each, passed on the way at equal intervals of time.
     :raises ArmError: for a duration that is not a positive number.
     """
 
@@ -124,6 +126,7 @@ class ServoInterpolator:
     joints: np.ndarray
     gripper: float
     duration_s: float
+    via: Sequence[np.ndarray] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.duration_s) and self.duration_s > 0.0):
@@ -136,9 +139,12 @@ class ServoInterpolator:
         :param elapsed_s: s; before 0 counts as 0, after the duration as the duration.
         :returns: joint positions (6,) rad, gripper opening 0..1.
         """
-        fraction = min(max(elapsed_s / self.duration_s, 0.0), 1.0)
-        start = np.asarray(self.start_joints, float)
-        return start + fraction * (np.asarray(self.joints, float) - start), self.gripper
+        pieces = len(self.via) + 1
+        place = pieces * min(max(elapsed_s / self.duration_s, 0.0), 1.0)
+        piece = min(int(place), pieces - 1)
+        points = (self.start_joints, *self.via, self.joints)
+        start, end = (np.asarray(point, float) for point in points[piece:piece + 2])
+        return start + (place - piece) * (end - start), self.gripper
 
     def finished(self, elapsed_s: float) -> bool:
         """Say whether the target is reached at this time after the start."""

@@ -222,7 +222,7 @@ class ArmController:
                             measured, self.state.joint_efforts)
         self.arbiter.grant(source, now)
         if not step.refused:
-            self._go_to(step.target, self._settings.period_s, now)
+            self._go_to(step.target, self._settings.period_s, now, tool_straight=True)
         return step.applied, step.flags
 
     def stop(self, reason: str) -> None:
@@ -303,6 +303,7 @@ class ArmController:
                                f'{closest.distance:.3f} m; move the arm away by hand or '
                                'teleoperation first')
 
-    def _go_to(self, target: Target, duration_s: float, now: float) -> None:
+    def _go_to(self, target: Target, duration_s: float, now: float,
+               tool_straight: bool = False) -> None:
         self._target, self._wanted_gripper = target, target.gripper
-        self._motion.go_to(target.joints, target.gripper, duration_s, now)
+        self._motion.go_to(target.joints, target.gripper, duration_s, now, tool_straight)

@@ -3,6 +3,7 @@
 import numpy as np
 from stable_crl_ros.robot.arm import ServoInterpolator
 from stable_crl_ros.robot.kinematics import JOINT_LOWER, JOINT_UPPER
+from stable_crl_ros.robot.way import straight_way
 
 _LATE = 2.0  # periods; a cycle later than that does not make up for the time lost
 
@@ -63,17 +64,21 @@ class Motion:
         self._elapsed = 1.0
         return self._sent
 
-    def go_to(self, joints: np.ndarray, gripper: float, duration_s: float, now: float) -> None:
+    def go_to(self, joints: np.ndarray, gripper: float, duration_s: float, now: float,
+              tool_straight: bool = False) -> None:
         """
-        Go straight, in joint space, from this moment's setpoint to a new one.
+        Go from this moment's setpoint to a new one.
 
         :param joints: (6,) rad.
         :param duration_s: s; longer where the joint speed demands it.
+        :param tool_straight: let the tool go straight where it can; otherwise the joints do.
         """
         start, _ = self._path.sample(self._elapsed + self._since(now))
+        via = straight_way(start, joints) if tool_straight else ()
         # A command that came early starts behind the last target and has further to go.
-        fastest = float(np.abs(joints - start).max()) / self._speed
-        self._path = ServoInterpolator(start, joints, gripper, max(duration_s, fastest))
+        steps = np.abs(np.diff([start, *via, joints], axis=0))
+        fastest = len(steps) * float(steps.max()) / self._speed
+        self._path = ServoInterpolator(start, joints, gripper, max(duration_s, fastest), via)
         self._elapsed, self._clock = 0.0, now
 
     def advance(self, now: float, stalled: bool = False) -> tuple[np.ndarray, float]:
