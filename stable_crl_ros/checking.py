@@ -115,7 +115,6 @@ class Checker:
                 self._process = subprocess.Popen(
                     [sys.executable, '-m', __name__, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)  # from its first import
         return self._connection
 
     def _end(self) -> None:
@@ -140,6 +139,7 @@ atexit.register(CHECKER.close)
 def serve(connection: Connection) -> None:
     """Answer requests until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the other end
+    os.nice(NICENESS)  # now that it is ready: imports would take a minute on a busy machine
     gc.freeze()  # what is imported stays shared with every child
     while True:
         try:

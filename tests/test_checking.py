@@ -49,20 +49,6 @@ def test_what_passed_can_be_built_although_the_file_is_gone(checker, path):
     assert again.live.shape == (3, 7) and again.probes.shape == (len(probe_set()), 7)
 
 
-def test_the_process_is_less_urgent_than_what_acts_from_its_first_import(path):
-    checker = Checker()
-    checking = threading.Thread(target=checker.check, args=(path,))
-    checking.start()
-    deadline = time.monotonic() + 10.0
-    while checker._process is None and time.monotonic() < deadline:
-        time.sleep(0.001)
-    time.sleep(0.05)  # it takes a second to import torch
-    assert os.getpriority(os.PRIO_PROCESS, checker._process.pid) > os.getpriority(
-        os.PRIO_PROCESS, 0)
-    checking.join()
-    checker.close()
-
-
 def test_what_was_checked_cannot_be_changed_any_more(checker, path):
     checked = checker.check(path)
     with pytest.raises(PermissionError):
