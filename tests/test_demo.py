@@ -63,7 +63,9 @@ def test_it_leaves_a_contact_sheet_and_a_video_that_open(demo):
 def test_ctrl_c_ends_it_promptly_without_a_traceback(tmp_path):
     process = subprocess.Popen(
         [sys.executable, '-m', 'stable_crl_ros.cli', 'demo', '--out', str(tmp_path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # What a script starts in the background ignores Ctrl-C, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     for line in process.stdout:
         if line.startswith('step'):
             break
