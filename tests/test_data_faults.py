@@ -20,6 +20,7 @@ from stable_crl_ros.data.journal_reader import JournalReader
 from stable_crl_ros.data.recorder import EpisodeRecorder
 from stable_crl_ros.data.schema import Action, EpisodeMeta, Observation
 from stable_crl_ros.data.verify import errors, verify_dataset, verify_episode
+from waiting import wait_for
 
 CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(['data_samples', 'pytest', 'stable_crl_ros.data.recorder',
@@ -186,13 +187,6 @@ def disk_calls(monkeypatch):
             return real(*args)
         monkeypatch.setattr(os, name, call)
     return front
-
-
-def wait_for(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def test_steps_that_meet_an_io_error_are_counted_and_recording_goes_on(tmp_path, disk_calls):

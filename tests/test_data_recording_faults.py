@@ -13,6 +13,7 @@ from stable_crl_ros.data.episode import EpisodeError
 from stable_crl_ros.data.recorder import EpisodeRecorder
 from stable_crl_ros.data.schema import Action, EpisodeMeta, Observation
 from stable_crl_ros.data.session import MOST_REASONS
+from waiting import wait_for
 
 CAMERAS = ('front', 'wrist')
 
@@ -32,13 +33,6 @@ def recorder(dataset):
 def hand_over(recorder, number, steps, cameras=('front',)):
     for step in steps:
         assert recorder.record(observation(number, step, cameras), action(number, step))
-
-
-def wait_for(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_start_on_a_disk_that_is_nearly_full_is_refused_and_leaves_nothing(dataset):

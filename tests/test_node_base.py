@@ -26,6 +26,7 @@ from stable_crl_ros.nodes.common import (
     WARN,
 )
 from stable_crl_ros.nodes.process import refuse_duplicate
+from waiting import wait_for
 
 
 class Device(ManagedNode):
@@ -344,13 +345,6 @@ def lives(pid):
         return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
     except OSError:
         return False
-
-
-def wait_for(condition):
-    end = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_a_node_ends_when_its_launcher_is_killed(tmp_path):

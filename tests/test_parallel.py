@@ -8,6 +8,7 @@ import time
 
 import pytest
 from stable_crl_ros.parallel import spread
+from waiting import wait_for
 
 
 @pytest.mark.parametrize('workers', [1, 2])
@@ -46,15 +47,8 @@ def test_the_processes_end_with_the_one_that_started_them_even_if_it_is_killed(t
 
     def workers():
         return [path.name for path in tmp_path.glob('[0-9]*')]
-    until(lambda: len(workers()) == 2)
+    wait_for(lambda: len(workers()) == 2)
     starter.kill()
     starter.wait()
-    until(lambda: not any(Path('/proc', pid).exists() for pid in workers()))
+    wait_for(lambda: not any(Path('/proc', pid).exists() for pid in workers()))
     assert len(workers()) == 2  # and began nothing else
-
-
-def until(condition):
-    end = time.monotonic() + 30.0
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
