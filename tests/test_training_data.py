@@ -10,9 +10,9 @@ import pytest
 from stable_crl_ros.actions import ActionScale, BRIDGE_MEAN
 from stable_crl_ros.checkpoint import load_checkpoint
 from stable_crl_ros.crl.presets import make_config
+from stable_crl_ros.crl.run import Run
 from stable_crl_ros.crl.run_folder import open_run, TrainError
 from stable_crl_ros.crl.run_log import read_metrics
-from stable_crl_ros.crl.train import Run
 from stable_crl_ros.crl.training_data import make_scale
 from stable_crl_ros.data.cache import TrainingCache
 from stable_crl_ros.data.cache_build import build_cache
