@@ -127,6 +127,41 @@ def scene(rng: np.random.Generator):
                    joints=tuple(np.array(state.joints) + rng.uniform(-0.25, 0.25, 6)))
 
 
+def held_out(data: Path) -> str:
+    """
+    Choose the background's limit on all scenes but one, and try it on that one; for every scene.
+
+    The limit is the middle of those that err least, both kinds of errors counting alike.
+    """
+    films = scenes(data) | {
+        'drawer': [view for name in ROLLOUTS
+                   for view in frames(data / 'bridge_v2_drawer_eval_video' / name, 12)]}
+    found = [((name,), True, compare_views(views[-1], view).background)
+             for name, views in films.items() for view in views[:-1:3]]
+    found += [(pair, False, compare_views(films[pair[0]][-1], films[pair[1]][-1]).background)
+              for pair in permutations(films, 2)
+              if not all(any(word in name for word in RELATED) for name in pair)]
+    limits, wrong = [], {True: [], False: []}
+    for name in films:
+        limits.append(least_wrong([(same, share) for names, same, share in found
+                                   if name not in names]))
+        for names, same, share in found:
+            if names[0] == name:
+                wrong[same].append((share < limits[-1]) == same)
+    same, other = (f'{sum(errors)} of {len(errors)}' for errors in wrong.values())
+    return (f'limits {min(limits):.2f} .. {max(limits):.2f}; wrong on the scene left out: '
+            f'{same} pairs of one scene, {other} of two')
+
+
+def least_wrong(found: list[tuple[bool, float]]) -> float:
+    """Return the limit that errs least on shares of pairs of one scene (True) and of two."""
+    same, other = (np.array([share for kind, share in found if kind is wanted])
+                   for wanted in (True, False))
+    limits = np.linspace(0.0, 1.0, 1001)
+    errors = (same < limits[:, None]).mean(axis=1) + (other >= limits[:, None]).mean(axis=1)
+    return float(limits[errors == errors.min()].mean())
+
+
 def line(name: str, matches: list[ViewMatch]) -> str:
     """Return a line of the table."""
     def spread(values, low, high, scale=1.0):
@@ -193,6 +228,8 @@ def main() -> int:
     for name, pairs in sets.items():
         print(line(name, [compare_views(*pair) for pair in pairs]), flush=True)
     print(f'\none comparison: {1e3 * (time.perf_counter() - start) / compared:.1f} ms')
+    if options.data.is_dir():
+        print(f"\nthe background's limit, chosen without one scene: {held_out(options.data)}")
     unmoved = [pair for name, pairs in sets.items() for pair in pairs[:60]
                if name.startswith(('real drawer: goal', 'real scenes', 'sim: shipped'))]
     print('\nviews shifted by a known amount (% of the width): error median, 95th percentile, '
