@@ -27,6 +27,7 @@ from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.environment import ros_environment
 from stable_crl_ros.images import read_image
 from stable_crl_ros.policy import Policy
+from standstill import Standstills
 
 NAMESPACE = 'control_rate'
 GOAL = 'drawer_open.png'
@@ -48,13 +49,15 @@ def measure_stack(rate: float, seconds: float, options: argparse.Namespace,
               'image_codec': options.image_codec}
     if options.robot != 'sim':
         values['camera_source'] = str(folder / 'camera')
-    with running(values) as (stack, listener, executor):
+    with Standstills() as standstills, running(values) as (stack, listener, executor):
         spin(executor, stack, 3.0)
+        standstills.take()
         before = {name: cpu_seconds(pid) for name, pid in stack.pids.items()}
         start, first = time.monotonic(), len(listener.ticks)
         told = dict(listener.said['policy: control'])
         spin(executor, stack, seconds)
         took, ticks = time.monotonic() - start, listener.ticks[first:]
+        stood = standstills.describe(LATE_S)
         cpu = {name: 100 * (cpu_seconds(pid) - before[name]) / took
                for name, pid in stack.pids.items() if name in before}
         memory = {name: memory_mib(pid) for name, pid in stack.pids.items()}
@@ -75,7 +78,7 @@ def measure_stack(rate: float, seconds: float, options: argparse.Namespace,
         'transport': ((episode['receive_stamp'] - episode['capture_stamp']) * 1e-9).tolist(),
         'steps': int(policy_steps.sum()), 'dropped': episode.attrs['dropped'],
         'unnamed': int((episode['checkpoint'][policy_steps] == 0).sum()),
-        'cpu': cpu, 'memory': memory}
+        'cpu': cpu, 'memory': memory, 'machine': stood}
 
 
 def measure_plain(rate: float, seconds: float, options: argparse.Namespace,
@@ -121,6 +124,7 @@ def report(stack: dict, plain: dict) -> None:
     difference = 1e3 * (np.median(stack['work']) - np.median(plain['work']))
     print(f'\nThe stack costs {difference:.2f} ms more per tick than the plain loop (medians), '
           f'and {1e3 * np.median(stack["transport"]):.2f} ms for the way of the image.')
+    print(stack['machine'])
     print('CPU (% of a core): '
           + ', '.join(f'{name} {share:.0f}' for name, share in stack['cpu'].items()))
 

@@ -21,6 +21,7 @@ from stable_crl_ros.checkpoint import load_checkpoint, save_checkpoint
 from stable_crl_ros.crl.presets import make_agent, make_config
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.environment import ros_environment
+from standstill import Standstills
 from std_srvs.srv import Trigger
 import torch
 
@@ -309,29 +310,34 @@ def main() -> int:
             from live_stack import camera_folder
             camera_folder(folder / 'camera')
             values['camera_source'] = str(folder / 'camera')
-        with running(values) as (stack, listener, executor):
+        with Standstills() as standstills, running(values) as (stack, listener, executor):
             swapper = Swapper(stack, listener, executor)
             spin(executor, stack, 3.0)
-            first = len(listener.ticks)
+            first, _ = len(listener.ticks), standstills.take()
             spin(executor, stack, options.calm)
             report_calm(listener.ticks[first:])
+            print(standstills.describe(LATE_S))
             found = soak(swapper, stack, listener, executor, pair, options.swaps)
+            stood = standstills.describe(LATE_S)
             seal(executor, stack, listener)
             report_soak(found, options.swaps)
+            print(f'\n{stood}')
             report_episode(folder / 'episodes')
             if options.no_abuse:
                 return 0
             bad = folder / 'bad'
             bad.mkdir()
             told = dict(listener.said['policy: control'])
+            standstills.take()
             rows = abuse(swapper, listener, executor, stack, pair[0], bad)
             spin(executor, stack, 1.5)
             missed = int(listener.said['policy: control']['missed']) - int(told['missed'])
+            stood = standstills.describe(LATE_S)
         print('\n| asked for | answer | after (ms) | ticks meanwhile | later than 5 ms |\n'
               '|---|---|---|---|---|')
         for row in rows:
             print('| ' + ' | '.join(map(str, row)) + ' |')
-        print(f'\n{missed} ticks missed during all of these.')
+        print(f'\n{missed} ticks missed during all of these; {stood}')
     return 0
 
 
