@@ -25,6 +25,9 @@ from stable_crl_ros.rehearsal import Rehearsal, rehearse
 NICENESS = 15
 PATIENCE_S = 120.0  # a disk that takes longer is not waited for
 PIECE_BYTES = 1 << 20
+START = ('from stable_crl_ros.scheduling import stand_in_line; stand_in_line(); '
+         'import sys; from stable_crl_ros import checking; '
+         'checking.serve(checking.Connection(int(sys.argv[1])))')
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -113,7 +116,7 @@ class Checker:
             self._connection, theirs = Pipe()
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, '-m', __name__, str(theirs.fileno())],
+                    [sys.executable, '-c', START, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         return self._connection
 
@@ -185,9 +188,3 @@ def _copy(path: Path) -> int:
         raise CheckpointError(f'{path}: cannot be read ({error.strerror})') from error
     fcntl.fcntl(copy, fcntl.F_ADD_SEALS, SEALS)
     return copy
-
-
-if __name__ == '__main__':
-    # Under its own name: what is sent must be the same classes at both ends.
-    from stable_crl_ros import checking
-    checking.serve(Connection(int(sys.argv[1])))

@@ -5,10 +5,11 @@ from dataclasses import fields
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from stable_crl_ros.nodes.arm_drivers import declare_drivers
-from stable_crl_ros.nodes.common import param, StartupError, value
+from stable_crl_ros.nodes.common import declare_priority, param, StartupError, value
 from stable_crl_ros.robot.controller import ControlSettings
 from stable_crl_ros.robot.kinematics import SLEEP, START
 from stable_crl_ros.robot.safety import ArmLimits, SafetyError
+from stable_crl_ros.scheduling import ARM
 
 LIMITS = {
     'workspace_low': 'smallest x, y, z of the tool point in base_link (m)',
@@ -31,6 +32,7 @@ LIMITS = {
 def declare(node: Node) -> None:
     """Declare every parameter of the arm node."""
     declare_drivers(node)
+    declare_priority(node, ARM)
     param(node, 'control_rate', 5.0, 'Commands per second, as the policy sends them (Hz)',
           low=0.5, high=50.0, read_only=True)
     param(node, 'servo_rate', 50.0, 'Joint setpoints per second (Hz)', low=10.0, high=200.0,

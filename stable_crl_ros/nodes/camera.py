@@ -18,6 +18,7 @@ from stable_crl_ros.cameras import (
     Source,
 )
 from stable_crl_ros.nodes.common import (
+    declare_priority,
     Diagnostics,
     ERROR,
     IMAGE_OUT,
@@ -28,6 +29,7 @@ from stable_crl_ros.nodes.common import (
 )
 from stable_crl_ros.nodes.conversions import image_to_compressed, image_to_message, to_stamp
 from stable_crl_ros.nodes.process import RCLError
+from stable_crl_ros.scheduling import CAMERA
 
 SIM_RATE = 10.0  # Hz
 BACK_OFF_S = (0.5, 8.0)  # first and longest pause before a camera is opened again
@@ -77,6 +79,7 @@ class CameraNode(Node):
         width, height = (param(self, side, default, f'{side} asked of a device (pixels); 0 for '
                                'its own', low=0, high=8192, read_only=True)
                          for side, default in (('width', 640), ('height', 480)))
+        declare_priority(self, CAMERA)
         loop = param(self, 'loop', True, 'Start a video or a folder again at its end',
                      read_only=True)
         if injected is not None:

@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from stable_crl_ros.nodes.process import (
+    PRIORITY,
     RCLError,
     REFUSALS,
     refuse_duplicate,
@@ -23,11 +24,12 @@ from stable_crl_ros.nodes.process import (
     StartupError,
     steady_clock,
 )
+from stable_crl_ros.scheduling import HIGHEST
 
 __all__ = [
-    'answer', 'COMMAND', 'Diagnostics', 'ERROR', 'IMAGE_IN', 'IMAGE_OUT', 'LATCHED', 'ManagedNode',
-    'NotReadyError', 'OK', 'param', 'REFUSALS', 'refuse_duplicate', 'spin_node', 'StartupError',
-    'steady_clock', 'value', 'WARN',
+    'answer', 'COMMAND', 'declare_priority', 'Diagnostics', 'ERROR', 'IMAGE_IN', 'IMAGE_OUT',
+    'LATCHED', 'ManagedNode', 'NotReadyError', 'OK', 'param', 'REFUSALS', 'refuse_duplicate',
+    'spin_node', 'StartupError', 'steady_clock', 'value', 'WARN',
 ]
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE,
@@ -84,6 +86,17 @@ def _choices_check(name: str, choices: tuple[str, ...]) -> Callable:
                     reason=f'{name} is {parameter.value!r}; choose one of {", ".join(choices)}')
         return SetParametersResult(successful=True)
     return check
+
+
+def declare_priority(node: Node, default: int) -> None:
+    """
+    Declare how far the node's process goes before others; `spin_node` asks for it.
+
+    :param default: of `scheduling`.
+    """
+    param(node, PRIORITY, default, 'Real-time priority of its process (SCHED_RR), where the '
+          'system allows it; 0 for none; a simulator goes without', low=0, high=HIGHEST,
+          read_only=True)
 
 
 def value(node: Node, name: str):

@@ -14,6 +14,7 @@ from sensor_msgs.msg import Image
 from stable_crl_ros.goal_match import other_proportions
 from stable_crl_ros.nodes.common import (
     COMMAND,
+    declare_priority,
     Diagnostics,
     ERROR,
     LATCHED,
@@ -34,6 +35,7 @@ from stable_crl_ros.nodes.swap import CheckpointDesk
 from stable_crl_ros.nodes.timing import GarbageCollection, Spread, TickMonitor
 from stable_crl_ros.policy import Decision, Policy
 from stable_crl_ros.preparation import Wish
+from stable_crl_ros.scheduling import POLICY
 from std_msgs.msg import Float64, Float64MultiArray
 
 SEEN_EVERY_S = 0.25
@@ -77,6 +79,7 @@ class PolicyNode(ManagedNode):
         rate = param(self, 'control_rate', 5.0, 'Commands per second (Hz), as in training',
                      low=0.5, high=50.0, read_only=True)
         param(self, 'max_image_age', 0.3, 'Never act on an older image (s)', low=0.01, high=10.0)
+        declare_priority(self, POLICY)
         param(self, 'device', 'cpu', 'Where to compute: cpu, cuda or cuda:N', read_only=True)
         param(self, 'threads', 1, 'CPU threads of the computation', low=1, high=256,
               read_only=True)

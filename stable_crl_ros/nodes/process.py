@@ -18,6 +18,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from stable_crl_ros.environment import PARENT_VARIABLE
+from stable_crl_ros.scheduling import go_first
 
 RCLError = rclpy_implementation.RCLError
 UnknownROSArgsError = rclpy_implementation.UnknownROSArgsError
@@ -28,6 +29,7 @@ REFUSALS = (ValueError, RuntimeError, OSError, ParameterException)
 ORPHAN_GRACE_S = 10.0
 DUPLICATE_WATCH_S = 3.0
 QOS_PREFIX = 'qos_overrides.'
+PRIORITY = 'priority'
 
 
 class StartupError(RuntimeError):
@@ -39,12 +41,14 @@ def steady_clock() -> Clock:
     return Clock(clock_type=ClockType.STEADY_TIME)
 
 
-def spin_node(factory: Callable[[], Node | list[Node]], args: list[str] | None = None) -> int:
+def spin_node(factory: Callable[[], Node | list[Node]], args: list[str] | None = None,
+              simulates: bool = False) -> int:
     """
     Run one node, or several in one executor, until Ctrl-C or SIGTERM; the process then ends.
 
     :param factory: makes the node, or a list of nodes, after `rclpy.init`.
     :param args: command line with `--ros-args`; None for the process's own.
+    :param simulates: whether it computes physics and pictures, which must not go first.
     :returns: exit code: 0 after Ctrl-C or SIGTERM, 1 when the node could not start.
     """
     nodes: list[Node] = []
@@ -54,6 +58,8 @@ def spin_node(factory: Callable[[], Node | list[Node]], args: list[str] | None =
         rclpy.init(args=args)
         started = True
         executor = _start(factory, nodes, claims)
+        if not simulates:
+            _go_first(nodes)
         spinning = True
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -87,6 +93,15 @@ def _start(factory, nodes, claims) -> SingleThreadedExecutor:
         executor.add_node(node)
     _refuse_unknown_parameters(nodes)
     return executor
+
+
+def _go_first(nodes: list[Node]) -> None:
+    # Only now: what was imported and made before would have held up others for seconds.
+    wishes = [node.get_parameter(PRIORITY).value for node in nodes if node.has_parameter(PRIORITY)]
+    if wishes and max(wishes) and (refusal := go_first(max(wishes))):
+        nodes[0].get_logger().info(
+            f'no real-time priority ({refusal}): on a busy machine it will be late; allow it in '
+            '/etc/security/limits.d (see docs/live.md), or set priority: 0')
 
 
 def _close(nodes: list[Node], claims: list[socket.socket]) -> None:

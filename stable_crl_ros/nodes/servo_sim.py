@@ -70,7 +70,7 @@ def make_nodes(**kwargs) -> list[Node]:
 
 def main(args: list[str] | None = None) -> int:
     """Run the simulated servo bus until Ctrl-C."""
-    return spin_node(make_nodes, args)
+    return spin_node(make_nodes, args, simulates=True)
 
 
 if __name__ == '__main__':

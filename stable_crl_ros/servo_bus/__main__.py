@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 
+from stable_crl_ros.scheduling import go_first, SERVOS
 from stable_crl_ros.servo_bus.arms import arm_servos, ARMS, BusError
 from stable_crl_ros.servo_bus.process import EmulatedBus
 from stable_crl_ros.servo_bus.shared import RemoteArm
@@ -51,11 +52,9 @@ def _end_with_input() -> None:
 
 def _go_first() -> None:
     """Stand for hardware, which answers in time whatever the machine computes; if it may."""
-    for ask in (lambda: os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1)),
-                lambda: os.nice(-10)):
+    if go_first(SERVOS):
         with contextlib.suppress(OSError):
-            ask()
-            return
+            os.nice(-10)
 
 
 def main() -> int:

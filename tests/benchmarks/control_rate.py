@@ -2,9 +2,13 @@
 """Run the whole stack at several control rates; print how well each is kept and at what cost."""
 
 import argparse
+from collections.abc import Iterator
+import contextlib
 import json
 import os
 from pathlib import Path
+import subprocess
+import sys
 import tempfile
 import time
 
@@ -39,6 +43,18 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
+@contextlib.contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Let so many other programs compute without a pause."""
+    others = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def measure_stack(rate: float, seconds: float, options: argparse.Namespace,
                   folder: Path) -> dict:
     """Run camera, goal, policy, arm and logger; returns seconds by tick, and counts."""
@@ -49,7 +65,8 @@ def measure_stack(rate: float, seconds: float, options: argparse.Namespace,
               'image_codec': options.image_codec}
     if options.robot != 'sim':
         values['camera_source'] = str(folder / 'camera')
-    with Standstills() as standstills, running(values) as (stack, listener, executor):
+    with (Standstills() as standstills, busy(options.load),
+          running(values, priority=not options.no_priority) as (stack, listener, executor)):
         spin(executor, stack, 3.0)
         standstills.take()
         before = {name: cpu_seconds(pid) for name, pid in stack.pids.items()}
@@ -140,6 +157,10 @@ def main() -> int:
                         'whose rendering on the CPU is a load of its own')
     parser.add_argument('--checkpoint', default=str(SHIPPED_CHECKPOINT))
     parser.add_argument('--image-codec', default='jpeg:95')
+    parser.add_argument('--load', type=int, default=0, help='other programs that compute '
+                        'without a pause beside the stack')
+    parser.add_argument('--no-priority', action='store_true', help='take the real-time '
+                        'priorities from the nodes, to compare')
     parser.add_argument('--json', type=Path, help='gets every number')
     options = parser.parse_args()
     os.environ.update(ros_environment())

@@ -77,12 +77,13 @@ class Listener(Node):
 
 @contextlib.contextmanager
 def running(values: dict[str, str], camera_rate: float | None = CAMERA_RATE,
-            ) -> Iterator[tuple[Launcher, Listener, SingleThreadedExecutor]]:
+            priority: bool = True) -> Iterator[tuple[Launcher, Listener, SingleThreadedExecutor]]:
     """
     Run the policy stack, and listen to it, once its policy acts.
 
     :param values: arguments of the launch; its `namespace` must be its own.
     :param camera_rate: of a camera node, Hz.
+    :param priority: False takes the nodes' real-time priorities from them.
     :raises TimeoutError: when it does not act in time, with what its processes said.
     """
     graph = GRAPHS['policy']
@@ -91,6 +92,9 @@ def running(values: dict[str, str], camera_rate: float | None = CAMERA_RATE,
     for spec in specs:
         if spec.executable == 'camera':
             spec.parameters['camera']['framerate'] = camera_rate
+        if not priority:
+            for name in {'arm', 'camera', 'policy'} & {spec.executable}:
+                spec.parameters.setdefault(name, {})['priority'] = 0
     lines: list[str] = []
     rclpy.init()
     listener = Listener(values['namespace'])
