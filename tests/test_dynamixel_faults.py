@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from dynamixel_stack import (
@@ -19,8 +20,11 @@ from dynamixel_stack import (
 import numpy as np
 import pytest
 from stable_crl_ros.robot.arm import ArmError
+from stable_crl_ros.robot.controller import ArmController, ControlSettings
 from stable_crl_ros.robot.dynamixel_table import SERVOS
 from stable_crl_ros.robot.kinematics import JOINT_NAMES, START
+from stable_crl_ros.robot.safety import ArmLimits
+from stable_crl_ros.robot.servo import Servo
 from stable_crl_ros.servo_bus import start
 
 POSE = dict(zip(JOINT_NAMES, START.tolist(), strict=True))
@@ -147,6 +151,17 @@ def test_a_dead_servo_is_named_and_the_others_are_still_heard(pair, number):
     time.sleep(0.35)
     arm.clear_faults()
     assert torque(bus) == list(SERVOS)
+
+
+def test_the_arm_is_taken_over_although_one_servo_cycle_is_lost(pair):
+    bus, arm = pair
+    servo = Servo(arm, ArmController(ArmLimits(), ControlSettings()), threading.Lock())
+    bus.inject('drop', 1, count=2)  # the answer and that to the second question
+    servo.begin()
+    bus.inject('drop', 1)
+    with pytest.raises(ArmError, match='no answer within this servo cycle from waist'):
+        servo.begin()
+    bus.clear()
 
 
 def test_a_restart_in_the_middle_of_a_motion_is_noticed_and_mended_without_a_jerk(pair):

@@ -9,6 +9,7 @@ from stable_crl_ros.robot.arm import ArmDriver, ArmError, ArmState
 from stable_crl_ros.robot.controller import ArmController
 
 _HEALTH_S = 1.0
+_READINGS = 3  # attempts at the state that the arm is taken over in
 
 
 class Servo:
@@ -119,6 +120,12 @@ class Servo:
                 self.begin()
 
     def _healthy_state(self) -> ArmState:
-        if faults := self._driver.faults():
-            raise ArmError('; '.join(map(str, faults)))
-        return self._driver.read()
+        """Read the arm; a single lost cycle is no fault here either."""
+        for attempts_left in reversed(range(_READINGS)):
+            if faults := self._driver.faults():
+                raise ArmError('; '.join(map(str, faults)))
+            try:
+                return self._driver.read()
+            except ArmError:
+                if not attempts_left:
+                    raise

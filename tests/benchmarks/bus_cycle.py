@@ -2,6 +2,7 @@
 """Time servo cycles (one read, one write) on the emulated bus, alone and beside a recording."""
 
 import argparse
+from collections.abc import Iterator
 import contextlib
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from stable_crl_ros import servo_bus
 from stable_crl_ros.robot.arm import ArmError
 from stable_crl_ros.robot.dynamixel import DynamixelArm
 from stable_crl_ros.robot.kinematics import JOINT_NAMES, START
+from stable_crl_ros.scheduling import ARM, go_first, stand_in_line
 
 LOAD = Path(__file__).with_name('recording_load.py')
 SWING = np.array([0.4, 0.1, -0.1, 0.3, 0.2, 0.5])  # rad
@@ -29,16 +31,26 @@ def cpu_s(process: int) -> float:
     return sum(map(int, ticks)) / os.sysconf('SC_CLK_TCK')
 
 
-def measure(rate: float, seconds: float, timed: bool) -> tuple:
+@contextlib.contextmanager
+def going_first(priority: int) -> Iterator[None]:
+    """Have the arm node's priority meanwhile; 0 for none."""
+    if priority and (refusal := go_first(priority)):
+        print(f'no real-time priority: {refusal}')
+    yield
+    stand_in_line()  # what is started next must not inherit it
+
+
+def measure(rate: float, seconds: float, timed: bool, priority: int) -> tuple:
     """
     Swing the arm and time every cycle.
 
     :param rate: cycles per second (Hz).
+    :param priority: of this process, see `going_first`.
     :returns: the row's figures: cycles, ms at p50, p99 and worst, cycles longer than their
         period, cycles without a whole reading, and the CPU share of driver and bus (%).
     """
     pose = dict(zip(JOINT_NAMES, START.tolist(), strict=True))
-    with servo_bus.start(pose=pose, timed=timed) as bus:
+    with servo_bus.start(pose=pose, timed=timed) as bus, going_first(priority):
         arm = DynamixelArm(bus.port, cycle_s=1.0 / rate, watchdog_s=2.0)
         arm.connect()
         used, bus_used = time.process_time(), cpu_s(bus.process.pid)
@@ -84,13 +96,16 @@ def main() -> int:
     parser.add_argument('--untimed', action='store_true',
                         help='leave out the time that packets take on a wire of 1 Mbps')
     parser.add_argument('--no-load', action='store_true', help='measure alone only')
+    parser.add_argument('--no-priority', action='store_true',
+                        help='without the real-time priority of the arm node, to compare')
     options = parser.parse_args()
     print(ROW.format(*TITLE))
     for load in ('none',) if options.no_load else ('none', 'recording'):
         for rate in options.rates:
             with recording(options.seconds) if load != 'none' else contextlib.nullcontext():
                 count, p50, p99, worst, *rest = measure(rate, options.seconds,
-                                                        not options.untimed)
+                                                        not options.untimed,
+                                                        0 if options.no_priority else ARM)
             late, missed, arm, bus = rest
             print(ROW.format(load, f'{rate:g}', count, f'{p50:.1f}', f'{p99:.1f}',
                              f'{worst:.1f}', late, missed, f'{arm:.0f}', f'{bus:.0f}'),
