@@ -2,7 +2,6 @@
 """Time servo cycles (one read, one write) on the emulated bus, alone and beside a recording."""
 
 import argparse
-from collections.abc import Iterator
 import contextlib
 import os
 from pathlib import Path
@@ -11,12 +10,13 @@ import sys
 import tempfile
 import time
 
+from machine import going_first
 import numpy as np
 from stable_crl_ros import servo_bus
 from stable_crl_ros.robot.arm import ArmError
 from stable_crl_ros.robot.dynamixel import DynamixelArm
 from stable_crl_ros.robot.kinematics import JOINT_NAMES, START
-from stable_crl_ros.scheduling import ARM, go_first, stand_in_line
+from stable_crl_ros.scheduling import ARM
 
 LOAD = Path(__file__).with_name('recording_load.py')
 SWING = np.array([0.4, 0.1, -0.1, 0.3, 0.2, 0.5])  # rad
@@ -31,21 +31,12 @@ def cpu_s(process: int) -> float:
     return sum(map(int, ticks)) / os.sysconf('SC_CLK_TCK')
 
 
-@contextlib.contextmanager
-def going_first(priority: int) -> Iterator[None]:
-    """Have the arm node's priority meanwhile; 0 for none."""
-    if priority and (refusal := go_first(priority)):
-        print(f'no real-time priority: {refusal}')
-    yield
-    stand_in_line()  # what is started next must not inherit it
-
-
 def measure(rate: float, seconds: float, timed: bool, priority: int) -> tuple:
     """
     Swing the arm and time every cycle.
 
     :param rate: cycles per second (Hz).
-    :param priority: of this process, see `going_first`.
+    :param priority: of this process, see `machine.going_first`.
     :returns: the row's figures: cycles, ms at p50, p99 and worst, cycles longer than their
         period, cycles without a whole reading, and the CPU share of driver and bus (%).
     """

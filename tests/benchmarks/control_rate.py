@@ -25,13 +25,14 @@ from live_stack import (
     SIZE,
     spin,
 )
+from machine import going_first, Standstills
 import numpy as np
 from stable_crl_ros import SHIPPED_CHECKPOINT, SHIPPED_GOALS
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.environment import ros_environment
 from stable_crl_ros.images import read_image
 from stable_crl_ros.policy import Policy
-from standstill import Standstills
+from stable_crl_ros.scheduling import POLICY
 
 NAMESPACE = 'control_rate'
 GOAL = 'drawer_open.png'
@@ -65,7 +66,7 @@ def measure_stack(rate: float, seconds: float, options: argparse.Namespace,
               'image_codec': options.image_codec}
     if options.robot != 'sim':
         values['camera_source'] = str(folder / 'camera')
-    with (Standstills() as standstills, busy(options.load),
+    with (Standstills() as standstills,
           running(values, priority=not options.no_priority) as (stack, listener, executor)):
         spin(executor, stack, 3.0)
         standstills.take()
@@ -108,14 +109,15 @@ def measure_plain(rate: float, seconds: float, options: argparse.Namespace,
     policy.warm_up()
     lateness, inference, count = [], [], 0
     start = time.monotonic()
-    while time.monotonic() - start < seconds:
-        count = max(count + 1, int((time.monotonic() - start) * rate))
-        due = start + count / rate
-        time.sleep(max(0.0, due - time.monotonic()))
-        began = time.monotonic()
-        policy.step(pictures[count % len(pictures)])
-        lateness.append(began - due)
-        inference.append(time.monotonic() - began)
+    with going_first(0 if options.no_priority else POLICY):
+        while time.monotonic() - start < seconds:
+            count = max(count + 1, int((time.monotonic() - start) * rate))
+            due = start + count / rate
+            time.sleep(max(0.0, due - time.monotonic()))
+            began = time.monotonic()
+            policy.step(pictures[count % len(pictures)])
+            lateness.append(began - due)
+            inference.append(time.monotonic() - began)
     return {'lateness': lateness, 'inference': inference,
             'work': (np.array(lateness) + inference).tolist()}
 
@@ -171,8 +173,9 @@ def main() -> int:
         print(f'{os.cpu_count()} cores; camera: {SIZE[1]}x{SIZE[0]} at {CAMERA_RATE:g} Hz, '
               f'{what}; robot {options.robot}; recording as {options.image_codec}')
         for rate in options.rates:
-            stack = measure_stack(rate, 60.0 * options.minutes, options, folder)
-            plain = measure_plain(rate, 60.0 * options.plain_minutes, options, folder)
+            with busy(options.load):
+                stack = measure_stack(rate, 60.0 * options.minutes, options, folder)
+                plain = measure_plain(rate, 60.0 * options.plain_minutes, options, folder)
             report(stack, plain)
             results.append({'stack': stack, 'plain': plain})
     if options.json:

@@ -13,6 +13,7 @@ import tempfile
 import time
 
 from live_stack import at_rate, LATE_S, memory_mib, milliseconds, running, seal, spin
+from machine import Standstills
 import numpy as np
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -21,7 +22,6 @@ from stable_crl_ros.checkpoint import load_checkpoint, save_checkpoint
 from stable_crl_ros.crl.presets import make_agent, make_config
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.environment import ros_environment
-from standstill import Standstills
 from std_srvs.srv import Trigger
 import torch
 

@@ -1,10 +1,23 @@
-"""How long the machine itself stands still: beside it, no program can keep its time."""
+"""What the machine gives a benchmark: a priority, and how long it stood still itself."""
 
+from collections.abc import Iterator
+import contextlib
 import multiprocessing
 import os
 import time
 
+from stable_crl_ros.scheduling import go_first, stand_in_line
+
 PERIOD_S = 0.005
+
+
+@contextlib.contextmanager
+def going_first(priority: int) -> Iterator[None]:
+    """Have a node's priority meanwhile; 0 for none."""
+    if priority and (refusal := go_first(priority)):
+        print(f'no real-time priority: {refusal}')
+    yield
+    stand_in_line()  # what is started next must not inherit it
 
 
 class Standstills:
