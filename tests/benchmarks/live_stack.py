@@ -96,15 +96,23 @@ def running(values: dict[str, str], camera_rate: float | None = CAMERA_RATE,
             for name in {'arm', 'camera', 'policy'} & {spec.executable}:
                 spec.parameters.setdefault(name, {})['priority'] = 0
     lines: list[str] = []
+    with Launcher(specs, values['namespace'], output=lines.append) as stack, _listening(
+            values['namespace']) as (listener, executor):
+        if not spin(executor, stack, START_S, lambda: len(listener.ticks) > 10):
+            raise TimeoutError('\n'.join(lines[-20:]))
+        yield stack, listener, executor
+
+
+@contextlib.contextmanager
+def _listening(namespace: str) -> Iterator[tuple[Listener, SingleThreadedExecutor]]:
+    # Ends before the stack does: Fast DDS 2.14 may block for ever in a process that is there
+    # when others leave (its issue 6502).
     rclpy.init()
-    listener = Listener(values['namespace'])
+    listener = Listener(namespace)
     executor = SingleThreadedExecutor()
     executor.add_node(listener)
     try:
-        with Launcher(specs, values['namespace'], output=lines.append) as stack:
-            if not spin(executor, stack, START_S, lambda: len(listener.ticks) > 10):
-                raise TimeoutError('\n'.join(lines[-20:]))
-            yield stack, listener, executor
+        yield listener, executor
     finally:
         listener.destroy_node()
         executor.shutdown()
