@@ -17,7 +17,8 @@ PACKETS = (
          ('elbow (servo 4)', 'does not answer')),
     Case('every answer of the elbow truncated', 'truncate', LATCHES, {'servo': 4},
          ('elbow (servo 4)',)),
-    Case('every answer with a wrong bit', 'corrupt', LATCHES, {}, ('lost',)),
+    # 'cycles were lost', or 'servos do not answer', whichever is noticed first.
+    Case('every answer with a wrong bit', 'corrupt', LATCHES, {}, ('answer', 'waist (servo 1)')),
     Case('every answer 50 ms late', 'delay', LATCHES, {'seconds': 0.05}, ('lost',)),
     Case('the wrist hears nothing', 'deaf', LATCHES, {'servo': 7}, ('wrist_angle (servo 7)',)),
 )
