@@ -20,13 +20,17 @@ def go_first(priority: int) -> str:
     :param priority: 1 to `HIGHEST`.
     :returns: why it was not given, '' when it was.
     """
-    for task in TASKS.iterdir():
-        try:
-            os.sched_setscheduler(int(task.name), os.SCHED_RR, os.sched_param(priority))
-        except ProcessLookupError:  # that thread has ended
-            continue
-        except OSError as error:
-            return error.strerror
+    done: set[str] = set()
+    # Again, for what a thread began before its own turn came.
+    while new := {task.name for task in TASKS.iterdir()} - done:
+        for task in new:
+            try:
+                os.sched_setscheduler(int(task), os.SCHED_RR, os.sched_param(priority))
+            except ProcessLookupError:  # that thread has ended
+                continue
+            except OSError as error:
+                return error.strerror
+        done |= new
     return ''
 
 

@@ -97,8 +97,9 @@ def _start(factory, nodes, claims) -> SingleThreadedExecutor:
 
 def _go_first(nodes: list[Node]) -> None:
     # Only now: what was imported and made before would have held up others for seconds.
-    wishes = [node.get_parameter(PRIORITY).value for node in nodes if node.has_parameter(PRIORITY)]
-    if wishes and max(wishes) and (refusal := go_first(max(wishes))):
+    priority = max((node.get_parameter(PRIORITY).value for node in nodes
+                    if node.has_parameter(PRIORITY)), default=0)
+    if priority and (refusal := go_first(priority)):
         nodes[0].get_logger().info(
             f'no real-time priority ({refusal}): on a busy machine it will be late; allow it in '
             '/etc/security/limits.d (see docs/live.md), or set priority: 0')

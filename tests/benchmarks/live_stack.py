@@ -92,9 +92,8 @@ def running(values: dict[str, str], camera_rate: float | None = CAMERA_RATE,
     for spec in specs:
         if spec.executable == 'camera':
             spec.parameters['camera']['framerate'] = camera_rate
-        if not priority:
-            for name in {'arm', 'camera', 'policy'} & {spec.executable}:
-                spec.parameters.setdefault(name, {})['priority'] = 0
+        if not priority and spec.executable in ('arm', 'camera', 'policy'):
+            spec.parameters.setdefault(spec.executable, {})['priority'] = 0
     lines: list[str] = []
     with Launcher(specs, values['namespace'], output=lines.append) as stack, _listening(
             values['namespace']) as (listener, executor):

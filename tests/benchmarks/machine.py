@@ -16,8 +16,10 @@ def going_first(priority: int) -> Iterator[None]:
     """Have a node's priority meanwhile; 0 for none."""
     if priority and (refusal := go_first(priority)):
         print(f'no real-time priority: {refusal}')
-    yield
-    stand_in_line()  # what is started next must not inherit it
+    try:
+        yield
+    finally:
+        stand_in_line()  # what is started next must not inherit it
 
 
 class Standstills:
