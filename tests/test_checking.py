@@ -15,6 +15,7 @@ from stable_crl_ros.checking import Checker
 from stable_crl_ros.checkpoint import CheckpointError, load_checkpoint
 from stable_crl_ros.policy import Policy
 from stable_crl_ros.rehearsal import disagreement, Probation, probe_set, rehearse, saturated
+from waiting import alive, wait_for
 
 
 @pytest.fixture(scope='module')
@@ -103,10 +104,7 @@ def test_it_ends_with_whoever_started_it(path):
               'os.kill(os.getpid(), 9)')
     done = subprocess.run([sys.executable, '-c', script, str(path)], capture_output=True,
                           text=True, timeout=60)
-    pid, end = int(done.stdout), time.monotonic() + 10.0
-    while os.path.exists(f'/proc/{pid}'):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_for(lambda: not alive(int(done.stdout)))
 
 
 def test_a_dimension_at_its_bound_is_saturated_and_the_gripper_never():

@@ -18,6 +18,7 @@ from stable_crl_ros.environment import PROFILE_VARIABLES, ros_environment
 from stable_crl_ros.graph import NodeSpec
 from stable_crl_ros.images import write_image
 from stable_crl_ros.launcher import Launcher, LaunchError
+from waiting import alive
 
 END_S = 5.0
 
@@ -40,13 +41,6 @@ def children(pid):
             if int(parent) == pid and state != 'Z':
                 found.append(int(entry.name))
     return found
-
-
-def alive(pid):
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-    except OSError:
-        return False
 
 
 def until(condition, seconds, what):

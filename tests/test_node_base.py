@@ -1,7 +1,6 @@
 """What all nodes inherit: parameters, lifecycle, diagnostics, and the process around them."""
 
 import os
-from pathlib import Path
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from stable_crl_ros.nodes.common import (
     WARN,
 )
 from stable_crl_ros.nodes.process import refuse_duplicate
-from waiting import wait_for
+from waiting import alive, wait_for
 
 
 class Device(ManagedNode):
@@ -340,13 +339,6 @@ time.sleep(60)
 """
 
 
-def lives(pid):
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-    except OSError:
-        return False
-
-
 def test_a_node_ends_when_its_launcher_is_killed(tmp_path):
     log = tmp_path / 'log'
     launcher = subprocess.Popen([sys.executable, '-c', LAUNCHER, SCRIPT, str(log)],
@@ -355,7 +347,7 @@ def test_a_node_ends_when_its_launcher_is_killed(tmp_path):
     wait_for(lambda: 'ticking' in log.read_text())
     launcher.kill()
     launcher.communicate()
-    wait_for(lambda: not lives(child))
+    wait_for(lambda: not alive(child))
     assert log.read_text().endswith('closed\n')
 
 

@@ -14,6 +14,8 @@ import pytest
 from stable_crl_ros import servo_bus
 from stable_crl_ros.servo_bus import BusError, EmulatedBus
 from stable_crl_ros.servo_bus.packets import encode, Instruction
+from stable_crl_ros.servo_bus.process import BusProcess
+from waiting import alive, wait_for
 
 NINE = range(1, 10)
 GONE = (OSError, termios.error)  # what the library lets through
@@ -223,6 +225,16 @@ def test_a_process_serves_until_it_is_killed(tmp_path):
             bus.joints()
 
 
+@pytest.mark.parametrize('says', ['', 'port'])
+def test_a_process_that_dies_before_it_can_be_asked_is_told_with_its_status(tmp_path, says):
+    (tmp_path / 'folder').mkdir()
+    process = subprocess.Popen(['sh', '-c', f'printf "{says}"; exit 3'], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    with pytest.raises(BusError, match='did not start; it returned 3'):
+        BusProcess(process, tmp_path / 'folder' / 'control')
+    assert not (tmp_path / 'folder').exists()
+
+
 def test_a_started_bus_ends_with_its_owner(tmp_path):
     owner = subprocess.Popen(
         [sys.executable, '-c', 'from stable_crl_ros import servo_bus; import time\n'
@@ -232,10 +244,7 @@ def test_a_started_bus_ends_with_its_owner(tmp_path):
     assert Path(port).exists()
     owner.kill()
     owner.communicate()
-    end = time.monotonic() + 20.0
-    while Path(f'/proc/{pid}').exists() and 'Z' not in Path(f'/proc/{pid}/stat').read_text():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_for(lambda: not alive(pid))
 
 
 def test_the_command_says_its_port_first_and_ends_cleanly(tmp_path):

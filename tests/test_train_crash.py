@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-from pathlib import Path
 import random
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from stable_crl_ros.crl.run_folder import STATE_FILE
 from stable_crl_ros.crl.run_log import read_metrics
 from stable_crl_ros.crl.train import train
 import torch
+from waiting import alive
 
 STEPS = 24
 MOST_KILLS = 5
@@ -84,10 +84,6 @@ def kill(child, folder, rng):
 
 def newest(folder):
     return max((path.name for path in folder.glob('step_*')), default='')
-
-
-def alive(child):
-    return Path(f'/proc/{child}').exists()
 
 
 def is_valid(folder):

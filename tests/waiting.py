@@ -1,5 +1,6 @@
 """Wait for what other threads and processes do."""
 
+from pathlib import Path
 import time
 
 
@@ -13,3 +14,11 @@ def wait_for(condition, timeout_s=20.0):
     while not condition():
         assert time.monotonic() < end, f'did not hold within {timeout_s} s'
         time.sleep(0.002)
+
+
+def alive(pid):
+    """Say whether a process is there and not a zombie."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False

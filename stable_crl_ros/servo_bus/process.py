@@ -75,12 +75,18 @@ class BusProcess(BusHandle):
 
     def __init__(self, process: subprocess.Popen, control: Path) -> None:
         self.process, self._folder = process, control.parent
-        if not process.stdout.readline():  # the port, once it serves
-            shutil.rmtree(self._folder, ignore_errors=True)
-            raise BusError(f'the emulated bus did not start; it returned {process.wait()}')
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(_START_S)
-        connection.connect(str(control))
+        try:
+            if not process.stdout.readline():  # the port, once it serves
+                raise ConnectionError
+            connection.connect(str(control))
+        except OSError:
+            connection.close()
+            process.stdin.close()  # its end, if it lives
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise BusError(
+                f'the emulated bus did not start; it returned {process.wait()}') from None
         super().__init__(connection)
 
     def __enter__(self) -> 'BusProcess':
