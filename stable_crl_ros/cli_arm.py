@@ -71,9 +71,15 @@ def _probe(chosen) -> int:
 
 def _check(chosen) -> int:
     from stable_crl_ros.robot.dynamixel_bench import check, opened
-    from stable_crl_ros.robot.dynamixel_setup import differences, write_configuration
+    from stable_crl_ros.robot.dynamixel_setup import (
+        check_models,
+        differences,
+        scan,
+        write_configuration,
+    )
     with opened(chosen.port, chosen.baud_rate) as bus:
         if chosen.write:
+            check_models(scan(bus), bus.port)  # what fits this arm would spoil another
             found = differences(bus)
             write_configuration(bus, found)
             print(f'wrote {len(found)} registers', file=sys.stderr)

@@ -73,6 +73,28 @@ def test_check_finds_what_differs_and_writes_it_only_when_told(bus, arm):
     assert bus.servo(9)['Operating_Mode'] == 3
 
 
+def test_check_writes_nothing_into_another_arm(bus, arm):
+    bus.inject('model', 2, number=1120)  # a ViperX 300s has the same ids
+    bus.poke(2, 'Min_Position_Limit', 700)
+    status, _, told = arm('check', '--write')
+    assert (status, bus.servo(2)['Min_Position_Limit']) == (2, 700)
+    assert 'shoulder (servo 2) is an XM540-W270' in told
+    bus.inject('model', 2, number=1020)
+    bus.poke(2, 'Min_Position_Limit', 819)
+
+
+def test_check_writes_nothing_at_another_baud_rate(bus, arm):
+    for number in SERVOS:
+        bus.poke(number, 'Baud_Rate', 1)
+    bus.poke(9, 'PWM_Limit', 800)
+    status, _, told = arm('check', '--write', '--baud-rate', '57600')
+    assert (status, bus.servo(1)['Baud_Rate'], bus.servo(9)['PWM_Limit']) == (2, 1, 800)
+    assert 'gripper (servo 9) is not 3: set it with DYNAMIXEL Wizard' in told
+    for number in SERVOS:
+        bus.poke(number, 'Baud_Rate', 3)
+    bus.poke(9, 'PWM_Limit', 885)
+
+
 def test_check_reports_hardware_errors(bus, arm):
     bus.inject('hardware_error', 8, bits=0x20)
     status, text, _ = arm('check')

@@ -273,6 +273,39 @@ def test_an_arm_far_outside_its_limits_gets_no_torque():
         assert not any(bus.servo(number)['Torque_Enable'] for number in SERVOS)
 
 
+def test_a_servo_that_does_not_confirm_is_told_to_before_the_rest_is_written():
+    with start(timed=False) as bus:
+        bus.poke(1, 'PWM_Limit', 800)
+        bus.poke(1, 'Status_Return_Level', 1)
+        with connected(bus, write_configuration=True):
+            assert bus.servo(1)['PWM_Limit'] == 885
+
+
+def test_an_instruction_that_came_damaged_is_sent_again(bus):
+    port = ServoBus(bus.port)
+    port.open()
+    for exchange, result in ((lambda: port.ping(6), 1020),
+                             (lambda: port.get(6, Register.TEMPERATURE_LIMIT), 80),
+                             (lambda: port.set(6, Register.PROFILE_VELOCITY, 77), None)):
+        bus.inject('garble', 6, count=2)
+        assert exchange() == result
+    assert bus.servo(6)['Profile_Velocity'] == 77
+    bus.inject('garble', 6, count=3)
+    with pytest.raises(BusError, match=r'forearm_roll .*got a broken packet: Profile Velocity'):
+        port.set(6, Register.PROFILE_VELOCITY, 78)
+    bus.inject('garble', 6, count=3)
+    assert port.ping(6) is None
+    port.close()
+
+
+def test_closing_disarms_every_watchdog_although_one_servo_refuses():
+    with bus_and_arm(POSE) as (bus, arm):
+        bus.inject('garble', 1, count=3)
+        arm.close()
+        armed = [number for number in SERVOS if bus.servo(number)['Bus_Watchdog']]
+        assert armed == [1]
+
+
 def test_a_servo_that_refuses_says_why(bus):
     port = ServoBus(bus.port)
     port.open()

@@ -1,12 +1,13 @@
 """The real WidowX 250s: nine Dynamixel servos on a USB converter, as an arm driver."""
 
 from collections import Counter, deque
+import contextlib
 import threading
 import time
 
 import numpy as np
 from stable_crl_ros.robot.arm import ArmError, ArmFault, ArmState, check_setpoint
-from stable_crl_ros.robot.dynamixel_bus import ServoBus, SilentError
+from stable_crl_ros.robot.dynamixel_bus import BusError, ServoBus
 from stable_crl_ros.robot.dynamixel_cycle import CycleReader, describe, PATIENCE, to_state
 from stable_crl_ros.robot.dynamixel_faults import Faults
 from stable_crl_ros.robot.dynamixel_port import find_port, PortError
@@ -110,7 +111,7 @@ class DynamixelArm:
         total = max(2, round(2000 * self._cycle_s))  # ms; a late goal finds the arm still moving
         goals = soft_start(self._bus, (total // 4, total), self._watchdog_s)
         self._goals = {number: float(goal) for number, goal in goals.items()}
-        self._faults.clear()
+        self._faults.begin()
         self._reader.begin()
         self._wrote_at = time.monotonic()
 
@@ -130,11 +131,10 @@ class DynamixelArm:
 
     def _disarm(self) -> None:
         """Let the servos hold through a silence; it also clears a watchdog that has tripped."""
+        self._faults.disarm()
         for number in SERVOS:
-            try:
+            with contextlib.suppress(BusError):  # one that fails must not leave out the others
                 self._bus.set(number, Register.BUS_WATCHDOG, 0)
-            except SilentError:
-                continue
 
     def read(self) -> ArmState:
         """

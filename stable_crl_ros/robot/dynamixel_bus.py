@@ -16,6 +16,7 @@ _TRIES = 3
 _UNHURRIED_S = 0.05  # patience outside the servo cycle
 _HEADER = 11  # bytes of a status packet without parameters
 _ALERT = 0x80
+_BROKEN = 3  # the servo's word for an instruction that came damaged, and was not done
 _PARAMETERS = 8  # index of a status packet's error byte, which the parameters follow
 _REFUSALS = {1: 'could not do it', 2: 'does not know the instruction', 3: 'got a broken packet',
              4: 'finds the value out of range', 5: 'finds the data too short or too long',
@@ -82,8 +83,8 @@ class ServoBus:
     def ping(self, number: int, tries: int = _TRIES) -> int | None:
         """Return the model number of a servo, or None when there is none."""
         for _ in range(tries):
-            model, result, _ = self._talk(self._packets.ping, number)
-            if result == COMM_SUCCESS:
+            model, result, error = self._talk(self._packets.ping, number)
+            if result == COMM_SUCCESS and not error & ~_ALERT:  # a refusal holds no model
                 return model
         return None
 
@@ -178,9 +179,10 @@ class ServoBus:
         try:
             for attempt in range(_TRIES):
                 *data, result, error = self._talk(exchange, number, *arguments)
-                if result == COMM_SUCCESS:
-                    if error & ~_ALERT:
-                        raise BusError(_refusal(number, error & ~_ALERT, what))
+                refused = error & ~_ALERT
+                if result == COMM_SUCCESS and refused != _BROKEN:
+                    if refused:
+                        raise BusError(_refusal(number, refused, what))
                     return (data[0] if data else []), error
                 if deadline is not None and time.monotonic() >= deadline:
                     break
@@ -188,6 +190,8 @@ class ServoBus:
         finally:
             self._port.patience_s, self._port.deadline = _UNHURRIED_S, float('inf')
         self.counts['lost'] += 1
+        if result == COMM_SUCCESS:
+            raise BusError(_refusal(number, refused, what))
         raise SilentError(f'{_name(number)} does not answer'
                           + (f' to {what}' if what else ''))
 

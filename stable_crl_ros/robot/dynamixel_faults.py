@@ -25,6 +25,8 @@ class Faults:
     """
     The faults of one arm, latched.
 
+    Torque and watchdogs are judged only where they were switched on: see `begin`.
+
     :param watchdog_s: what the servos' bus watchdogs are set to, s; 0 for off.
     """
 
@@ -32,6 +34,7 @@ class Faults:
         self._watchdog_s = watchdog_s
         self._faults: dict[tuple[str, int], ArmFault] = {}
         self._misses: dict[int, tuple[int, float]] = {}  # cycles in a row, since when
+        self._holding = self._armed = False
 
     def __bool__(self) -> bool:
         return bool(self._faults)
@@ -52,9 +55,19 @@ class Faults:
         return list(faults.values())
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything; the servos are as they were found."""
         self._faults.clear()
         self._misses.clear()
+        self._holding = self._armed = False
+
+    def begin(self) -> None:
+        """Forget everything; all servos have their torque and their watchdog now."""
+        self.clear()
+        self._holding = self._armed = True
+
+    def disarm(self) -> None:
+        """Take note that the watchdogs are being switched off."""
+        self._armed = False
 
     def see_answers(self, answered: set[int], now: float) -> None:
         """
@@ -79,13 +92,13 @@ class Faults:
         if bits:
             self._latch('hardware', number, f'{servo} reports {error_names(bits)} (hardware '
                         f'error 0x{bits:02x}, torque {torque})', bits, 'reboot')
-        elif torque == 'off':
+        elif self._holding and torque == 'off':
             self._latch('torque', number, f'{servo} lost its torque: it restarted, lost power or '
                         'was switched off', cure='reboot')
-        elif values[Register.BUS_WATCHDOG] == WATCHDOG_TRIPPED:
+        elif self._armed and values[Register.BUS_WATCHDOG] == WATCHDOG_TRIPPED:
             self._latch('watchdog', 0, 'the servos stopped by themselves and hold: they were sent '
                         f'nothing for {self._watchdog_s:.2g} s', cure='reboot', joint='')
-        elif self._watchdog_s and not values[Register.BUS_WATCHDOG]:
+        elif self._armed and self._watchdog_s and not values[Register.BUS_WATCHDOG]:
             self._latch('restart', number, f'{servo} lost its settings: it restarted',
                         cure='reboot')
 

@@ -1,9 +1,10 @@
 """Guided restart of servos in fault, one after the other, without letting a joint fall."""
 
+import contextlib
 import time
 
 from stable_crl_ros.robot.arm import ArmError
-from stable_crl_ros.robot.dynamixel_bus import ServoBus
+from stable_crl_ros.robot.dynamixel_bus import ServoBus, SilentError
 from stable_crl_ros.robot.dynamixel_setup import status
 from stable_crl_ros.robot.dynamixel_table import (
     CONFIGURATION,
@@ -94,7 +95,8 @@ def _check_cause(bus: ServoBus, servo: Servo, values: dict[Register, int]) -> No
 
 def _restart(bus: ServoBus, number: int) -> None:
     members = {number, SHADOWS.get(number, number)}
-    bus.reboot(number)
+    with contextlib.suppress(SilentError):  # its answer may be lost: what counts is its return
+        bus.reboot(number)
     until = time.monotonic() + REBOOT_S
     for member in members:
         while bus.ping(member, tries=1) is None:

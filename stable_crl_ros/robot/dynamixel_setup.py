@@ -144,8 +144,13 @@ def write_configuration(bus: ServoBus, found: list[Difference]) -> None:
     """
     Write what is expected; EEPROM only takes it while torque is off.
 
-    :raises ConfigurationError: before anything is written, when torque is on where it may not be.
+    :raises ConfigurationError: before anything is written, when torque is on where it may not be,
+        or a baud rate differs: a servo is deaf for the rest once its own is written.
     """
+    if other := [difference for difference in found if difference.register is Register.BAUD_RATE]:
+        raise ConfigurationError(
+            f'{Register.BAUD_RATE.label} of {", ".join(str(one.servo) for one in other)} is not '
+            f'{other[0].wanted.value}: set it with DYNAMIXEL Wizard 2.0; nothing was written')
     locked = [difference.servo for difference in found if difference.register.is_eeprom
               and bus.get(difference.servo.number, Register.TORQUE_ENABLE)]
     if locked:
@@ -154,7 +159,9 @@ def write_configuration(bus: ServoBus, found: list[Difference]) -> None:
             f'torque is on in {names}, which locks what is to be written, and without torque the '
             'arm falls: lay it on its rest (`stable-crl arm sleep`) or hold it, '
             '`stable-crl arm torque-off`, then write again')
-    for difference in found:
+    # First what lets a servo confirm the rest.
+    for difference in sorted(found, key=lambda difference: difference.register
+                             is not Register.STATUS_RETURN_LEVEL):
         bus.set(difference.servo.number, difference.register, difference.wanted.value)
 
 

@@ -38,7 +38,7 @@ class ArmLimits:
     :param slow_condition: condition number of the Jacobian from which on steps in the direction
         that a singularity takes away become shorter.
     :param max_condition: condition number from which on they are not made.
-    :param max_effort: (6,) of each motor, in the driver's unit (mA, 0.1 % or N m); a motor that
+    :param max_effort: (6,) of each motor, in the driver's unit (N m; of servos mA, of an XL430 % of its load); one that
         pushes harder is only unloaded. Infinite for no limit.
     :raises SafetyError: for a value that is not a finite number in its range.
     """

@@ -131,12 +131,13 @@ class Bus:
         if packet.servo == BROADCAST:
             return self._broadcast(packet, ears, now) if packet.intact else []
         owner = next((servo for servo in ears if servo['ID'] == packet.servo), None)
+        intact = packet.intact and not (owner and self.faults.garbles(owner['ID']))
         for servo in ears:
-            if servo is not owner and servo['Secondary_ID'] == packet.servo and packet.intact:
+            if servo is not owner and servo['Secondary_ID'] == packet.servo and intact:
                 self._carry_out(servo, packet, now, as_shadow=True)
         if owner is None:
             return []
-        if not packet.intact:
+        if not intact:
             return self._answer([(owner, Error.CRC, b'')], now)
         level = owner['Status_Return_Level']
         error, data = self._carry_out(owner, packet, now)

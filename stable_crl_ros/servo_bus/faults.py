@@ -12,6 +12,7 @@ PACKET_FAULTS = {
     'delay': 'the answer comes `seconds` later, and all behind it',
     'noise': 'bytes that are no packet come before the answer',
     'deaf': 'the servo does not hear the instruction',
+    'garble': 'the servo hears one bit of an instruction to it wrong, and says so',
 }
 
 
@@ -78,6 +79,10 @@ class Faults:
     def deafens(self, servo: int) -> bool:
         """Say whether this servo misses the instruction that comes now."""
         return self._happens(servo, 'deaf') is not None
+
+    def garbles(self, servo: int) -> bool:
+        """Say whether the instruction to this servo that comes now is damaged on its way."""
+        return self._happens(servo, 'garble') is not None
 
     def damage(self, servo: int, answer: bytes) -> tuple[bytes, float]:
         """Return what comes of an answer, and how many seconds late it is."""
