@@ -1,5 +1,6 @@
 """The arm node over real DDS: what it executes, what it refuses, and when it holds."""
 
+from dataclasses import replace
 import os
 import signal
 import subprocess
@@ -333,6 +334,30 @@ def test_a_dead_driver_stops_the_arm_and_says_so(ros):
     ros.spin_until(lambda: cell.modes[-1] == 'paused')
     assert cell.call('resume').success
     assert cell.command(UP).flags == 0
+
+
+class OddArm(MockArm):
+    """A mock arm that can be made to report a stamp that no message holds."""
+
+    stamp_ns = None
+
+    def read(self):
+        state = super().read()
+        return state if self.stamp_ns is None else replace(state, stamp_ns=self.stamp_ns)
+
+
+def test_a_cycle_that_cannot_be_told_is_a_fault_and_no_end_of_the_servos(ros, capfd):
+    driver = OddArm()
+    cell = Cell(ros, driver=driver)
+    driver.stamp_ns = 10 ** 30
+    ros.spin_until(lambda: cell.modes[-1] == 'fault', what='a fault')
+    assert not cell.command(UP).applied[:6].any()
+    driver.stamp_ns = None
+    assert cell.call('clear_faults').success and cell.call('resume').success
+    heard = len(cell.joints)
+    ros.spin_until(lambda: len(cell.joints) > heard, what='joint states')
+    assert cell.command(UP).flags == 0
+    assert 'Traceback' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(('parameters', 'reason'), [

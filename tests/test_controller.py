@@ -472,6 +472,23 @@ def test_joints_that_stay_while_the_setpoint_moves_are_a_fault(bench):
     assert 'no joint has moved' in bench.controller.arbiter.reason
 
 
+@pytest.mark.parametrize('wrong', [np.nan, np.inf])
+def test_an_arm_that_does_not_know_where_it_is_is_held_and_then_at_fault(bench, wrong):
+    bench.command(delta=UP)
+    bench.run(0.1)
+    held = bench.arm.setpoints[-1]
+    bench.arm.held = START + [0.0, 0.0, 0.0, wrong, 0.0, 0.0]
+    bench.run(SERVO_S)
+    assert bench.controller.mode is ArmMode.POLICY
+    bench.run(0.2)
+    assert bench.controller.mode is ArmMode.FAULT
+    assert 'not finite' in bench.controller.arbiter.reason
+    np.testing.assert_array_equal(bench.arm.setpoints[-1], held)
+    assert bench.command().refused
+    with pytest.raises(ArmError, match='not finite'):
+        bench.servo.clear_faults()
+
+
 def test_joints_that_rest_while_nothing_is_asked_are_no_fault(bench):
     bench.arm.held = START
     bench.run(5.0)

@@ -146,21 +146,21 @@ class ArmNode(ManagedNode):
         return self.active and self._controller.moving
 
     def _cycle(self) -> None:
-        try:
-            state = self._servo.cycle()
-        except Exception:  # a dead thread would leave the arm silently uncontrolled
-            with self._deciding:
-                self._controller.fault('the servo cycle failed; see the log of the arm node')
-            self.get_logger().fatal(traceback.format_exc(), throttle_duration_sec=5.0)
-            state = None
-        try:
-            if state is not None and self.context.ok():
-                self._joint_states.publish(encode_joint_states(state))
-                self._ee_pose.publish(encode_ee_pose(state))
-            self._publish_mode()
-        except RCLError:
-            if self.context.ok():
-                raise
+        for part in (self._move, self._publish_mode):
+            try:
+                part()
+            except Exception as error:  # a dead thread would leave the arm silently uncontrolled
+                if isinstance(error, RCLError) and not self.context.ok():
+                    return
+                with self._deciding:
+                    self._controller.fault('the servo cycle failed; see the log of the arm node')
+                self.get_logger().fatal(traceback.format_exc(), throttle_duration_sec=5.0)
+
+    def _move(self) -> None:
+        state = self._servo.cycle()
+        if state is not None and self.context.ok():
+            self._joint_states.publish(encode_joint_states(state))
+            self._ee_pose.publish(encode_ee_pose(state))
 
     def _publish_mode(self) -> None:
         with self._telling:

@@ -38,8 +38,9 @@ class ArmLimits:
     :param slow_condition: condition number of the Jacobian from which on steps in the direction
         that a singularity takes away become shorter.
     :param max_condition: condition number from which on they are not made.
-    :param max_effort: (6,) of each motor, in the driver's unit (N m; of servos mA, of an XL430 % of its load); one that
-        pushes harder is only unloaded. Infinite for no limit.
+    :param max_effort: (6,) of each motor, in the driver's unit (N m in the simulator; mA on the
+        servo bus, for wrist_rotate %); a motor that pushes harder is only unloaded. Infinite for
+        no limit.
     :raises SafetyError: for a value that is not a finite number in its range.
     """
 

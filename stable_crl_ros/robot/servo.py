@@ -1,9 +1,11 @@
 """The servo cycle: read the arm, decide, write the setpoint; the one user of a driver."""
 
 from collections.abc import Callable
+import math
 import threading
 import time
 
+import numpy as np
 from stable_crl_ros.robot.arbiter import ArmMode
 from stable_crl_ros.robot.arm import ArmDriver, ArmError, ArmState
 from stable_crl_ros.robot.controller import ArmController
@@ -73,7 +75,7 @@ class Servo:
     def _read(self) -> tuple[ArmState | None, ArmError | None]:
         state, error = None, None
         try:
-            state = self._driver.read()
+            state = self._reading()
         except ArmError as failure:
             error = failure
         faults = self._driver.faults()
@@ -125,7 +127,15 @@ class Servo:
             if faults := self._driver.faults():
                 raise ArmError('; '.join(map(str, faults)))
             try:
-                return self._driver.read()
+                return self._reading()
             except ArmError:
                 if not attempts_left:
                     raise
+
+    def _reading(self) -> ArmState:
+        """Read the arm; a driver that does not know where a joint is has not read it."""
+        state = self._driver.read()
+        if not (np.isfinite(state.joint_positions).all() and math.isfinite(state.gripper)):
+            raise ArmError(f'joint positions that are not finite: {state.joint_positions}, '
+                           f'gripper {state.gripper}; is all of the arm started?')
+        return state
