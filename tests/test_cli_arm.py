@@ -157,6 +157,19 @@ def test_the_arm_moves_home_holds_is_folded_and_let_go(bus, arm, monkeypatch):
     assert torque(bus) == []
 
 
+def test_an_arm_with_something_in_its_way_holds_where_it_is_and_says_so(bus, arm):
+    bus.inject('jam', 2)
+    status, _, told = arm('home')
+    shoulder, held = bus.servo(2), torque(bus)
+    bus.inject('free', 2)
+    arm('sleep', '--speed', '1.5')
+    arm('torque-off', '--yes')
+    assert status == 2
+    assert 'shoulder is 0.4' in told and 'The arm holds where it is' in told
+    assert abs(shoulder['Goal_Position'] - shoulder['Present_Position']) < 10
+    assert held == list(SERVOS)
+
+
 def test_torque_off_lets_go_of_the_others_when_a_servo_is_dead(bus, arm):
     bus.poke(1, 'Torque_Enable', 1)
     bus.inject('dead', 6)

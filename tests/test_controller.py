@@ -59,11 +59,24 @@ class RecordingArm(MockArm):
         return self.fault
 
 
+class LoadedArm(RecordingArm):
+    """Its joints rest `sag` (6,) below their setpoints, its gripper on something `held_open`."""
+
+    sag, held_open, blocked = np.zeros(6), 0.0, None
+
+    def read(self):
+        state = super().read()
+        joints = state.joint_positions + self.sag
+        if self.blocked is not None:
+            joints[self.blocked] = START[self.blocked]
+        return replace(state, joint_positions=joints, gripper=max(state.gripper, self.held_open))
+
+
 class Bench:
     """A controller whose time the test drives."""
 
-    def __init__(self, joints=START, begin=True, limits=None, **settings):
-        self.arm = RecordingArm(joints)
+    def __init__(self, joints=START, begin=True, limits=None, kind=RecordingArm, **settings):
+        self.arm = kind(joints)
         self.arm.connect()
         self.controller = ArmController(ArmLimits(**(limits or {})),
                                         ControlSettings(**settings))
@@ -99,6 +112,34 @@ def test_taking_over_moves_nothing(bench):
     np.testing.assert_allclose(np.array(bench.arm.setpoints),
                                np.tile(np.append(START, 1.0), (15, 1)), atol=1e-12)
     assert bench.controller.mode is ArmMode.READY
+
+
+def test_taking_over_again_and_again_lets_no_arm_sink_and_nothing_fall():
+    bench = Bench(kind=LoadedArm)
+    bench.arm.sag, bench.arm.held_open = np.array([0.0, 0.03, 0.02, 0.0, 0.01, 0.0]), 0.4
+    bench.controller.set_gripper(POLICY, 0.0, bench.now)
+    bench.command(delta=UP)
+    bench.run(0.4)
+    for _ in range(3):
+        bench.controller.end()
+        bench.servo.begin()
+        bench.run(0.1)
+        bench.arm.fault = [ArmFault('shoulder: overload')]
+        bench.run(0.1)
+        bench.arm.fault = []
+        bench.servo.clear_faults()
+        bench.controller.resume(bench.now)
+        bench.run(0.1)
+    np.testing.assert_allclose(bench.tool(), [0.3, 0.0, 0.17], atol=1e-6)
+    assert bench.arm.setpoints[-1][6] == 0.0
+
+
+def test_a_joint_that_was_moved_away_from_its_setpoint_is_taken_over_where_it_is():
+    bench = Bench(kind=LoadedArm, begin=False)
+    bench.arm.sag = np.array([0.0, 0.03, 0.0, 0.0, 0.0, 0.4])
+    bench.servo.begin()
+    bench.run(SERVO_S)
+    np.testing.assert_allclose(bench.arm.setpoints[-1][:6], START + [0, 0, 0, 0, 0, 0.4])
 
 
 def test_a_command_is_executed_over_one_period_and_told_truly(bench):
@@ -332,6 +373,40 @@ def test_homing_through_the_table_is_refused():
     with pytest.raises(ControlError, match='raise the arm'):
         bench.controller.move_to([0.0, -0.27, 0.38, 0.0, 0.3, 0.0], bench.now)
     assert bench.controller.mode is ArmMode.READY
+
+
+@pytest.mark.parametrize(('pose', 'reason'), [
+    ([0.0, 0.6, 0.6, 0.0, 1.0, 0.0], 'below the table'),
+    ([0.0, 0.77, 1.08, 0.85, 1.61, 0.0], 'forearm and table would be'),
+    ([0.0, 1.26, 10.49, 0.0, 78.25, 0.0], 'elbow goes from .* to 10.49'),
+])
+def test_a_pose_that_is_none_to_go_to_is_refused(bench, pose, reason):
+    with pytest.raises(ControlError, match=reason):
+        bench.controller.move_to(np.array(pose), bench.now)
+    assert bench.controller.mode is ArmMode.READY
+
+
+def test_the_arm_does_not_lean_on_what_blocks_its_way_home():
+    bench = Bench(kind=LoadedArm)
+    bench.arm.blocked = 1
+    bench.run(bench.controller.move_to(SLEEP, bench.now))
+    assert bench.controller.mode is ArmMode.PAUSED
+    assert 'shoulder is 0.4' in bench.controller.arbiter.reason
+    ahead = np.abs(bench.arm.setpoints[-1][:6] - bench.controller.state.joint_positions)
+    assert ahead.max() < 0.01
+    steps = np.abs(np.diff(np.array(bench.arm.setpoints)[:, 1]))
+    assert abs(np.array(bench.arm.setpoints)[:, 1] - START[1]).max() < 0.45
+    assert steps.max() <= np.pi * SERVO_S * 1.0001
+
+
+def test_a_way_home_that_does_not_end_there_is_told():
+    bench = Bench(kind=LoadedArm)
+    bench.arm.sag = np.array([0.0, 0.25, 0.0, 0.0, 0.0, 0.0])
+    bench.run(bench.controller.move_to(HOME, bench.now) + 0.5)
+    assert bench.controller.mode is ArmMode.RESETTING
+    bench.run(1.0)
+    assert bench.controller.mode is ArmMode.PAUSED
+    assert 'shoulder is 0.25 rad behind' in bench.controller.arbiter.reason
 
 
 def test_a_lost_cycle_is_held_and_counted_and_no_fault(bench):

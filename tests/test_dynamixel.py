@@ -3,17 +3,21 @@
 from contextlib import suppress
 import inspect
 import math
+import threading
 import time
 
 from dynamixel_stack import bus_and_arm, connected, drive, joints, PATIENT_S, read, STILL
 import numpy as np
 import pytest
 from stable_crl_ros.robot.arm import ArmDriver, ArmError, ArmState
+from stable_crl_ros.robot.controller import ArmController, ControlSettings
 from stable_crl_ros.robot.dynamixel import DynamixelArm
 from stable_crl_ros.robot.dynamixel_faults import Clock
-from stable_crl_ros.robot.dynamixel_table import SERVOS, to_radians
-from stable_crl_ros.robot.gripper import horn_angle
+from stable_crl_ros.robot.dynamixel_table import SERVOS, to_radians, to_ticks
+from stable_crl_ros.robot.gripper import horn_angle, opening_from_angle
 from stable_crl_ros.robot.kinematics import JOINT_LOWER, JOINT_NAMES, START
+from stable_crl_ros.robot.safety import ArmLimits
+from stable_crl_ros.robot.servo import Servo
 from stable_crl_ros.servo_bus import start
 
 POSE = dict(zip(JOINT_NAMES, START.tolist(), strict=True))
@@ -26,7 +30,7 @@ def healthy():
 
 
 @pytest.mark.parametrize('name', ['connect', 'close', 'read', 'write', 'faults', 'clear_faults',
-                                  'health'])
+                                  'health', 'setpoint'])
 def test_it_offers_what_a_driver_offers(name):
     offered = inspect.signature(getattr(DynamixelArm, name))
     assert list(offered.parameters) == list(inspect.signature(getattr(ArmDriver, name)).parameters)
@@ -61,6 +65,12 @@ def test_the_gripper_gets_each_goal_once_so_that_its_profile_can_end(healthy):
     began = time.monotonic()
     drive(arm, goal, 0.3, gripper=0.9)
     assert [g.ticks for g in bus.goals(began) if g.servo == 9] == [bus.servo(9)['Goal_Position']]
+
+
+def test_whatever_the_gripper_is_told_can_be_told_again():
+    closed, opened = (to_ticks(horn_angle(opening)) for opening in (0.0, 1.0))
+    for ticks in range(closed, opened + 1):
+        assert to_ticks(horn_angle(opening_from_angle(to_radians(ticks)))) == ticks
 
 
 def test_it_makes_up_for_a_gripper_goal_that_was_lost(healthy):
@@ -237,6 +247,22 @@ def test_an_arm_that_holds_keeps_its_goals_at_every_start_and_does_not_sag():
             arm.close()
             arm.connect()
         assert {n: bus.servo(n)['Goal_Position'] for n in SERVOS} == goals
+
+
+def test_taking_over_leaves_every_goal_as_it_is():
+    with bus_and_arm(POSE) as (bus, arm):
+        drive(arm, START, 0.2, gripper=0.8)
+        bus.inject('jam', 9)  # there is something between the fingers
+        drive(arm, START + [0.0, 0.01, 0.0, 0.0, 0.0, 0.0], 0.6, gripper=0.6)
+        arm.close()
+        arm.connect()
+        before = {number: bus.servo(number)['Goal_Position'] for number in SERVOS}
+        servo = Servo(arm, ArmController(ArmLimits(), ControlSettings()), threading.Lock())
+        servo.begin()
+        for _ in range(3):
+            servo.cycle()
+        assert {number: bus.servo(number)['Goal_Position'] for number in SERVOS} == before
+        assert read(arm).gripper > 0.7
 
 
 def test_closing_disarms_the_watchdog_and_the_arm_holds_on():

@@ -20,7 +20,7 @@ def arm():
     arm.close()
 
 
-@pytest.mark.parametrize('name', ['connect', 'close', 'read', 'write', 'faults'])
+@pytest.mark.parametrize('name', ['connect', 'close', 'read', 'write', 'faults', 'setpoint'])
 def test_it_offers_what_a_driver_offers(name):
     offered = inspect.signature(getattr(MockArm, name))
     assert list(offered.parameters) == list(inspect.signature(getattr(ArmDriver, name)).parameters)

@@ -78,6 +78,9 @@ class JointTrajectoryArm:
                                      time_from_start=Duration(sec=seconds, nanosec=rest))
         return JointTrajectory(joint_names=list(names), points=[point])
 
+    def setpoint(self) -> None:
+        """Return None: the controllers may have been moved by others."""
+
     def faults(self) -> list[ArmFault]:
         """Return an empty list: this driver hears of none."""
         return []

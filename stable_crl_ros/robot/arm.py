@@ -77,6 +77,16 @@ class ArmDriver(Protocol):
         :param gripper: opening, 0 closed .. 1 open.
         """
 
+    def setpoint(self) -> tuple[np.ndarray, float] | None:
+        """
+        Return what the motors hold now, or move to; None where only others know.
+
+        The arm rests below it by its own weight, and the gripper where something is in it: taking
+        over where they are would let the arm sink, and let go.
+
+        :returns: joint positions (6,) rad, gripper opening 0..1.
+        """
+
     def faults(self) -> list[ArmFault]:
         """Return what is wrong, as known from the last readings; empty when healthy."""
 

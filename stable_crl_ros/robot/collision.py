@@ -89,15 +89,25 @@ def nearest(joints: np.ndarray, table_height: float) -> Nearest:
     """
     upper, rest = capsules(joints)
     forearm, *hand = rest
+    found = _lowest(upper, rest, table_height)
+    for moving, fixed in ((forearm, BASE), *((part, (*BASE, *upper)) for part in hand)):
+        for other in fixed:
+            found = _nearer(moving, other, found)
+    return found
+
+
+def nearest_to_table(joints: np.ndarray, table_height: float) -> Nearest:
+    """Return the part nearest to the table; arguments as those of `nearest`."""
+    return _lowest(*capsules(joints), table_height)
+
+
+def _lowest(upper: list[Capsule], rest: list[Capsule], table_height: float) -> Nearest:
     found = Nearest(math.inf, '', '')
     for part in (upper[1], *rest):
         if part.name != 'fingers':
             height = min(part.start[2], part.end[2]) - part.radius - table_height
             if height < found.distance:
                 found = Nearest(height, part.name, TABLE)
-    for moving, fixed in ((forearm, BASE), *((part, (*BASE, *upper)) for part in hand)):
-        for other in fixed:
-            found = _nearer(moving, other, found)
     return found
 
 

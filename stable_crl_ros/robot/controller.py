@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from stable_crl_ros.robot.arbiter import Arbiter, ArmMode, ControlError, SOURCES
+from stable_crl_ros.robot.arbiter import Arbiter, ArmMode, SOURCES
 from stable_crl_ros.robot.arm import ArmError, ArmState
-from stable_crl_ros.robot.collision import nearest
+from stable_crl_ros.robot.journey import check_pose, check_way, MOVED_RAD, why_blocked
 from stable_crl_ros.robot.kinematics import forward_kinematics
 from stable_crl_ros.robot.motion import Motion
 from stable_crl_ros.robot.rate import RateLimit
@@ -21,9 +21,8 @@ from stable_crl_ros.robot.safety import (
 from stable_crl_ros.robot.watchdog import StateWatchdog
 
 FUTURE_TOLERANCE_S = 0.02  # clocks of two machines kept by NTP differ by less
-_PATH_SAMPLES = 40
-_FLOOR_SLACK = 0.002  # m
-_MOVED_RAD = 0.15  # from the setpoint; the motors' own sag is smaller
+
+Setpoint = tuple[np.ndarray, float]  # joints (6,) rad, gripper opening 0..1
 
 
 @dataclass(frozen=True)
@@ -101,16 +100,23 @@ class ArmController:
         """Say whether somebody is in charge who may move the arm."""
         return self.mode in (*SOURCES, ArmMode.RESETTING)
 
-    def begin(self, state: ArmState, now: float) -> None:
-        """Take over where the arm is, without moving it; latches stay."""
-        self._rebase(state, now)
+    def begin(self, state: ArmState, now: float, held: Setpoint | None = None) -> None:
+        """
+        Take over where the arm is, without moving it; latches stay.
+
+        :param held: what its motors are told to hold, where the driver knows.
+        """
+        self._rebase(state, now, held)
         self.arbiter.activate()
 
-    def _rebase(self, state: ArmState, now: float) -> None:
-        self.state = state
-        self._target = Target.from_joints(state.joint_positions, state.gripper)
+    def _rebase(self, state: ArmState, now: float, held: Setpoint | None) -> None:
+        self.state, joints, gripper = state, state.joint_positions, state.gripper
+        if held is not None:  # joints sag below it, and what the gripper holds keeps it open
+            near = np.abs(held[0] - joints) <= MOVED_RAD
+            joints, gripper = np.where(near, held[0], joints), held[1]
+        self._target = Target.from_joints(joints, gripper)
         self._wanted_gripper = self._target.gripper
-        self._motion.begin(state.joint_positions, self._target.gripper, now)
+        self._motion.begin(joints, self._target.gripper, now)
         self._watchdog.reset()
 
     def end(self) -> None:
@@ -132,8 +138,25 @@ class ArmController:
             if doubt and self.mode is not ArmMode.FAULT:
                 self.counts['state_faults'] += 1
                 self.fault(doubt)
+            elif self.mode is ArmMode.RESETTING:
+                self._mind_the_way(now)
 
-    def setpoint(self, now: float, stalled: bool = False) -> tuple[np.ndarray, float] | None:
+    def _mind_the_way(self, now: float) -> None:
+        """Lean on nothing that is in the way of a motion of the arm's own."""
+        if why := why_blocked(self._motion.sent, self.state.joint_positions,
+                              self._settings.homing_speed, self._motion.overdue_s):
+            self.counts['blocked'] += 1
+            self.arbiter.pause(why)
+            self._go_to(self._where_it_is(), self._settings.period_s, now)
+
+    def _where_it_is(self) -> Target:
+        return Target.from_joints(self.state.joint_positions, self._target.gripper)
+
+    def _behind(self) -> float:
+        """Return how far the joint that is farthest from its setpoint is from it, rad."""
+        return float(np.abs(self._motion.sent - self.state.joint_positions).max())
+
+    def setpoint(self, now: float, stalled: bool = False) -> Setpoint | None:
         """
         Return what to write in this servo cycle; None while the arm is not active.
 
@@ -147,7 +170,7 @@ class ArmController:
             self.counts['command_timeouts'] += 1
             if not finished:
                 self._hold()
-        elif finished:
+        elif finished and self._behind() <= MOVED_RAD:
             self.arbiter.end_reset()
         return self._motion.advance(now, stalled or self._lost > 0)
 
@@ -242,16 +265,17 @@ class ArmController:
             self._hold()
         self.arbiter.report(reasons)
 
-    def clear(self, state: ArmState, now: float) -> None:
+    def clear(self, state: ArmState, now: float, held: Setpoint | None = None) -> None:
         """
         Lift the faults, which the driver has mended, and hold where the arm is now.
 
         :param state: read after the mending: a motor that had no torque may have sunk.
+        :param held: as for `begin`.
         """
         self.arbiter.clear()
         self._lost = 0
         if self._motion.begun:
-            self._rebase(state, now)
+            self._rebase(state, now, held)
 
     def resume(self, now: float) -> None:
         """
@@ -262,46 +286,31 @@ class ArmController:
         :raises ControlError: while a fault is latched.
         """
         self.arbiter.resume()
-        if not self._motion.begun:
-            return
-        measured = Target.from_joints(self.state.joint_positions, self._target.gripper)
-        if float(np.abs(measured.joints - self._motion.sent).max()) > _MOVED_RAD:
-            self._go_to(measured, self._settings.period_s, now)
+        if self._motion.begun and self._behind() > MOVED_RAD:
+            self._go_to(self._where_it_is(), self._settings.period_s, now)
 
     def move_to(self, joints: np.ndarray, now: float) -> float:
         """
         Move all joints slowly to a pose; commands are refused meanwhile, `stop` ends it.
 
+        A joint that does not follow ends it too: the arm is then paused, where it is.
+
         :param joints: (6,) rad.
         :returns: duration, s.
-        :raises ControlError: when latched or not active, or when the gripper would pass below
-            the workspace.
+        :raises ControlError: when latched or not active, for a pose that the joints cannot take,
+            or a way on which the gripper would pass below the workspace, or the arm touch
+            something.
         """
         self.arbiter.require_free()
         start = self._motion.sent
         target = Target.from_joints(joints, self._target.gripper)
-        self._check_path(start, target.joints)
+        check_pose(joints)
+        check_way(start, target.joints, self._limits)
         speed = self._settings.homing_speed
         duration = max(1.0, float(np.abs(target.joints - start).max()) / speed)
         self._go_to(target, duration, now)
         self.arbiter.begin_reset()
         return duration
-
-    def _check_path(self, start: np.ndarray, end: np.ndarray) -> None:
-        path = [start + fraction * (end - start)
-                for fraction in np.linspace(0.0, 1.0, _PATH_SAMPLES)]
-        heights = [forward_kinematics(joints)[2, 3] for joints in path]
-        floor = min(heights[0], heights[-1], self._limits.workspace_low[2]) - _FLOOR_SLACK
-        if min(heights) < floor:
-            raise ControlError(f'the gripper would pass at z = {min(heights):.3f} m, below '
-                               f'{floor:.3f} m; raise the arm first')
-        near = [nearest(joints, self._limits.table_height) for joints in path]
-        closest = min(near, key=lambda pair: pair.distance)
-        allowed = min(near[0].distance, near[-1].distance, self._limits.clearance)
-        if closest.distance < allowed - _FLOOR_SLACK:
-            raise ControlError(f'{closest.first} and {closest.second} would come within '
-                               f'{closest.distance:.3f} m; move the arm away by hand or '
-                               'teleoperation first')
 
     def _go_to(self, target: Target, duration_s: float, now: float,
                tool_straight: bool = False) -> None:

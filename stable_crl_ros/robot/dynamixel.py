@@ -28,10 +28,11 @@ from stable_crl_ros.robot.dynamixel_table import (
     RADIANS_PER_TICK,
     Register,
     SERVOS,
+    to_radians,
     to_ticks,
     WATCHDOG_UNIT,
 )
-from stable_crl_ros.robot.gripper import horn_angle
+from stable_crl_ros.robot.gripper import horn_angle, opening_from_angle
 from stable_crl_ros.robot.kinematics import JOINT_LOWER, JOINT_UPPER, MAX_JOINT_VELOCITY
 
 SUPPORT_S = 30.0  # a second clear_faults within this time says that the arm is held
@@ -207,6 +208,14 @@ class DynamixelArm:
         """Say whether the gripper's own register, just read, lacks its goal: a lost packet."""
         return (GRIPPER in self._reader.swept and self._goals[GRIPPER]
                 != self._reader.statuses[GRIPPER][Register.GOAL_POSITION])
+
+    def setpoint(self) -> tuple[np.ndarray, float] | None:
+        """Return the goals of the servos; None before they have torque."""
+        with self._lock:
+            if not self._goals:
+                return None
+            joints = [(self._goals[number] - CENTRE) * RADIANS_PER_TICK for number in JOINTS]
+            return np.array(joints), opening_from_angle(to_radians(self._goals[GRIPPER]))
 
     def faults(self) -> list[ArmFault]:
         """Return the latched faults; empty when healthy."""

@@ -192,6 +192,8 @@ def go_to(arm: DynamixelArm, joints: np.ndarray, speed: float) -> float:
             settled_at = time.monotonic() + _SETTLE_S
         due += _CYCLE_S
         time.sleep(max(0.0, due - time.monotonic()))
+    if controller.mode is ArmMode.PAUSED:
+        raise ArmError(f'{controller.arbiter.reason} The arm holds where it is')
     return float(np.abs(controller.state.joint_positions - joints).max())
 
 

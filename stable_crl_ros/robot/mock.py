@@ -69,6 +69,11 @@ class MockArm:
             self._follow()
             self._setpoint = np.append(joints, min(max(gripper, 0.0), 1.0))
 
+    def setpoint(self) -> tuple[np.ndarray, float]:
+        """Return the setpoint that is held."""
+        with self._lock:
+            return self._setpoint[:6].copy(), float(self._setpoint[6])
+
     def faults(self) -> list[ArmFault]:
         """Return an empty list: nothing in it can break."""
         return []

@@ -41,6 +41,11 @@ class Motion:
         """Say whether the path has been gone to its end."""
         return self._path.finished(self._elapsed)
 
+    @property
+    def overdue_s(self) -> float:
+        """Time since the path was gone to its end, s; negative before."""
+        return self._elapsed - self._path.duration_s
+
     def begin(self, joints: np.ndarray, gripper: float, now: float) -> None:
         """
         Start from where the arm was measured, whatever was sent before.

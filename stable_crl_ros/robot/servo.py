@@ -44,9 +44,9 @@ class Servo:
         :raises ArmError: when it cannot be read, or has a fault.
         """
         with self._bus:
-            state = self._healthy_state()
+            state, held = self._healthy_state(), self._driver.setpoint()
             with self._deciding:
-                self._controller.begin(state, self._clock())
+                self._controller.begin(state, self._clock(), held)
 
     def cycle(self) -> ArmState | None:
         """
@@ -103,9 +103,9 @@ class Servo:
             if not latched:
                 return 'the arm has no fault'
             done = self._driver.clear_faults()
-            state = self._healthy_state()
+            state, held = self._healthy_state(), self._driver.setpoint()
             with self._deciding:
-                self._controller.clear(state, self._clock())
+                self._controller.clear(state, self._clock(), held)
         return f'{done}; call ~/resume to go on'
 
     def undisturbed(self, action: Callable[[], None]) -> None:

@@ -136,6 +136,9 @@ class XsSdkArm:
             self._opening = gripper
             self._link.send('JointSingleCommand', name=GRIPPER, cmd=horn_angle(gripper))
 
+    def setpoint(self) -> None:
+        """Return None: the motors may have been moved by others."""
+
     def faults(self) -> list[ArmFault]:
         """Return the hardware errors of the last look."""
         return list(self._faults)

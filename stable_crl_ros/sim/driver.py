@@ -53,6 +53,10 @@ class SimArm:
         self._check()
         self._world.set_arm_targets(check_setpoint(joint_positions, gripper), gripper)
 
+    def setpoint(self) -> tuple[np.ndarray, float]:
+        """Return what the motors move towards."""
+        return self._world.arm_targets()
+
     def faults(self) -> list[ArmFault]:
         """Return the failure of the physics, if there was one."""
         return [] if self._time.failure is None else [

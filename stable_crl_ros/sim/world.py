@@ -157,6 +157,12 @@ class World:
             self._data.ctrl[:len(JOINT_NAMES)] = joints
             self._data.ctrl[len(JOINT_NAMES)] = finger_position(gripper)
 
+    def arm_targets(self) -> tuple[np.ndarray, float]:
+        """Return what the motors move towards: (6,) rad, opening 0 closed .. 1 open."""
+        with self.lock:
+            *joints, finger = self._data.ctrl[:len(JOINT_NAMES) + 1].tolist()
+        return np.array(joints), opening_from_finger(finger)
+
     def set_torque(self, powered: np.ndarray) -> None:
         """
         Let motors hold or go limp; while an arm motor is limp, the arm has its weight.
