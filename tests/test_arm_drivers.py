@@ -161,8 +161,8 @@ class XsSdk:
     profile: str = 'time'
     gripper_mode: str = 'pwm'
     names: tuple = tuple(JOINT_NAMES)
-    torque: list = field(default_factory=lambda: [1] * 6)
-    errors: list = field(default_factory=lambda: [0] * 6)
+    torque: list = field(default_factory=lambda: [1] * 7)
+    errors: list = field(default_factory=lambda: [0] * 7)  # the gripper's last, as of torque
     sent: list = field(default_factory=list)
     requests: list = field(default_factory=list)
     opening: float = 1.0
@@ -180,9 +180,9 @@ class XsSdk:
             return SimpleNamespace(mode=self.mode if group else self.gripper_mode,
                                    profile_type=self.profile, joint_names=self.names)
         if service == 'reboot_motors':
-            self.errors[JOINT_NAMES.index(fields['name'])] = 0
-        return SimpleNamespace(values=self.torque if fields.get('reg') == 'Torque_Enable'
-                               else self.errors)
+            self.errors[(*JOINT_NAMES, 'gripper').index(fields['name'])] = 0
+        values = self.torque if fields.get('reg') == 'Torque_Enable' else self.errors
+        return SimpleNamespace(values=values[:6] if fields['cmd_type'] == 'group' else values[6:])
 
     def close(self):
         pass
@@ -222,7 +222,7 @@ def test_the_grippers_pwm_is_strong_far_away_and_none_when_there(wanted, measure
     ({'mode': 'velocity'}, 'operating_mode: position'),
     ({'profile': 'velocity'}, 'profile_type: time'),
     ({'gripper_mode': 'current'}, 'pwm or position'),
-    ({'torque': [1, 1, 0, 1, 1, 1]}, 'torque is off at elbow'),
+    ({'torque': [1, 1, 0, 1, 1, 1, 0]}, 'torque is off at elbow, gripper'),
 ])
 def test_an_xs_sdk_that_is_set_up_otherwise_is_refused(changes, reason):
     with pytest.raises(ArmError, match=reason):
@@ -230,13 +230,14 @@ def test_an_xs_sdk_that_is_set_up_otherwise_is_refused(changes, reason):
 
 
 def test_motors_in_error_are_named_and_restarted_one_by_one():
-    sdk = XsSdk(errors=[0, 0, 32, 0, 0, 4])
+    sdk = XsSdk(errors=[0, 0, 32, 0, 0, 4, 32])
     arm = XsSdkArm(sdk)
     arm.connect()
-    first, second = arm.faults()
+    first, second, gripper = arm.faults()
     assert (first.joint, first.bits, first.cure) == ('elbow', 32, 'reboot')
     assert 'overload' in first.message and 'overheating' in second.message
-    assert arm.clear_faults() == 'restarted elbow, wrist_rotate'
+    assert 'gripper: hardware error 0x20 (overload)' in gripper.message
+    assert arm.clear_faults() == 'restarted elbow, wrist_rotate, gripper'
     assert arm.faults() == []
     reboots = [fields['name'] for name, fields in sdk.requests if name == 'reboot_motors']
-    assert reboots == ['elbow', 'wrist_rotate']
+    assert reboots == ['elbow', 'wrist_rotate', 'gripper']

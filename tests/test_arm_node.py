@@ -366,6 +366,7 @@ def test_a_cycle_that_cannot_be_told_is_a_fault_and_no_end_of_the_servos(ros, ca
     ({'limits.workspace_low': [0.5, 0.0, 0.0]}, 'workspace_low.*below'),
     ({'limits.workspace_low': [0.1, 0.0]}, 'x, y, z'),
     ({'limits.max_tilt': -1.0}, 'max_tilt'),
+    ({'control_rate': 1.0}, 'command_timeout 0.5 s is shorter than the control period 1 s'),
     ({'limits.max_translation': 5}, '5.0 rather than 5'),
 ])
 def test_parameters_that_make_no_sense_are_refused_at_the_start(ros, parameters, reason):

@@ -224,6 +224,18 @@ def test_a_gripper_setpoint_lasts_and_moves_with_the_next_command(bench):
     assert bench.command().applied[6] == 0.0
 
 
+@pytest.mark.parametrize('age_s', [9.0, -9.0])
+def test_the_gripper_of_a_refused_tick_acts_with_no_other(bench, age_s):
+    bench.controller.set_gripper(POLICY, 0.0, bench.now)
+    assert bench.command(POLICY, age_s=age_s).refused
+    assert bench.command(POLICY).applied[6] == 1.0
+
+
+def test_the_operators_step_does_not_move_the_gripper_as_the_policy_wants(bench):
+    bench.controller.set_gripper(POLICY, 0.0, bench.now)
+    assert bench.command(TELEOP, LEFT).applied[6] == 1.0
+
+
 def test_a_gripper_beyond_its_range_is_clipped_and_flagged(bench):
     bench.controller.set_gripper(POLICY, 1.7, bench.now)
     outcome = bench.command()
@@ -594,6 +606,21 @@ def test_a_servo_that_cannot_follow_keeps_the_tool_in_the_workspace():
     tools = np.array([forward_kinematics(row[:6])[:3, 3] for row in bench.arm.setpoints])
     assert np.ptp(tools[:, 0]) > 2 * limits.max_translation
     assert (tools <= np.array(limits.workspace_high) + 0.003).all(), tools.max(0)
+
+
+def test_the_target_does_not_run_away_from_a_turn_that_is_blocked():
+    bench = Bench(kind=LoadedArm)
+    bench.arm.blocked = 5
+    flags = 0
+    for number in range(20):
+        outcome = bench.command(delta=[0, 0, 0.001 * (-1) ** number, 0, 0, 0.2])
+        flags |= outcome.flags
+        bench.run(0.2)
+    assert 0.9 < bench.arm.setpoints[-1][5] - START[5] <= 1.0 or \
+        -1.0 <= bench.arm.setpoints[-1][5] - START[5] < -0.9
+    assert flags & StepFlag.TARGET_LEASHED
+    assert outcome.applied[2] != 0.0, 'the rest is made'
+    assert bench.controller.mode is ArmMode.POLICY
 
 
 def test_a_stop_in_mid_motion_writes_no_further_setpoint(bench):

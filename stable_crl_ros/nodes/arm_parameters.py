@@ -76,11 +76,20 @@ def read_limits(node: Node) -> ArmLimits:
 
 
 def read_settings(node: Node) -> ControlSettings:
-    """Build the timing."""
+    """
+    Build the timing.
+
+    :raises StartupError: when silence would end every step before its time.
+    """
+    period_s, timeout_s = 1.0 / value(node, 'control_rate'), value(node, 'command_timeout')
+    if timeout_s < period_s:
+        raise StartupError(f'command_timeout {timeout_s:g} s is shorter than the control period '
+                           f'{period_s:g} s, so that no step would be made whole; raise it in '
+                           'config/arm.yaml, or control_rate')
     return ControlSettings(
-        period_s=1.0 / value(node, 'control_rate'),
+        period_s=period_s,
         servo_period_s=1.0 / value(node, 'servo_rate'),
-        command_timeout_s=value(node, 'command_timeout'),
+        command_timeout_s=timeout_s,
         max_command_age_s=value(node, 'max_command_age'),
         max_state_age_s=value(node, 'max_state_age'),
         max_lost_cycles=value(node, 'max_lost_cycles'),

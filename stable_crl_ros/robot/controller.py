@@ -86,7 +86,7 @@ class ArmController:
         self._motion = Motion(limits.max_joint_velocity, settings.servo_period_s)
         self._watchdog = StateWatchdog(settings.max_state_age_s)
         self._target: Target | None = None
-        self._wanted_gripper = 0.0
+        self._wanted_gripper: dict[ArmMode, float] = {}  # by whom, since the last step
         self._lost = 0
         self._rate = {source: RateLimit(settings.period_s) for source in SOURCES}
 
@@ -115,7 +115,7 @@ class ArmController:
             near = np.abs(held[0] - joints) <= MOVED_RAD
             joints, gripper = np.where(near, held[0], joints), held[1]
         self._target = Target.from_joints(joints, gripper)
-        self._wanted_gripper = self._target.gripper
+        self._wanted_gripper.clear()
         self._motion.begin(joints, self._target.gripper, now)
         self._watchdog.reset()
 
@@ -128,7 +128,7 @@ class ArmController:
         if self._motion.begun:
             gripper = self._target.gripper
             self._target = Target.from_joints(self._motion.freeze(gripper), gripper)
-            self._wanted_gripper = gripper
+            self._wanted_gripper.clear()
 
     def observe(self, state: ArmState, now: float) -> None:
         """Take what a servo cycle read; states that cannot be true are a fault."""
@@ -196,13 +196,13 @@ class ArmController:
 
     def set_gripper(self, source: ArmMode, opening: float, now: float) -> None:
         """
-        Take a gripper setpoint, 0 closed .. 1 open; it acts with the next motion command.
+        Take a gripper setpoint, 0 closed .. 1 open; it acts with the source's next motion command.
 
         What is not finite makes that command refused, what is outside 0..1 makes it clipped.
         """
         self.arbiter.hear(source, now)
         if not self.arbiter.refusal(source, now):
-            self._wanted_gripper = float(opening)
+            self._wanted_gripper[source] = float(opening)
 
     def command(self, source: ArmMode, delta: np.ndarray, age_s: float, now: float) -> Outcome:
         """
@@ -212,7 +212,8 @@ class ArmController:
         :param delta: (6,) metres and radians per control period, fixed axes of base_link.
         :param age_s: time since the command's stamp, negative when it lies in the future.
         """
-        commanded = np.append(np.asarray(delta, float), self._wanted_gripper)
+        opening = self._wanted_gripper.get(source, self._target.gripper)
+        commanded = np.append(np.asarray(delta, float), opening)
         flags = self._refusal(source, commanded, age_s, now)
         applied = np.append(np.zeros(6), self._target.gripper)
         if not flags:
@@ -227,8 +228,11 @@ class ArmController:
         late = not age_s <= self._settings.max_command_age_s
         if not (late or age_s < -FUTURE_TOLERANCE_S):
             self.arbiter.hear(source, now)
-        if not np.isfinite(commanded).all():
-            self._wanted_gripper = self._target.gripper  # one bad setpoint must not block all
+        bad = not np.isfinite(commanded).all()
+        if bad or late or age_s < -FUTURE_TOLERANCE_S:
+            # The setpoint came with this command: it must neither block the next nor act with it.
+            self._wanted_gripper.pop(source, None)
+        if bad:
             return StepFlag.NON_FINITE
         if late:
             return StepFlag.STALE
@@ -242,7 +246,7 @@ class ArmController:
     def _apply(self, source, commanded, now) -> tuple[np.ndarray, StepFlag]:
         measured = forward_kinematics(self.state.joint_positions)
         step = apply_action(self._target, commanded, self._limits, self._settings.period_s,
-                            measured, self.state.joint_efforts)
+                            measured, self.state.joint_efforts, self.state.joint_positions)
         self.arbiter.grant(source, now)
         if not step.refused:
             self._go_to(step.target, self._settings.period_s, now, tool_straight=True)
@@ -314,5 +318,6 @@ class ArmController:
 
     def _go_to(self, target: Target, duration_s: float, now: float,
                tool_straight: bool = False) -> None:
-        self._target, self._wanted_gripper = target, target.gripper
+        self._target = target
+        self._wanted_gripper.clear()
         self._motion.go_to(target.joints, target.gripper, duration_s, now, tool_straight)

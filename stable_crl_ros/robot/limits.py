@@ -25,7 +25,8 @@ class ArmLimits:
     :param workspace_high: (3,) largest x, y, z of the tool point in base_link, m.
     :param max_translation: per step and axis, m.
     :param max_rotation: per step and axis, rad.
-    :param max_joint_jump: per step and joint, rad; more is refused or shortened.
+    :param max_joint_jump: per step and joint, rad; more is refused or shortened. No joint's
+        target leads its measured position by more either.
     :param max_joint_velocity: mean over a step, rad/s, at most the motors' own limit.
     :param max_target_lead: distance of the target from the measured tool point, m. A step
         starts before the arm has caught up with the last, so this exceeds one full step.

@@ -14,7 +14,9 @@ step size              clips each number of the action              TRANSLATION_
                                                                     GRIPPER_CLIPPED
 workspace, table       clips the tool point to the boxes and above  WORKSPACE_CLIPPED, \
                        the table                                    TABLE_CLIPPED
-leash                  clips the lead over the measured tool point  TARGET_LEASHED
+leash                  clips the lead over the measured tool        TARGET_LEASHED
+                       point; holds what would let a joint lead by
+                       more than max_joint_jump
 tilt                   clips the angle from straight down           TILT_CLIPPED
 reach, joint limits    shortens, then refuses                       STEP_SHORTENED, UNREACHABLE
 branch jump            shortens, then refuses                       STEP_SHORTENED, JOINT_JUMP
@@ -54,7 +56,7 @@ __all__ = ['REFUSED', 'ArmLimits', 'SafetyError', 'Step', 'StepFlag', 'Target', 
 _ATTEMPTS = 5  # the whole step, then up to 4 shorter ones
 # Tried in this order: with the rotation stuck at a joint limit, the translation is still made.
 _PARTS = np.array([[1.0] * 6, [1.0] * 3 + [0.0] * 3, [0.0] * 3 + [1.0] * 3])
-_HOLDING = StepFlag.SINGULARITY_SLOWED | StepFlag.EFFORT_LIMITED
+_HOLDING = StepFlag.SINGULARITY_SLOWED | StepFlag.EFFORT_LIMITED | StepFlag.TARGET_LEASHED
 _NEAR = 0.05  # m; from farther away no step passes through anything on its way
 
 
@@ -117,6 +119,7 @@ def apply_action(
     period_s: float,
     measured_pose: np.ndarray | None = None,
     efforts: np.ndarray | None = None,
+    measured_joints: np.ndarray | None = None,
 ) -> Step:
     """
     Integrate one action on the previous target.
@@ -129,6 +132,7 @@ def apply_action(
     :param period_s: control period, s.
     :param measured_pose: (4, 4) of the real gripper, for the leash; None for no leash.
     :param efforts: (6,) as the driver reports them; NaN where unknown, None for no effort limit.
+    :param measured_joints: (6,) rad, for the leash; None for no leash on joints.
     :raises SafetyError: for a wrong number of numbers, or a period not above 0.
     """
     values, efforts = _checked(action, efforts, period_s)
@@ -142,7 +146,8 @@ def apply_action(
         if reason and (not wanted.any() or np.array_equal(wanted, delta)):
             continue
         joints, flags = _reach(target, wanted, limits, period_s, measured)
-        problem = flags if joints is None else _forbidden(target, joints, limits, efforts)
+        problem = flags if joints is None else _forbidden(
+            target, joints, limits, efforts, measured_joints)
         if not problem:
             flags |= reason and (reason & _HOLDING or StepFlag.STEP_SHORTENED)
             new = Target.from_joints(joints, gripper)
@@ -219,12 +224,18 @@ def _solve(
 
 def _forbidden(
     target: Target, joints: np.ndarray, limits: ArmLimits, efforts: np.ndarray | None,
+    measured: np.ndarray | None,
 ) -> StepFlag:
     """Return why the arm must not go where it could, 0 when it may."""
     if joints is target.joints:
         return StepFlag(0)
     if _collides(target.joints, joints, limits):
         return StepFlag.COLLISION
+    if measured is not None:
+        # A turn that is blocked leaves the tool point where it is.
+        lead, before = np.abs(joints - measured), np.abs(target.joints - measured)
+        if ((lead > limits.max_joint_jump) & (lead > before)).any():
+            return StepFlag.TARGET_LEASHED
     if efforts is not None:
         # What moves a motor's target the way it pushes makes it push harder.
         loading = (joints - target.joints) * np.sign(efforts) > 1e-9

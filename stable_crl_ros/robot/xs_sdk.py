@@ -99,9 +99,13 @@ class XsSdkArm:
         self._look()
 
     def _registers(self, register: str) -> dict[str, int]:
-        answer = self._link.request('get_motor_registers', cmd_type='group', name=ARM,
-                                    reg=register, value=0)
-        return dict(zip(JOINT_NAMES, answer.values, strict=False))
+        """Return the register of every joint that answers, and of the gripper."""
+        values = {}
+        for kind, name, names in (('group', ARM, JOINT_NAMES), ('single', GRIPPER, (GRIPPER,))):
+            answer = self._link.request('get_motor_registers', cmd_type=kind, name=name,
+                                        reg=register, value=0)
+            values |= dict(zip(names, answer.values, strict=False))
+        return values
 
     def _look(self) -> None:
         errors = self._registers('Hardware_Error_Status')
