@@ -91,6 +91,7 @@ def test_joint_trajectory_sends_points_that_move_the_arm_as_commanded(ros, contr
                if list(message.joint_names) == ['left_finger']]
     assert len(gripper) == 2  # where it was, then what was commanded
     assert opening_from_finger(gripper[-1].points[0].positions[0]) == pytest.approx(0.4)
+    assert cell.arm._driver.setpoint()[1] == pytest.approx(0.4)
 
 
 def test_joint_states_that_stop_are_a_fault_that_names_their_topic(ros, controllers):
@@ -208,6 +209,19 @@ def test_a_gripper_in_position_mode_is_sent_its_motors_angle_once():
     arm.write(START, 0.3)
     singles = [fields for message, fields in sdk.sent if message == 'JointSingleCommand']
     assert singles == [{'name': 'gripper', 'cmd': horn_angle(0.3)}]
+
+
+@pytest.mark.parametrize('mode', ['pwm', 'position'])
+def test_an_xs_sdk_arm_that_holds_something_is_taken_over_with_it(mode):
+    sdk = XsSdk(gripper_mode=mode)
+    arm = XsSdkArm(sdk)
+    arm.connect()
+    assert arm.setpoint() is None
+    arm.write(START + 0.1, 0.0)
+    sdk.opening = 0.4
+    joints, opening = arm.setpoint()
+    np.testing.assert_array_equal(joints, START)
+    assert opening == 0.0
 
 
 @pytest.mark.parametrize(('wanted', 'measured', 'pwm'), [

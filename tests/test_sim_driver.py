@@ -50,6 +50,8 @@ def test_setpoints_move_the_arm(arm):
         arm.write(START + 0.1, 0.0)
         time.sleep(0.02)
     assert arm.read().gripper < 0.5
+    joints, opening = arm.setpoint()
+    np.testing.assert_allclose([*joints, opening], [*(START + 0.1), 0.0], atol=1e-9)
     assert arm.faults() == []
 
 

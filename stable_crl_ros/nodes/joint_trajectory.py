@@ -78,8 +78,14 @@ class JointTrajectoryArm:
                                      time_from_start=Duration(sec=seconds, nanosec=rest))
         return JointTrajectory(joint_names=list(names), points=[point])
 
-    def setpoint(self) -> None:
-        """Return None: the controllers may have been moved by others."""
+    def setpoint(self) -> tuple[np.ndarray, float] | None:
+        """
+        Return the opening sent last, and the joints where they are: others may have moved them.
+
+        :returns: None before an opening was sent.
+        """
+        return None if self._opening is None else (self._feed.state().joint_positions,
+                                                   self._opening)
 
     def faults(self) -> list[ArmFault]:
         """Return an empty list: this driver hears of none."""

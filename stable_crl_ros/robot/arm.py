@@ -79,7 +79,7 @@ class ArmDriver(Protocol):
 
     def setpoint(self) -> tuple[np.ndarray, float] | None:
         """
-        Return what the motors hold now, or move to; None where only others know.
+        Return what the motors hold now, or move to, as far as known; None where it is not.
 
         The arm rests below it by its own weight, and the gripper where something is in it: taking
         over where they are would let the arm sink, and let go.

@@ -79,7 +79,7 @@ class XsSdkArm:
         self._link = link
         self._gripper_mode = 'position'
         self._faults: list[ArmFault] = []
-        self._measured = self._opening = float('nan')
+        self._measured = self._opening = self._sent = float('nan')
 
     def connect(self) -> None:
         """
@@ -91,7 +91,7 @@ class XsSdkArm:
         gripper = self._link.request('get_robot_info', cmd_type='single', name=GRIPPER)
         check_robot(arm, gripper)
         self._gripper_mode = gripper.mode
-        self._opening = float('nan')
+        self._opening = self._sent = float('nan')
         off = [name for name, on in self._registers('Torque_Enable').items() if not on]
         if off:
             raise ArmError(f'torque is off at {", ".join(off)}; hold the arm and call the service '
@@ -133,6 +133,7 @@ class XsSdkArm:
         """
         joints = check_setpoint(joint_positions, gripper)
         self._link.send('JointGroupCommand', name=ARM, cmd=joints.tolist())
+        self._sent = gripper
         if self._gripper_mode == 'pwm':
             self._link.send('JointSingleCommand', name=GRIPPER,
                             cmd=gripper_pwm(gripper, self._measured))
@@ -140,8 +141,15 @@ class XsSdkArm:
             self._opening = gripper
             self._link.send('JointSingleCommand', name=GRIPPER, cmd=horn_angle(gripper))
 
-    def setpoint(self) -> None:
-        """Return None: the motors may have been moved by others."""
+    def setpoint(self) -> tuple[np.ndarray, float] | None:
+        """
+        Return the opening sent last, and the joints where they are: others may have moved them.
+
+        :returns: None before anything was sent.
+        """
+        if np.isnan(self._sent):
+            return None
+        return self._link.state().joint_positions, self._sent
 
     def faults(self) -> list[ArmFault]:
         """Return the hardware errors of the last look."""
