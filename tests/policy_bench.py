@@ -11,8 +11,9 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
-from stable_crl_ros.nodes.common import COMMAND, IMAGE_OUT, LATCHED
+from stable_crl_ros.nodes.common import IMAGE_OUT, LATCHED
 from stable_crl_ros.nodes.conversions import (
     image_to_compressed,
     image_to_message,
@@ -24,6 +25,9 @@ from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 RATE = 20.0  # Hz
+SWAP_S = 60.0  # the process that checks a checkpoint stands behind all others
+IMAGE_AGE_S = 10.0  # that no machine reaches by standing still
+KEPT = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)  # no command is missed
 
 
 def scene(seed):
@@ -35,7 +39,8 @@ class Bench:
 
     def __init__(self, ros, checkpoint, **values):
         self.ros = ros
-        overrides = {'checkpoint_path': str(checkpoint), 'control_rate': RATE, **values}
+        overrides = {'checkpoint_path': str(checkpoint), 'control_rate': RATE,
+                     'max_image_age': IMAGE_AGE_S, **values}
         self.node = ros.add(PolicyNode(context=ros.context,
                                        parameter_overrides=ros.parameters(**overrides)))
         self.probe = ros.node()
@@ -57,11 +62,11 @@ class Bench:
                 self.order.append(name)
             return callback
         subscribe = self.probe.create_subscription
-        subscribe(Float64, 'gripper_cmd', keep(self.grippers, 'gripper'), COMMAND)
-        subscribe(TwistStamped, 'delta_twist_cmds', keep(self.twists, 'twist'), COMMAND)
+        subscribe(Float64, 'gripper_cmd', keep(self.grippers, 'gripper'), KEPT)
+        subscribe(TwistStamped, 'delta_twist_cmds', keep(self.twists, 'twist'), KEPT)
         subscribe(Float64, 'policy/progress', self.progress.append, 10)
         subscribe(Float64MultiArray, 'policy/tick',
-                  lambda message: self.ticks.append(decode_tick(message)), 50)
+                  lambda message: self.ticks.append(decode_tick(message)), KEPT)
         subscribe(String, 'policy/checkpoint_id', lambda m: self.ids.append(m.data), LATCHED)
         subscribe(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
@@ -114,6 +119,14 @@ class Bench:
         self.ros.spin_until(lambda: len(self.twists) > count, what='another command')
         return self.twists[-1], self.grippers[-1].data
 
+    def commands(self):
+        """Deactivate the node; return all it sent since its activation: twist, gripper, tick."""
+        assert self.transition('DEACTIVATE')
+        kept = (self.twists, self.grippers, self.ticks)
+        self.ros.spin_until(lambda: {*map(len, kept)} == {self.node._commands},
+                            what='every command')
+        return list(zip(*kept, strict=True))
+
     def set(self, **values):
         """Set parameters through the service; return the first refusal, '' for none."""
         request = SetParameters.Request(parameters=[
@@ -141,7 +154,7 @@ class Bench:
         self.statuses.pop(name, None)
         return self.ros.spin_until(
             lambda: name in self.statuses and condition(self.statuses[name])
-            and self.statuses[name], what=f'diagnostics {name}')
+            and self.statuses[name], SWAP_S, f'diagnostics {name}')
 
 
 def as_action(command):

@@ -59,19 +59,26 @@ def test_keeps_its_rate_and_reports_it(ros, first):
     bench.activate()
     bench.stream(scene(1))
     bench.next_command()
-    count = len(bench.twists)
-    ros.spin_for(1.0)
-    assert RATE - 4 <= len(bench.twists) - count <= RATE + 1
+
+    def kept():
+        """Say whether a second has as many commands as it should; never may it have more."""
+        count, begun = len(bench.twists), time.monotonic()
+        ros.spin_for(1.0)
+        sent = len(bench.twists) - count
+        assert sent <= RATE * (time.monotonic() - begun) + 1
+        return sent >= RATE - 4
+    assert any(kept() for _ in range(5))
     status = bench.status('control', lambda s: s.message == 'acting')
     values = {v.key: v.value for v in status.values}
     assert status.level == OK
     assert int(values['ticks']) >= len(bench.twists) - 1
     assert 0.0 < float(values['inference_p50_ms']) <= float(values['inference_p99_ms'])
-    assert 0.0 < float(values['latency_p50_ms']) <= float(values['latency_p99_ms']) < 300.0
+    assert 0.0 < float(values['latency_p50_ms']) <= float(values['latency_p99_ms'])
+    assert float(values['latency_p50_ms']) < 300.0
 
 
 def test_late_ticks_are_skipped_never_queued(ros, first):
-    bench = Bench(ros, first, max_image_age=5.0)
+    bench = Bench(ros, first)
     bench.activate()
     bench.show(scene(1))
     bench.next_command()
@@ -109,7 +116,7 @@ def test_activation_without_a_goal_is_refused_and_says_what_to_do(ros, first):
 
 
 def test_says_of_every_command_what_it_came_from(ros, first):
-    bench = Bench(ros, first, max_image_age=5.0)
+    bench = Bench(ros, first)
     bench.activate()
     stamp_ns = bench.show(scene(5), age_s=0.1)
     command = as_action(bench.next_command())
@@ -120,15 +127,16 @@ def test_says_of_every_command_what_it_came_from(ros, first):
     np.testing.assert_allclose(tick.action, action, atol=1e-6)
     assert (tick.capture_ns, tick.checkpoint) == (stamp_ns, load_checkpoint(first).sha256[:12])
     assert tick.value == pytest.approx(progress, abs=1e-4)
-    assert 0.1 <= tick.image_age_s < tick.latency_s < 2.0
-    assert 0.0 < tick.inference_s < 1.0 and -0.01 < tick.lateness_s < 1.0
+    assert 0.1 <= tick.image_age_s < tick.latency_s < 1e-9 * (bench.now_ns() - stamp_ns)
+    assert 0.0 < tick.inference_s < tick.latency_s - tick.image_age_s
+    assert tick.lateness_s > -0.01
     assert np.isnan(tick.steps_to_go) and np.isnan(tick.at_goal) and not tick.done
 
 
 @pytest.mark.parametrize(('age_s', 'reason'), [(0.5, 's old; max_image_age is 0.30 s'),
-                                               (-0.5, 'in the future')])
+                                               (-60.0, 'in the future')])
 def test_never_acts_on_an_image_of_another_time(ros, first, age_s, reason):
-    bench = Bench(ros, first)
+    bench = Bench(ros, first, max_image_age=0.3)
     bench.activate()
     bench.show(scene(1), age_s)
     assert bench.silent()
@@ -136,12 +144,12 @@ def test_never_acts_on_an_image_of_another_time(ros, first, age_s, reason):
     status = bench.status('control', lambda s: s.level == WARN)
     assert status.message.startswith('holding: ')
     assert reason in status.message
-    bench.show(scene(1))
+    bench.stream(scene(1))
     bench.next_command()
 
 
 def test_holds_when_the_camera_falls_silent_and_goes_on_when_it_is_back(ros, first):
-    bench = Bench(ros, first)
+    bench = Bench(ros, first, max_image_age=0.3)
     bench.activate()
     timer = bench.stream(scene(1))
     bench.next_command()
@@ -173,7 +181,7 @@ def test_holds_on_an_encoding_it_does_not_know(ros, first):
 
 
 def test_acts_on_the_newest_image_whatever_the_order_of_arrival(ros, first):
-    bench = Bench(ros, first, max_image_age=5.0)
+    bench = Bench(ros, first)
     bench.activate()
     newest_ns = bench.show(scene(7))
     bench.show(scene(8), age_s=1.0)
@@ -185,7 +193,7 @@ def test_acts_on_the_newest_image_whatever_the_order_of_arrival(ros, first):
 
 
 def test_a_new_goal_takes_effect_at_the_next_tick(ros, first):
-    bench = Bench(ros, first, max_image_age=5.0)
+    bench = Bench(ros, first)
     bench.activate(scene(100))
     bench.show(scene(5))
     before = as_action(bench.next_command())
@@ -197,7 +205,7 @@ def test_a_new_goal_takes_effect_at_the_next_tick(ros, first):
 
 
 def test_a_goal_is_encoded_once(ros, first):
-    bench = Bench(ros, first, max_image_age=5.0)
+    bench = Bench(ros, first)
     bench.activate()
     bench.show(scene(5))
     bench.next_command()
@@ -208,16 +216,18 @@ def test_a_goal_is_encoded_once(ros, first):
 
 
 def test_a_goal_that_is_no_image_is_refused_and_the_old_one_stays(ros, first, capfd):
-    bench = Bench(ros, first, max_image_age=5.0)
+    bench = Bench(ros, first)
     bench.activate(scene(100))
     bench.show(scene(5))
     bad = image_to_message(scene(200), 0)
     bad.encoding = 'mono16'
     bench.goals.publish(bad)
-    ros.spin_for(0.2)
+    said = []
+    ros.spin_until(lambda: said.append(capfd.readouterr().err)
+                   or "goal refused: /goal/image: encoding 'mono16'" in ''.join(said))
+    bench.next_command()
     np.testing.assert_allclose(as_action(bench.next_command()),
                                expected(first, scene(5), scene(100))[0], atol=1e-6)
-    assert "goal refused: /goal/image: encoding 'mono16'" in capfd.readouterr().err
 
 
 def test_warns_once_of_a_goal_that_another_camera_took(ros, first, capfd):

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from learning_samples import lively, metadata, small_config, write_checkpoint
 import numpy as np
-from policy_bench import as_action, Bench, expected, RATE, scene
+from policy_bench import as_action, Bench, expected, IMAGE_AGE_S, RATE, scene, SWAP_S
 import pytest
 import torch
 
@@ -32,7 +32,7 @@ def bench(ros, first):
 
 
 def await_swap(bench):
-    return bench.ros.call(Trigger, 'policy/await_swap', timeout_s=30.0)
+    return bench.ros.call(Trigger, 'policy/await_swap', timeout_s=SWAP_S)
 
 
 def swap(bench, path):
@@ -53,15 +53,16 @@ def test_a_swap_reports_how_the_two_policies_differ(bench, second):
 
 def test_every_command_around_a_swap_names_the_checkpoint_it_came_from(bench, first, second):
     swap(bench, second)
-    bench.ros.spin_for(0.3)
-    commands = [as_action((twist, gripper.data)) for twist, gripper
-                in zip(bench.twists, bench.grippers, strict=True)]
-    ticks = bench.ticks[-len(commands):]
-    names = [tick.checkpoint for tick in ticks]
+    bench.next_command()
+    bench.next_command()
+    commands = bench.commands()
+    names = [tick.checkpoint for _, _, tick in commands]
+    assert {*names} == {name(first), name(second)}
     assert names == sorted(names, key=[name(first), name(second)].index)
     known = {name(path): expected(path, scene(1), scene(100))[0] for path in (first, second)}
-    for tick, command in zip(ticks, commands, strict=True):
-        np.testing.assert_allclose(command, known[tick.checkpoint], atol=1e-5)
+    for twist, gripper, tick in commands:
+        np.testing.assert_allclose(as_action((twist, gripper.data)), known[tick.checkpoint],
+                                   atol=1e-5)
 
 
 def saturating(path):
@@ -133,15 +134,20 @@ def test_a_new_policy_that_misbehaves_is_taken_back_without_a_missed_command(
     assert not bench.rollback().success  # never forward again to one that misbehaved
 
 
-def test_a_policy_that_misbehaves_after_its_window_is_not_taken_back(ros, first, second):
-    bench = Bench(ros, first, rollback_window=0.1)
+@pytest.mark.parametrize('acts', [True, False], ids=['acting', 'holding'])
+def test_a_policy_that_misbehaves_after_its_window_is_not_taken_back(ros, first, second, acts):
+    bench = Bench(ros, first, rollback_window=1.0, max_image_age=IMAGE_AGE_S if acts else 0.3)
     bench.activate()
-    bench.stream(scene(1))
+    camera = bench.stream(scene(1))
+    bench.next_command()
     assert swap(bench, second).success
-    ros.spin_for(0.3)
+    if not acts:
+        camera.cancel()
+        bench.status('control', lambda s: s.message.startswith('holding: '))
+    ros.spin_for(1.2)
     spoil_weights(bench, lambda parameter: parameter.fill_(float('nan')))
-    status = bench.status('control', lambda s: s.level == WARN)
-    assert 'not finite' in status.message
+    camera.reset()
+    bench.status('control', lambda s: s.level == WARN and 'not finite' in s.message)
     assert bench.path() == str(second)
 
 
@@ -160,7 +166,7 @@ def test_cleaning_up_answers_those_who_wait_for_a_swap(ros, first, second):
     asked = client.call_async(Trigger.Request())
     bench.transition('DEACTIVATE')
     bench.transition('CLEANUP')
-    ros.spin_until(asked.done)
+    ros.spin_until(asked.done, SWAP_S)
     assert asked.result().success or 'nothing was swapped' in asked.result().message
 
 
@@ -170,7 +176,7 @@ def test_the_client_swaps_and_says_why_not(bench, second, tmp_path):
             return client.swap_checkpoint(str(path))
     with ThreadPoolExecutor() as pool:
         asked = [pool.submit(ask, path) for path in (second, tmp_path / 'none.safetensors')]
-        bench.ros.spin_until(lambda: all(one.done() for one in asked), timeout_s=30.0)
+        bench.ros.spin_until(lambda: all(one.done() for one in asked), timeout_s=SWAP_S)
     (done, message), (refused, reason) = (one.result() for one in asked)
     assert done and 'took over from' in message
     assert not refused and 'no such file' in reason
@@ -195,7 +201,7 @@ def test_a_watched_folder_that_is_not_there_is_said_and_may_come(ros, first, tmp
     (tmp_path / 'run').mkdir()
     path = tmp_path / 'run' / 'latest.safetensors'
     write_checkpoint(path, agent=lively(5))
-    ros.spin_until(lambda: bench.path() == str(path), timeout_s=15.0)
+    ros.spin_until(lambda: bench.path() == str(path), timeout_s=SWAP_S)
     bench.rollback()
     ros.spin_for(2.5)
     assert bench.path() == str(first)  # what the arm was taken from is not offered again
@@ -208,10 +214,11 @@ def test_between_episodes_means_while_none_is_recorded(ros, first, tmp_path):
     write_checkpoint(path, agent=lively(5))
     bench = Bench(ros, first, checkpoint_watch=str(tmp_path),
                   checkpoint_watch_rule='between_episodes')
+    ros.spin_until(recording.get_subscription_count)
     bench.activate()
     bench.status('checkpoint',
                  lambda s: 'latest' in {v.key: v.value for v in s.values}['offered'])
     ros.spin_for(1.5)
     assert bench.path() == str(first)
     recording.publish(String(data=''))
-    ros.spin_until(lambda: bench.path() == str(path), timeout_s=15.0)
+    ros.spin_until(lambda: bench.path() == str(path), timeout_s=SWAP_S)

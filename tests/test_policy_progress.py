@@ -47,7 +47,7 @@ class ProgressBench(Bench):
 
 
 def start(ros, checkpoint, **values):
-    bench = ProgressBench(ros, checkpoint, max_image_age=10.0, done_threshold=0.5, **values)
+    bench = ProgressBench(ros, checkpoint, done_threshold=0.5, **values)
     bench.transition('CONFIGURE')
     bench.set_goal(THERE, 'corner.png')
     bench.transition('ACTIVATE')

@@ -5,7 +5,7 @@ import struct
 
 from learning_samples import lively, write_checkpoint
 import numpy as np
-from policy_bench import as_action, Bench, expected, scene
+from policy_bench import as_action, Bench, expected, scene, SWAP_S
 import pytest
 import torch
 
@@ -15,17 +15,18 @@ from rclpy.parameter import Parameter
 from safetensors.torch import load_file, save_file
 from stable_crl_ros.checkpoint import load_checkpoint
 from stable_crl_ros.nodes.common import OK, WARN
+from stable_crl_ros.nodes.policy_loader import PolicyLoader
 
 
 def test_swaps_the_checkpoint_while_acting(ros, first, second):
-    bench = Bench(ros, first, max_image_age=5.0)
+    bench = Bench(ros, first)
     bench.activate()
-    bench.show(scene(5))
+    bench.stream(scene(5))
     old, new = (expected(path, scene(5), scene(100))[0] for path in (first, second))
     np.testing.assert_allclose(as_action(bench.next_command()), old, atol=1e-6)
     assert bench.set(checkpoint_path=str(second)) == ''
     new_id = load_checkpoint(second).sha256[:12]
-    ros.spin_until(lambda: bench.ids[-1].startswith(new_id))
+    ros.spin_until(lambda: bench.ids[-1].startswith(new_id), SWAP_S)
     count = len(bench.twists)
     bench.next_command()
     np.testing.assert_allclose(as_action(bench.next_command()), new, atol=1e-6)
@@ -36,28 +37,27 @@ def test_swaps_the_checkpoint_while_acting(ros, first, second):
 
 
 def test_no_command_is_ever_a_mixture_of_two_checkpoints(ros, first, second):
-    bench = Bench(ros, first, max_image_age=10.0)
+    bench = Bench(ros, first)
     bench.activate()
-    bench.show(scene(5))
+    bench.stream(scene(5))
     bench.next_command()
     known = [expected(path, scene(5), scene(100))[0] for path in (first, second)]
     for path in (second, first, second):
         assert bench.set(checkpoint_path=str(path)) == ''
         bench.next_command()
-    ros.spin_until(lambda: not bench.node.desk.busy)
+    ros.spin_until(lambda: not bench.node.desk.busy, SWAP_S)
     bench.next_command()
-    assert len(bench.twists) == len(bench.grippers)
-    for command in zip(bench.twists, bench.grippers, strict=True):
-        action = as_action((command[0], command[1].data))
+    for twist, gripper, _ in bench.commands():
+        action = as_action((twist, gripper.data))
         assert min(np.abs(action - one).max() for one in known) < 1e-5
 
 
 def test_rolls_back_to_the_checkpoint_before_and_forward_again(ros, first, second):
-    bench = Bench(ros, first, max_image_age=5.0)
+    bench = Bench(ros, first)
     bench.activate()
-    bench.show(scene(5))
+    bench.stream(scene(5))
     bench.set(checkpoint_path=str(second))
-    ros.spin_until(lambda: bench.node.desk.previous is not None)
+    ros.spin_until(lambda: bench.node.desk.previous is not None, SWAP_S)
     answer = bench.rollback()
     assert answer.success
     assert str(first) in answer.message
@@ -77,7 +77,7 @@ def test_rollback_works_although_the_earlier_file_is_gone(ros, second, tmp_path)
     bench = Bench(ros, path)
     bench.activate()
     bench.set(checkpoint_path=str(second))
-    ros.spin_until(lambda: bench.node.desk.previous is not None)
+    ros.spin_until(lambda: bench.node.desk.previous is not None, SWAP_S)
     path.unlink()
     assert bench.rollback().success
     assert bench.path() == str(path)
@@ -97,9 +97,18 @@ def test_of_two_quick_wishes_the_last_one_runs(ros, first, second, checkpoints):
     bench.node.set_parameters([Parameter('checkpoint_path', value=str(second))])
     last = checkpoints / 'gcbc.safetensors'
     bench.node.set_parameters([Parameter('checkpoint_path', value=str(last))])
-    ros.spin_until(lambda: not bench.node.desk.busy)
+    ros.spin_until(lambda: not bench.node.desk.busy, SWAP_S)
     assert bench.node.running.algorithm == 'gcbc'
     assert bench.path() == str(last)
+
+
+def test_once_an_outcome_was_taken_nothing_is_under_way_any_more():
+    loader = PolicyLoader(lambda wish: None)
+    for _ in range(500):
+        loader.request(None)
+        while loader.take() is None:
+            pass
+        assert not loader.busy  # whoever waited for the end would do so for ever
 
 
 def test_setting_the_same_path_loads_a_file_that_was_trained_further(ros, tmp_path):
@@ -110,7 +119,7 @@ def test_setting_the_same_path_loads_a_file_that_was_trained_further(ros, tmp_pa
     write_checkpoint(path, agent=lively(2))
     bench.set(checkpoint_path=str(path))
     new_id = load_checkpoint(path).sha256
-    ros.spin_until(lambda: bench.ids and bench.ids[-1] == new_id)
+    ros.spin_until(lambda: bench.ids and bench.ids[-1] == new_id, SWAP_S)
 
 
 def test_a_checkpoint_set_while_inactive_acts_from_the_next_activation(ros, first, second):

@@ -78,15 +78,16 @@ class PolicyLoader:
             thread.join()
 
     def _run(self) -> None:
-        while (next_one := self._next_wish()) is not None:
+        done = None
+        while (next_one := self._next_wish(done)) is not None:
             ticket, wish = next_one
-            outcome = self._attempt(wish)
-            with self._lock:
-                if ticket == self._ticket:
-                    self._outcome = outcome
+            done = ticket, self._attempt(wish)
 
-    def _next_wish(self) -> tuple[int, Wish] | None:
+    def _next_wish(self, done: tuple[int, Outcome] | None) -> tuple[int, Wish] | None:
+        # At once, or whoever took the outcome would find this busy, with nothing to come.
         with self._lock:
+            if done is not None and done[0] == self._ticket:
+                self._outcome = done[1]
             wish, self._wish = self._wish, None
             if wish is None:
                 self._thread = None

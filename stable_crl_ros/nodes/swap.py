@@ -167,7 +167,8 @@ class CheckpointDesk:
         :param reason: what the running policy did.
         :returns: whether another policy acts now.
         """
-        if self._probation is None or self.previous is None:
+        if self._probation is None or self._probation.over(time.monotonic()) \
+                or self.previous is None:
             return False
         bad = self.running
         self._offers.reject(bad.sha256)
