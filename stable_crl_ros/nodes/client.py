@@ -37,6 +37,7 @@ TYPE_NAMES = {
 ANSWER_S = 60.0  # configuring loads a checkpoint
 SILENCE_S = 3.0  # after which an answer may have been lost
 SETTLE_S = 0.3
+LONGEST_TURN_S = 0.1
 
 
 class ClientError(RuntimeError):
@@ -237,11 +238,14 @@ class Client:
         raise ClientError(f'{name} gave no answer within {ANSWER_S:g} s')
 
     def _wait(self, condition: Callable, timeout_s: float):
-        end = time.monotonic() + timeout_s
+        # A long turn counts little: while the machine stands still, nobody can answer.
+        left_s = timeout_s
         while not (result := condition()):
-            if time.monotonic() > end:
+            if left_s < 0.0:
                 return None
+            begun_s = time.monotonic()
             self._executor.spin_once(timeout_sec=0.05)
+            left_s -= min(time.monotonic() - begun_s, LONGEST_TURN_S)
         return result
 
 

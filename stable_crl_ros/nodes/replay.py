@@ -15,7 +15,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from stable_crl_ros.data.episode import Episode
 from stable_crl_ros.environment import ros_environment
-from stable_crl_ros.nodes.client import Client
+from stable_crl_ros.nodes.client import Client, LONGEST_TURN_S
 from stable_crl_ros.nodes.common import COMMAND, LATCHED
 from stable_crl_ros.nodes.messages import (
     AppliedAction,
@@ -148,8 +148,9 @@ class Player(Node):
 
         :raises ReplayError: when it stays silent.
         """
-        if not self._spin(MEETING_S, lambda: self._state is not None and self.mode and all(
-                topic.get_subscription_count() for topic in (self._twists, self._grippers))):
+        if not self._comes(lambda: self._state is not None and self.mode and all(
+                topic.get_subscription_count() for topic in (self._twists, self._grippers)),
+                MEETING_S):
             raise ReplayError(f'no arm publishes {self.resolve_topic_name("joint_states")}')
         self._spin(SETTLE_S)
 
@@ -190,19 +191,22 @@ class Player(Node):
 
     def play(self, plan: Plan, progress: Callable[[int, int], None] | None = None) -> ReplayReport:
         """
-        Send every step at its time.
+        Send every step at its time; one that is late by more than an interval delays the others.
 
         :raises ReplayError: when the arm refuses a step, does not answer, or somebody else
             steers; the arm then holds.
         """
         report = ReplayReport(plan.name, len(plan.actions))
         self._strangers = 0
-        start = time.monotonic()
+        start = due = time.monotonic()
         for step in range(len(plan.actions)):
-            due = start + step * plan.parts * plan.interval_s
-            answers = [self._send(plan, step, due + part * plan.interval_s)
-                       for part in range(plan.parts)]
-            self._wait(due + plan.parts * plan.interval_s)
+            answers = []
+            for _ in range(plan.parts):
+                answers.append(self._send(plan, step))
+                due += plan.interval_s
+                self._wait(due)
+                late = time.monotonic() - due
+                due += late if late > plan.interval_s else 0.0  # the arm refuses what rushes
             flags = reduce(or_, (answer.flags for answer in answers))
             report.add(plan, [answer.applied for answer in answers], flags, self._pose())
             if progress is not None:
@@ -211,13 +215,12 @@ class Player(Node):
         self._spin(SETTLE_S)
         return report
 
-    def _send(self, plan: Plan, step: int, due: float) -> AppliedAction:
-        self._wait(due)
+    def _send(self, plan: Plan, step: int) -> AppliedAction:
         action, stamp = plan.command(step), time.time_ns()
         self._sent.add(stamp)
         self._grippers.publish(Float64(data=float(action[6])))
         self._twists.publish(encode_command(action[:6], plan.period_s, stamp))
-        if not self._spin(ANSWER_S, lambda: stamp in self._answers or self._strangers):
+        if not self._comes(lambda: stamp in self._answers or self._strangers, ANSWER_S):
             raise ReplayError(f'step {step}: the arm did not answer within {ANSWER_S:g} s')
         if self._strangers:
             raise ReplayError(f'step {step}: somebody else steers the arm')
@@ -230,13 +233,19 @@ class Player(Node):
     def _wait(self, due: float) -> None:
         self._spin(max(0.0, due - time.monotonic()))
 
-    def _spin(self, seconds: float, condition: Callable[[], bool] | None = None) -> bool:
+    def _spin(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while condition is None or not condition():
-            left = end - time.monotonic()
-            if left <= 0.0:
-                return condition is None
+        while (left := end - time.monotonic()) > 0.0:
             self._executor.spin_once(timeout_sec=min(left, 0.05))
+
+    def _comes(self, condition: Callable[[], bool], seconds: float) -> bool:
+        # A long turn counts little: while the machine stands still, nobody can answer.
+        while not condition():
+            if seconds < 0.0:
+                return False
+            begun = time.monotonic()
+            self._executor.spin_once(timeout_sec=0.05)
+            seconds -= min(time.monotonic() - begun, LONGEST_TURN_S)
         return True
 
     def _pose(self) -> np.ndarray:
