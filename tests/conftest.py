@@ -248,7 +248,7 @@ def no_process_left_behind():
     yield
     if 'stable_crl_ros.checking' in sys.modules:  # kept for the next checkpoint, not for ever
         sys.modules['stable_crl_ros.checking'].CHECKER.close()
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + 20.0
     while (left := {p: c for p, c in _offspring().items() if p not in before}):
         if time.monotonic() > end:
             for pid in left:

@@ -8,6 +8,7 @@ import time
 from conftest import Ros
 import numpy as np
 from stable_crl_ros.nodes.arm import ArmNode
+from stable_crl_ros.robot.dynamixel import DynamixelArm
 from stable_crl_ros.robot.kinematics import JOINT_NAMES, START
 from stable_crl_ros.robot.safety import StepFlag
 from stable_crl_ros.servo_bus import start
@@ -64,9 +65,11 @@ class Result:
 class Rig:
     """An arm node that swings, its bus, and a probe."""
 
-    def __init__(self, ros, bus, **options):
+    def __init__(self, ros, bus, watchdog_s=None, **options):
         self.ros, self.bus = ros, bus
-        self.cell = Cell(ros, name='dynamixel', **options)
+        driver = None if watchdog_s is None else DynamixelArm(options['port'],
+                                                              watchdog_s=watchdog_s)
+        self.cell = Cell(ros, driver=driver, name='dynamixel', **options)
         self.latched_at, self.sent_at, self.silent, self._number = None, 0.0, False, 0
         self.cell.probe.create_timer(0.005, self._tick)
 
@@ -96,7 +99,7 @@ class Rig:
 
 @contextmanager
 def running(**parameters):
-    """Yield a rig whose arm swings; `parameters` are the node's."""
+    """Yield a rig whose arm swings; `parameters` are the node's, and the servos' `watchdog_s`."""
     ros = Ros()
     with tempfile.TemporaryDirectory() as folder, start(pose=POSE, link=f'{folder}/bus') as bus:
         try:
@@ -141,11 +144,15 @@ def _start_with(case):
 
 
 def _watch(rig, case, before):
+    def said():
+        counts = rig.counts()
+        return {name: counts[name] - before.get(name, 0) for name in case.count
+                if counts.get(name, 0) > before.get(name, 0)}
     rig.ros.spin_for(1.5)
+    if case.count:
+        rig.ros.spin_until(said, 4.0, f'{case.name}: a growing count of {case.count}')
     assert rig.latched_at is None, rig.cell.arm._controller.arbiter.reason
-    grown = {name: count - before.get(name, 0) for name, count in rig.counts().items()}
-    said = {name: grown[name] for name in case.count if grown.get(name, 0) > 0}
-    assert said or not case.count, f'{case.name}: none of {case.count} grew: {grown}'
+    said = said()
     return Result(', '.join(f'{name} +{count}' for name, count in said.items()) or 'nothing')
 
 

@@ -32,6 +32,7 @@ class Bench:
 
     def __init__(self, ros, store, **values):
         self.ros = ros
+        values = {'max_image_age': 30.0, **values}  # no standstill makes an image as old
         self.node = ros.add(GoalNode(context=ros.context, parameter_overrides=ros.parameters(
             goal_directory=str(store.directory), **values)))
         self.probe = ros.node()

@@ -31,9 +31,9 @@ class Stack:
 
     def __init__(self, ros, folder, active=True, **logger):
         self.ros, self.folder = ros, folder
-        # Ages that a busy machine does not reach; the tests of ages set their own.
+        # Ages that a machine does not reach by standing still; the tests of ages set their own.
         nodes = make_nodes(context=ros.context,
-                           parameter_overrides=ros.parameters(max_command_age=5.0))
+                           parameter_overrides=ros.parameters(max_command_age=10.0))
         for node in reversed(nodes):
             ros.add(node)
         goal = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
@@ -78,7 +78,12 @@ class Stack:
 
     def act(self, linear, gripper=1.0, prefix='', progress=None, stamp=None,
             done=False):
-        """Send one command as the policy does, on the newest image, or as the operator does."""
+        """
+        Send one command as the policy does, on the newest image, or as the operator does.
+
+        Returns once the arm has dealt with it: what comes later would take its place.
+        """
+        count = len(self.applied)
         if not prefix and stamp is None:
             self.ros.spin_until(lambda: max(self.images, default=0) > self.acted_on)
             self.acted_on = max(self.images)
@@ -90,6 +95,7 @@ class Stack:
         self.twists[prefix].publish(message)
         if not prefix:
             self.tell_of(stamp, linear, gripper, progress, done)
+        self.ros.spin_until(lambda: len(self.applied) > count, what='an applied_action')
 
     def tell_of(self, stamp, linear, gripper=1.0, progress=None, done=False):
         """Say of a command what the policy node says of it."""
@@ -108,6 +114,10 @@ class Stack:
             return self.ros.call(Trigger, f'episode_logger/{verb}', node=self.probe)
         return self.ros.call(SetBool, f'episode_logger/{verb}', SetBool.Request(data=success),
                              node=self.probe)
+
+    def begin(self):
+        """Start an episode, once robot and camera are heard; return the answer."""
+        return self.ros.spin_until(lambda: (said := self.call('start')).success and said)
 
     def tell(self, **values):
         request = SetParameters.Request(parameters=[

@@ -62,19 +62,21 @@ def test_a_folder_ends_when_it_does_not_loop(tmp_path):
 
 
 def test_a_folder_keeps_its_rate_and_stamps_the_time_of_showing(tmp_path):
-    source = open_source(str(write_pictures(tmp_path / 'episode', range(6))), 25.0)
+    folder = str(write_pictures(tmp_path / 'episode', range(6)))
     before_ns = time.time_ns()
+    source = open_source(folder, 25.0)
     stamps = [source.read()[0] for _ in range(6)]
     assert before_ns <= stamps[0] <= stamps[-1] <= time.time_ns()
-    assert stamps[-1] - stamps[0] >= 0.19e9  # five periods of 40 ms, less scheduling
+    assert stamps[-1] - before_ns >= 0.19e9  # five periods of 40 ms
 
 
 def test_does_not_catch_up_after_a_delay(tmp_path):
     source = open_source(str(write_pictures(tmp_path / 'episode', range(6))), 20.0)
     source.read()
     time.sleep(0.3)
-    first_ns = source.read()[0]
-    assert source.read()[0] - first_ns >= 0.04e9
+    late_ns = time.time_ns()
+    source.read()
+    assert source.read()[0] - late_ns >= 0.04e9
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path):
@@ -93,11 +95,12 @@ def test_a_broken_picture_in_a_folder_is_named(tmp_path):
 
 
 def test_a_video_is_shown_in_rgb_at_its_own_rate(video):
+    begun_ns = time.time_ns()
     source = open_source(str(video))
     assert '40 Hz' in source.description
     stamp_ns, image = source.read()
     assert np.abs(image.astype(int) - flat(10)).max() <= 8
-    assert abs(time.time_ns() - stamp_ns) < 1e9
+    assert begun_ns <= stamp_ns <= time.time_ns()
 
 
 def test_a_video_starts_again_when_it_loops(video):
@@ -153,7 +156,7 @@ def test_closing_wakes_a_source_that_waits(tmp_path):
     start = time.monotonic()
     with pytest.raises(CameraError, match='closed'):
         source.read()
-    assert time.monotonic() - start < 5.0
+    assert time.monotonic() - start < 50.0  # a picture's turn comes every 100 s
 
 
 class Counter:
@@ -211,10 +214,11 @@ def stream():
 
 
 def test_a_network_stream_is_read_and_its_end_is_an_error_one_can_retry(stream):
+    begun_ns = time.time_ns()
     source = open_source(f'http://user:secret@127.0.0.1:{stream.server_port}/stream.mjpg')
     stamp_ns, image = source.read()
     assert np.abs(image.astype(int) - flat(200, 64, 64)).max() <= 8
-    assert abs(time.time_ns() - stamp_ns) < 1e9
+    assert begun_ns <= stamp_ns <= time.time_ns()
     assert source.live
     assert 'secret' not in source.description
     with pytest.raises(CameraError, match='gives no more frames'):

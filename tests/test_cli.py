@@ -22,7 +22,7 @@ def stack(tmp_path_factory):
     specs = GRAPHS['hardware'].specs({'robot': 'mock', 'camera_source': str(folder)})
     lines = []
     with Launcher(specs, 'cli_test', output=lines.append) as launcher:
-        end = time.monotonic() + 30.0
+        end = time.monotonic() + 60.0
         while not any('active: arm' in line for line in lines):
             assert time.monotonic() < end, lines
             launcher.poll()

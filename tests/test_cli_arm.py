@@ -36,6 +36,15 @@ def revive(bus, number):
     time.sleep(0.35)  # a servo is deaf while it starts
 
 
+def move(arm, *words):
+    """Run a command; again where a machine that stood still let the servos stop by themselves."""
+    for _ in range(5):
+        status, text, told = arm(*words)
+        if 'stopped by themselves' not in text + told:
+            break
+    return status, text, told
+
+
 def torque(bus):
     return [number for number in SERVOS if bus.servo(number)['Torque_Enable']]
 
@@ -132,8 +141,8 @@ def test_calibrate_names_a_joint_that_is_off(bus, arm):
 
 
 def test_the_arm_moves_home_holds_is_folded_and_let_go(bus, arm, monkeypatch):
-    status, text, _ = arm('home', '--speed', '1.5')
-    assert status == 0, text
+    status, text, told = move(arm, 'home', '--speed', '1.5')
+    assert status == 0, told
     assert text.startswith('at home, to 0.00')
     np.testing.assert_allclose(joints(bus), START, atol=0.005)
     assert torque(bus) == list(SERVOS)
@@ -147,8 +156,9 @@ def test_the_arm_moves_home_holds_is_folded_and_let_go(bus, arm, monkeypatch):
     assert 'will FALL unless' in told
     assert torque(bus) == list(SERVOS)
 
-    status, text, _ = arm('sleep', '--speed', '1.5', '--json')
-    assert (status, json.loads(text)['pose']) == (0, 'sleep')
+    status, text, told = move(arm, 'sleep', '--speed', '1.5', '--json')
+    assert status == 0, told
+    assert json.loads(text)['pose'] == 'sleep'
     np.testing.assert_allclose(joints(bus), SLEEP, atol=0.005)
     monkeypatch.setattr(sys, 'stdin', io.StringIO('yes\n'))
     status, text, _ = arm('torque-off')
@@ -159,10 +169,10 @@ def test_the_arm_moves_home_holds_is_folded_and_let_go(bus, arm, monkeypatch):
 
 def test_an_arm_with_something_in_its_way_holds_where_it_is_and_says_so(bus, arm):
     bus.inject('jam', 2)
-    status, _, told = arm('home')
+    status, _, told = move(arm, 'home')
     shoulder, held = bus.servo(2), torque(bus)
     bus.inject('free', 2)
-    arm('sleep', '--speed', '1.5')
+    move(arm, 'sleep', '--speed', '1.5')
     arm('torque-off', '--yes')
     assert status == 2
     assert 'shoulder is 0.4' in told and 'The arm holds where it is' in told

@@ -28,7 +28,7 @@ def stack(tmp_path_factory):
         'goal_directory': str(goals), 'dataset_path': str(goals / 'data')})
     lines = []
     with Launcher(specs, 'cli_goals_test', output=lines.append) as launcher:
-        end = time.monotonic() + 30.0
+        end = time.monotonic() + 60.0
         while not any('active: arm' in line for line in lines):
             assert time.monotonic() < end, lines
             launcher.poll()

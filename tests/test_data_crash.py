@@ -66,7 +66,7 @@ def drain(link):
     """Return everything a killed child still managed to report."""
     reports = []
     try:
-        while link.poll(1.0):
+        while link.poll(30.0):
             reports.append(link.recv())
     except EOFError:
         return reports
@@ -78,7 +78,7 @@ def kill_at(child, path, phase, number, count, delay):
     process, link = child(record_for_ever, path)
     reports = []
     while not reports or reports[-1] != (phase, number, count):
-        assert link.poll(20.0)
+        assert link.poll(60.0)
         reports.append(link.recv())
     time.sleep(delay)
     os.kill(process.pid, signal.SIGKILL)

@@ -12,6 +12,7 @@ from dynamixel_stack import (
     connected,
     drive,
     joints,
+    LONGEST_S,
     read,
     STILL,
     until,
@@ -26,23 +27,26 @@ from stable_crl_ros.robot.kinematics import JOINT_NAMES, START
 from stable_crl_ros.robot.safety import ArmLimits
 from stable_crl_ros.robot.servo import Servo
 from stable_crl_ros.servo_bus import start
+from waiting import wait_for
 
 POSE = dict(zip(JOINT_NAMES, START.tolist(), strict=True))
 DRIVER = """
 import sys, time
 from stable_crl_ros.robot.arm import ArmError
 from stable_crl_ros.robot.dynamixel import DynamixelArm
-arm = DynamixelArm(sys.argv[1], watchdog_s=0.4)
+arm = DynamixelArm(sys.argv[1], cycle_s=0.1, watchdog_s=float(sys.argv[2]))
 arm.connect()
-begin = time.monotonic()
-target = arm.read().joint_positions
-print('driving', flush=True)
+target = None
 while True:
     try:
-        arm.read()
+        state = arm.read()
     except ArmError:
-        pass
-    arm.write(target + 0.2 * (time.monotonic() - begin), 1.0)
+        continue
+    if target is None:
+        target = state.joint_positions
+        print('driving', flush=True)
+    target = target + 0.002
+    arm.write(target, 1.0)
     time.sleep(0.01)
 """
 
@@ -186,18 +190,18 @@ def test_the_arm_is_taken_over_although_one_servo_cycle_is_lost(pair):
     bus.clear()
 
 
-def test_a_restart_in_the_middle_of_a_motion_is_noticed_and_mended_without_a_jerk(pair):
-    bus, arm = pair
-    drive(arm, START + 0.2, 0.15)
-    bus.inject('reboot', 6)
-    faults = until_fault(arm)
-    assert faults[0].servo == 6
-    until(lambda: any('lost its torque' in str(fault) for fault in arm.faults()), arm)
-    before = joints(bus)
-    arm.clear_faults()
-    np.testing.assert_allclose(joints(bus), before, atol=STILL)
-    assert torque(bus) == list(SERVOS)
-    assert bus.servo(6)['Bus_Watchdog'] == bus.servo(1)['Bus_Watchdog'] > 0
+def test_a_restart_in_the_middle_of_a_motion_is_noticed_and_mended_without_a_jerk():
+    with bus_and_arm(POSE, watchdog_s=LONGEST_S) as (bus, arm):
+        drive(arm, START + 0.2, 0.15)
+        bus.inject('reboot', 6)
+        faults = until_fault(arm)
+        assert faults[0].servo == 6
+        until(lambda: any('lost its torque' in str(fault) for fault in arm.faults()), arm)
+        before = joints(bus)
+        arm.clear_faults()
+        np.testing.assert_allclose(joints(bus), before, atol=STILL)
+        assert torque(bus) == list(SERVOS)
+        assert bus.servo(6)['Bus_Watchdog'] == bus.servo(1)['Bus_Watchdog'] > 0
 
 
 def test_after_a_power_cycle_the_arm_is_taken_up_where_it_lies():
@@ -213,8 +217,8 @@ def test_after_a_power_cycle_the_arm_is_taken_up_where_it_lies():
 
 
 def test_a_silence_stops_the_servos_and_going_on_needs_a_word_from_a_person():
-    with bus_and_arm(POSE, watchdog_s=0.3) as (bus, arm):
-        time.sleep(0.5)
+    with bus_and_arm(POSE, watchdog_s=LONGEST_S) as (bus, arm):
+        time.sleep(LONGEST_S + 0.2)
         (fault,) = until_fault(arm)
         assert 'stopped by themselves and hold' in str(fault)
         assert fault.cure == 'reboot'
@@ -223,7 +227,7 @@ def test_a_silence_stops_the_servos_and_going_on_needs_a_word_from_a_person():
         np.testing.assert_allclose(joints(bus), before, atol=STILL)
         registers = bus.servo(2)
         assert registers['Profile_Velocity'] > 0, 'the watchdog left 0, which is full speed'
-        assert registers['Bus_Watchdog'] == 15
+        assert registers['Bus_Watchdog'] == 125  # of 20 ms
         goal = START + 0.05
         drive(arm, goal, 0.5)
         np.testing.assert_allclose(joints(bus), goal, atol=0.003)
@@ -231,16 +235,15 @@ def test_a_silence_stops_the_servos_and_going_on_needs_a_word_from_a_person():
 
 def test_when_the_driver_is_killed_the_arm_halts_and_holds():
     with start(pose=POSE, timed=False) as bus:
-        driver = subprocess.Popen([sys.executable, '-c', DRIVER, bus.port],
+        driver = subprocess.Popen([sys.executable, '-c', DRIVER, bus.port, str(LONGEST_S)],
                                   stdout=subprocess.PIPE, text=True)
         assert driver.stdout.readline() == 'driving\n'
-        time.sleep(0.4)
+        wait_for(lambda: (joints(bus) > START + 0.03).all())
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
         driver.stdout.close()
-        time.sleep(0.7)
+        wait_for(lambda: bus.servo(1)['Bus_Watchdog'] == 255)
         halted = joints(bus)
-        assert (halted > START + 0.03).all()
         time.sleep(0.3)
         np.testing.assert_allclose(joints(bus), halted, atol=1e-4)
         assert torque(bus) == list(SERVOS)
@@ -260,10 +263,10 @@ def test_a_pulled_cable_is_a_fault_and_the_arm_is_found_again_by_its_name(tmp_pa
         assert f'{link} is gone' in str(fault)
         assert 'the servos hold by themselves' in str(fault)
         began = time.monotonic()
-        for _ in range(20):
+        for _ in range(200):
             with pytest.raises(ArmError):
                 arm.read()
-        assert time.monotonic() - began < 2.0, 'a missing port must not be waited for'
+        assert time.monotonic() - began < 15.0, 'a missing port must not be waited for'
         with pytest.raises(ArmError, match='does not exist|cannot be opened'):
             arm.clear_faults()
         bus.inject('plug')
@@ -276,10 +279,11 @@ def test_a_pulled_cable_is_a_fault_and_the_arm_is_found_again_by_its_name(tmp_pa
 
 def test_closing_after_the_cable_was_pulled_does_not_wait():
     with bus_and_arm(POSE) as (bus, arm):
+        counts = arm._bus.counts
         bus.inject('unplug')
-        began = time.monotonic()
+        before = counts['timeouts']
         arm.close()
-        assert time.monotonic() - began < 2.0
+        assert counts['timeouts'] == before
 
 
 def test_clearing_a_healthy_arm_does_nothing(pair):

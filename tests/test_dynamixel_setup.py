@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from dynamixel_stack import bus_and_arm, connected, joints
+from dynamixel_stack import bus_and_arm, connected, joints, LONGEST_S
 import numpy as np
 import pytest
 from stable_crl_ros.robot.arm import ArmError
@@ -299,7 +299,7 @@ def test_an_instruction_that_came_damaged_is_sent_again(bus):
 
 
 def test_closing_disarms_every_watchdog_although_one_servo_refuses():
-    with bus_and_arm(POSE) as (bus, arm):
+    with bus_and_arm(POSE, watchdog_s=LONGEST_S) as (bus, arm):
         bus.inject('garble', 1, count=3)
         arm.close()
         armed = [number for number in SERVOS if bus.servo(number)['Bus_Watchdog']]

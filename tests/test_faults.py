@@ -4,12 +4,15 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from dynamixel_stack import LONGEST_S
 from fault_cases import CASES
 from fault_rig import provoke
+from test_arm_node import PATIENT_S
 
 QUICK = ('one answer dropped', 'overload of the gripper', 'the elbow is dead',
          'the cable is pulled out', 'an arm with five joints')
-PATIENT = {'max_lost_cycles': 25, 'max_command_age': 1.5}  # a busy machine loses many
+# A busy machine loses many cycles, and one that stands still trips a watchdog.
+PATIENT = {'max_lost_cycles': 25, 'max_command_age': PATIENT_S, 'watchdog_s': LONGEST_S}
 
 
 @pytest.mark.parametrize('name', QUICK)

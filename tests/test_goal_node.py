@@ -145,9 +145,9 @@ def test_capturing_refuses_when_no_image_has_come(ros, store):
 
 
 @pytest.mark.parametrize(('age_s', 'reason'), [
-    (3.0, '3.* s old; max_image_age is 1.00 s'), (-5.0, 'stamped in the future')])
+    (3.0, ' s old; max_image_age is 1.00 s'), (-60.0, 'stamped in the future')])
 def test_capturing_refuses_an_image_of_another_time(ros, store, age_s, reason):
-    bench = Bench(ros, store)
+    bench = Bench(ros, store, max_image_age=1.0)
     bench.show(image_to_message(flat(1), bench.now_ns() - int(age_s * 1e9)))
     answer = bench.capture()
     assert not answer.success

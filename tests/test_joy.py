@@ -58,24 +58,33 @@ class Handheld:
             self.send(**what)
             self.ros.spin_for(0.05)
 
+    def steer(self):
+        """Let go, then hold the button until it steers; again after a silence of the machine."""
+        count = len(self.twists)
+
+        def steers():
+            self.send()
+            self.ros.spin_for(0.1)
+            self.hold(0.6, axes={'left_y': 1.0}, buttons=['lb'])
+            return len(self.twists) > count
+        self.ros.spin_until(steers)
+
 
 def test_a_held_shoulder_button_steers_and_silence_lets_go(ros, nowhere):
     handheld = Handheld(ros, nowhere)
     handheld.hold(0.3, axes={'left_y': 1.0})
     assert handheld.twists == []
-    handheld.hold(0.6, axes={'left_y': 1.0}, buttons=['lb'])
+    handheld.steer()
     assert handheld.twists[-1].twist.linear.x == pytest.approx(0.25)  # 5 cm in 0.2 s
     ros.spin_until(lambda: handheld.teleop._devices.name == '')
+    ros.spin_until(lambda: len(handheld.twists) == handheld.teleop._status.sent)
     count = len(handheld.twists)
     ros.spin_for(0.5)
     assert len(handheld.twists) == count
     # What comes back with the button held does not steer before it was let go.
     handheld.hold(0.5, axes={'left_y': 1.0}, buttons=['lb'])
     assert len(handheld.twists) == count
-    handheld.send()
-    ros.spin_for(0.1)
-    handheld.hold(0.3, buttons=['lb'])
-    assert len(handheld.twists) > count
+    handheld.steer()
 
 
 def test_the_stop_button_works_without_the_deadman(ros, nowhere):

@@ -1,14 +1,13 @@
 """Work spread over processes: order, errors, and nothing that goes on after one."""
 
 import math
-from pathlib import Path
 import subprocess
 import sys
 import time
 
 import pytest
 from stable_crl_ros.parallel import spread
-from waiting import wait_for
+from waiting import alive, wait_for
 
 
 @pytest.mark.parametrize('workers', [1, 2])
@@ -50,5 +49,5 @@ def test_the_processes_end_with_the_one_that_started_them_even_if_it_is_killed(t
     wait_for(lambda: len(workers()) == 2)
     starter.kill()
     starter.wait()
-    wait_for(lambda: not any(Path('/proc', pid).exists() for pid in workers()))
+    wait_for(lambda: not any(map(alive, workers())))
     assert len(workers()) == 2  # and began nothing else

@@ -64,9 +64,12 @@ def running(module, *arguments, until, **kwargs):
 
 def classes(process):
     """Return scheduling class and priority of every thread of a process."""
-    threads = [int(task.name) for task in Path(f'/proc/{process.pid}/task').iterdir()]
-    return {(os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority)
-            for thread in threads}
+    found = set()
+    for task in Path(f'/proc/{process.pid}/task').iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            thread = int(task.name)
+            found.add((os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority))
+    return found
 
 
 def test_threads_that_begin_later_go_first_too(allowed):

@@ -47,8 +47,8 @@ class Client:
 
 @pytest.fixture(autouse=True)
 def patient_library(monkeypatch):
-    """Let the library wait for 150 ms: the machine may be busy with something else."""
-    monkeypatch.setattr(sdk.port_handler, 'LATENCY_TIMER', 75)
+    """Let the library wait for 300 ms: the machine may be busy with something else."""
+    monkeypatch.setattr(sdk.port_handler, 'LATENCY_TIMER', 150)
 
 
 @pytest.fixture
@@ -121,11 +121,11 @@ def test_factory_reset_is_refused(bus, client):
 
 
 def test_a_reboot_is_answered_and_then_there_is_silence(client):
-    assert client.reboot(1) == (sdk.COMM_SUCCESS, 0)
-    assert client.ping(1)[1] == sdk.COMM_RX_TIMEOUT
-    end = time.monotonic() + 5.0
-    while client.ping(1)[1] != sdk.COMM_SUCCESS:
-        assert time.monotonic() < end
+    def is_silent():
+        assert client.reboot(1) == (sdk.COMM_SUCCESS, 0)
+        return client.ping(1)[1] == sdk.COMM_RX_TIMEOUT
+    assert any(is_silent() for _ in range(5))  # unless the machine stood still until it was up
+    wait_for(lambda: client.ping(1)[1] == sdk.COMM_SUCCESS)
 
 
 @pytest.mark.parametrize(('kind', 'result'), [

@@ -11,6 +11,7 @@ from stable_crl_ros.robot.kinematics import START
 from stable_crl_ros.sim.driver import SimArm, SimCamera
 from stable_crl_ros.sim.real_time import MAX_CATCH_UP
 from stable_crl_ros.sim.world import World, WorldState
+from waiting import wait_for
 
 
 @pytest.fixture
@@ -28,10 +29,15 @@ def arm(world):
 
 
 def test_simulated_time_keeps_pace_with_real_time(world, arm):
-    began, simulated = time.monotonic(), world.time
-    time.sleep(1.0)
-    elapsed = time.monotonic() - began
-    assert world.time - simulated == pytest.approx(elapsed, abs=MAX_CATCH_UP + 0.05)
+    def kept_pace():
+        """Say whether it did for a second; it never goes ahead, even if the machine stands."""
+        began, simulated = time.monotonic(), world.time
+        time.sleep(1.0)
+        passed = world.time - simulated
+        behind = time.monotonic() - began - passed
+        assert behind > -MAX_CATCH_UP - 0.05
+        return behind < MAX_CATCH_UP + 0.05
+    assert any(kept_pace() for _ in range(5))
 
 
 def test_lost_time_is_not_made_up_for(world, arm):
@@ -39,12 +45,14 @@ def test_lost_time_is_not_made_up_for(world, arm):
     with world.lock:
         simulated = world.time
         time.sleep(0.6)
+        released = time.monotonic()
     time.sleep(0.1)
-    assert world.time - simulated < 0.1 + MAX_CATCH_UP + 0.15
+    passed = world.time - simulated
+    assert passed < time.monotonic() - released + MAX_CATCH_UP + 0.15
 
 
 def test_setpoints_move_the_arm(arm):
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + 20.0
     while np.abs(arm.read().joint_positions - START - 0.1).max() > 0.01:
         assert time.monotonic() < end, arm.read()
         arm.write(START + 0.1, 0.0)
@@ -86,8 +94,7 @@ def test_closed_arm_stands_still_and_can_be_connected_again(world):
     with pytest.raises(ArmError, match='connect'):
         arm.write(START, 1.0)
     arm.connect()
-    time.sleep(0.2)
-    assert world.time > simulated
+    wait_for(lambda: world.time > simulated)
     arm.close()
     assert not [t for t in threading.enumerate() if t.name == 'sim-physics']
 
@@ -105,8 +112,11 @@ def test_camera_takes_stamped_pictures_in_another_thread_while_the_arm_moves(wor
     camera, taken = SimCamera(world), []
     world.render()  # the context is made here and used there
 
+    def moved():
+        return np.abs(taken[0][2].astype(int) - taken[-1][2]).max() > 50
+
     def film():
-        for _ in range(5):
+        while len(taken) < 5 or not (moved() or len(taken) == 100):
             before = time.time_ns()
             stamp, picture = camera.read()
             taken.append((before <= stamp <= time.time_ns(), stamp, picture))
@@ -119,7 +129,7 @@ def test_camera_takes_stamped_pictures_in_another_thread_while_the_arm_moves(wor
         time.sleep(0.02)
     assert all(between for between, _, _ in taken)
     assert sorted(stamp for _, stamp, _ in taken) == [stamp for _, stamp, _ in taken]
-    assert np.abs(taken[0][2].astype(int) - taken[-1][2]).max() > 50
+    assert moved()
 
 
 def test_camera_of_a_closed_world_says_so(world):

@@ -3,6 +3,7 @@
 import math
 import time
 
+from dynamixel_stack import read
 import numpy as np
 import pytest
 from stable_crl_ros.robot.dynamixel import DynamixelArm
@@ -10,6 +11,7 @@ from stable_crl_ros.robot.kinematics import START
 from stable_crl_ros.servo_bus import EmulatedBus
 from stable_crl_ros.sim.servo_arm import ServoWorld
 from stable_crl_ros.sim.world import World, WorldError, WorldState
+from waiting import wait_for
 
 CYCLE_S = 0.05  # slow enough for a busy machine
 
@@ -24,7 +26,7 @@ class Rig:
         self.bus = EmulatedBus(self.servos, timed=False)
         self.driver = DynamixelArm(self.bus.port, cycle_s=CYCLE_S, watchdog_s=0.0)
 
-    def move_to(self, joints, gripper, seconds=5.0):
+    def move_to(self, joints, gripper, seconds=30.0):
         """Write a setpoint until it is reached."""
         end = time.monotonic() + seconds
         while True:
@@ -53,10 +55,10 @@ def rig():
 def test_goals_in_packets_move_the_simulated_arm_and_its_gripper(rig):
     rig.driver.connect()
     rig.move_to(START + [0.3, -0.1, 0.1, 0.2, -0.2, 0.3], 0.1)
-    read = rig.driver.read()
+    measured = read(rig.driver)
     true = rig.world.arm_state()
-    np.testing.assert_allclose(read.joint_positions, true.joint_positions, atol=0.02)
-    assert read.gripper == pytest.approx(true.gripper, abs=0.05)
+    np.testing.assert_allclose(measured.joint_positions, true.joint_positions, atol=0.02)
+    assert measured.gripper == pytest.approx(true.gripper, abs=0.05)
 
 
 def test_the_arm_waits_for_torque_where_it_was_put_and_falls_when_torque_is_taken(rig):
@@ -68,10 +70,7 @@ def test_the_arm_waits_for_torque_where_it_was_put_and_falls_when_torque_is_take
     np.testing.assert_allclose(rig.world.arm_state().joint_positions, START, atol=5e-3)
     for number in range(1, 10):
         rig.bus.poke(number, 'Torque_Enable', 0)
-    end = time.monotonic() + 5.0
-    while rig.world.ee_pose[2, 3] > 0.1:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_for(lambda: rig.world.ee_pose[2, 3] < 0.1)
 
 
 def test_before_torque_a_reset_moves_the_arm_and_later_only_the_scene(rig):

@@ -20,10 +20,12 @@ from lifecycle_msgs.srv import ChangeState
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.nodes.arm import ArmNode
 from stable_crl_ros.nodes.common import COMMAND, LATCHED
+from stable_crl_ros.nodes.conversions import to_nanoseconds
 from stable_crl_ros.nodes.messages import decode_applied_action
 from stable_crl_ros.nodes.teleop import TeleopNode
 from std_msgs.msg import Float64, Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
+from test_arm_node import PATIENT_S
 
 
 @pytest.fixture
@@ -40,7 +42,8 @@ class Desk:
 
     def __init__(self, ros, terminal, **parameters):
         self.ros, (self._typing, reading) = ros, terminal
-        ros.add(ArmNode(context=ros.context))
+        ros.add(ArmNode(context=ros.context, parameter_overrides=ros.parameters(
+            max_command_age=PATIENT_S)))
         self.teleop = ros.add(TeleopNode(reading, context=ros.context, parameter_overrides=(
             ros.parameters(device='keyboard', **parameters))))
         self.probe = ros.node()
@@ -59,12 +62,18 @@ class Desk:
     def type(self, keys):
         os.write(self._typing, keys)
 
-    def hold(self, key, seconds):
-        """Repeat a key as a terminal does."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+    def hold(self, key, until):
+        """Repeat a key as a terminal does, until a condition holds."""
+        def again():
             self.type(key)
             self.ros.spin_for(0.03)
+            return until()
+        self.ros.spin_until(again)
+
+    def let_go(self):
+        """Wait until the key counts as released, and all that was sent before has come."""
+        self.ros.spin_until(lambda: not self.teleop._steering.steers)
+        self.ros.spin_until(lambda: len(self.twists) == self.teleop._status.sent)
 
 
 @pytest.fixture
@@ -73,10 +82,12 @@ def desk(ros, terminal):
 
 
 def test_a_held_key_moves_the_arm_at_the_control_rate_and_then_lets_go(desk):
-    desk.hold(b'r', 1.0)
-    desk.ros.spin_for(0.3)
+    desk.hold(b'r', lambda: len(desk.twists) >= 6)
+    desk.let_go()
     count = len(desk.twists)
-    assert 4 <= count <= 7
+    stamps = np.array([to_nanoseconds(twist.header.stamp) for twist in desk.twists]) * 1e-9
+    assert np.median(np.diff(stamps)) == pytest.approx(0.2, rel=0.2)
+    assert count - 1 <= (stamps[-1] - stamps[0]) / 0.2 + 1  # whatever stood still
     assert all(step.mode == Mode.TELEOP and not step.refused for step in desk.applied)
     np.testing.assert_allclose(desk.applied[0].applied, [0, 0, 0.02, 0, 0, 0, 1], atol=1e-6)
     desk.ros.spin_for(0.5)
@@ -160,11 +171,12 @@ def test_the_tools_axes_are_turned_into_those_of_the_base(ros, terminal):
 
 def test_the_operator_sees_who_steers_what_was_applied_and_how_recording_goes(desk):
     status, steering = desk.teleop._status, desk.teleop._steering
-    desk.hold(b'f', 0.7)
-    first, second = status.lines(time.monotonic(), 'keyboard', steering)
-    for part in ('YOU steer', 'Hz', 'speed 40%', 'frame base', 'gripper 1.00', 'keyboard'):
-        assert part in first
-    assert 'no recorder' in second and 'applied 0 0 -20 mm 0 0 0 deg' in second
+    def told():
+        first, second = status.lines(time.monotonic(), 'keyboard', steering)
+        return 'no recorder' in second and 'applied 0 0 -20 mm 0 0 0 deg' in second and all(
+            part in first for part in ('YOU steer', 'Hz', 'speed 40%', 'frame base',
+                                       'gripper 1.00', 'keyboard'))
+    desk.hold(b'f', told)
     health = DiagnosticArray(status=[DiagnosticStatus(
         name='/episode_logger: recording', values=[
             KeyValue(key=key, value=value) for key, value in
@@ -180,7 +192,7 @@ def test_with_nothing_to_steer_with_it_refuses_and_says_what_it_looked_for(devic
     done = subprocess.run(
         [sys.executable, '-m', 'stable_crl_ros.nodes.teleop', '--ros-args', '-p',
          f'device:={device}'], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=30)
+        timeout=60)
     if done.returncode == 0:
         pytest.skip(f'a {device} is plugged in here')
     assert done.returncode == 1 and 'Traceback' not in done.stderr
@@ -191,7 +203,7 @@ def test_the_process_needs_a_terminal_and_gives_it_back_on_ctrl_c(terminal):
     command = [sys.executable, '-m', 'stable_crl_ros.nodes.teleop', '--ros-args', '-p',
                'device:=keyboard']
     refused = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                             timeout=30)
+                             timeout=60)
     assert refused.returncode == 1
     assert 'terminal of its own' in refused.stderr and 'Traceback' not in refused.stderr
     _, reading = terminal
@@ -201,7 +213,7 @@ def test_the_process_needs_a_terminal_and_gives_it_back_on_ctrl_c(terminal):
     try:
         assert process.stdout.readline().startswith('move')
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=15)
+        _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
         process.wait()

@@ -27,7 +27,7 @@ NURSERY = """
 import json, os, sys, time
 from stable_crl_ros.crl.train import train
 import torch.utils.tensorboard
-sys.addaudithook(lambda event, _: time.sleep(0.01) if event == 'os.rename' else None)
+sys.addaudithook(lambda event, _: time.sleep(0.03) if event == 'os.rename' else None)
 for line in sys.stdin:
     child = os.fork()
     if not child:

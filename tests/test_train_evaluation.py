@@ -194,7 +194,7 @@ def test_no_evaluation_outlives_its_training(dots, tmp_path, monkeypatch, number
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
     assert 'abandoned; resuming repeats it' in said or number == signal.SIGKILL
-    wait_for(lambda: set(evaluating(out_dir)) <= {os.getpid()}, timeout_s=10.0)
+    wait_for(lambda: set(evaluating(out_dir)) <= {os.getpid()})
 
 
 def test_needed_checkpoint_is_not_deleted_under_an_evaluation(tmp_path):

@@ -10,7 +10,7 @@ from stable_crl_ros.trials.day import Acted, FAILURE, REDO, STOP, SUCCESS
 from stable_crl_ros.trials.operator import Operator
 from stable_crl_ros.trials.plan import Trial
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(60)
 TRIAL = Trial(7, 1, 0, 1, 12345)
 
 
@@ -49,8 +49,12 @@ def test_a_trial_begins_on_a_key_that_comes_after_the_question(desk, keys, answe
 def test_waiting_looks_after_the_stack(desk):
     operator, type_keys, _ = desk
     looked = []
-    operator._idle = lambda: looked.append(1)
-    threading.Timer(0.2, lambda: type_keys(b'\n')).start()
+
+    def look():
+        looked.append(1)
+        if len(looked) == 2:
+            type_keys(b'\n')
+    operator._idle = look
     operator.ready(TRIAL, 40, 'drawer_open')
     assert len(looked) > 1
 
