@@ -18,6 +18,7 @@ from geometry_msgs.msg import PoseStamped, TwistStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
+from rclpy.exceptions import InvalidParameterValueException
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
@@ -396,6 +397,7 @@ def test_a_cycle_that_cannot_be_told_is_a_fault_and_no_end_of_the_servos(ros, ca
     ({'limits.workspace_low': [0.5, 0.0, 0.0]}, 'workspace_low.*below'),
     ({'limits.workspace_low': [0.1, 0.0]}, 'x, y, z'),
     ({'limits.max_tilt': -1.0}, 'max_tilt'),
+    ({'limits.workspaces': 5}, 'workspaces must be boxes of 6 numbers in metres, got 5'),
     ({'control_rate': 1.0}, 'command_timeout 0.5 s is shorter than the control period 1 s'),
     ({'limits.max_translation': 5}, '5.0 rather than 5'),
 ])
@@ -410,6 +412,21 @@ def test_limits_cannot_be_changed_under_a_running_arm(cell):
     result = cell.ros.call(SetParameters, 'arm/set_parameters', request, node=cell.probe)
     assert not result.results[0].successful
     assert 'read-only' in result.results[0].reason
+
+
+@pytest.mark.parametrize(('pose', 'reason'), [
+    ([0.0, 1.26, 10.49, 0.0, 78.25, 0.0], 'home_joints: elbow goes from -2.15 to 1.61 rad'),
+    ([0.0] * 5, 'a pose is 6 joint angles'),
+    ([float('nan')] * 6, 'waist goes from'),
+])
+def test_a_pose_that_the_joints_cannot_take_is_refused_at_the_start_and_later(ros, pose, reason):
+    with pytest.raises(InvalidParameterValueException, match=reason):
+        ArmNode(context=ros.context, parameter_overrides=ros.parameters(home_joints=pose))
+    cell = Cell(ros, active=False)
+    request = SetParameters.Request(
+        parameters=[Parameter('home_joints', value=pose).to_parameter_msg()])
+    (result,) = ros.call(SetParameters, 'arm/set_parameters', request, node=cell.probe).results
+    assert not result.successful and reason in result.reason
 
 
 PUBLISHER = """

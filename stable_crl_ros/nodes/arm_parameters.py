@@ -2,11 +2,14 @@
 
 from dataclasses import fields
 
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from stable_crl_ros.nodes.arm_drivers import declare_drivers
 from stable_crl_ros.nodes.common import declare_priority, param, StartupError, value
+from stable_crl_ros.robot.arbiter import ControlError
 from stable_crl_ros.robot.controller import ControlSettings
+from stable_crl_ros.robot.journey import check_pose
 from stable_crl_ros.robot.kinematics import SLEEP, START
 from stable_crl_ros.robot.safety import ArmLimits, SafetyError
 from stable_crl_ros.scheduling import ARM
@@ -47,6 +50,7 @@ def declare(node: Node) -> None:
           low=1, high=100, read_only=True)
     param(node, 'homing_speed', 0.5, 'Fastest joint on the way home or to sleep (rad/s)',
           low=0.05, high=1.5, read_only=True)
+    node.add_on_set_parameters_callback(_check_poses)
     param(node, 'home_joints', START.tolist(), 'Pose of ~/home, waist .. wrist_rotate (rad)')
     param(node, 'sleep_joints', SLEEP.tolist(), 'Pose of ~/sleep, waist .. wrist_rotate (rad)')
     for field in fields(ArmLimits):
@@ -60,6 +64,17 @@ def declare(node: Node) -> None:
               read_only=True)
 
 
+def _check_poses(parameters: list[Parameter]) -> SetParametersResult:
+    """Refuse poses that the joints cannot take, at the start and later."""
+    for parameter in parameters:
+        if parameter.name in ('home_joints', 'sleep_joints'):
+            try:
+                check_pose(parameter.value)
+            except ControlError as error:
+                return SetParametersResult(successful=False, reason=f'{parameter.name}: {error}')
+    return SetParametersResult(successful=True)
+
+
 def read_limits(node: Node) -> ArmLimits:
     """
     Build the limits.
@@ -69,7 +84,7 @@ def read_limits(node: Node) -> ArmLimits:
     values = {field.name: value(node, f'limits.{field.name}') for field in fields(ArmLimits)}
     try:
         return ArmLimits.from_dict({
-            name: limit if isinstance(limit, float) else list(limit)
+            name: limit if isinstance(limit, (int, float)) else list(limit)
             for name, limit in values.items()})
     except SafetyError as error:
         raise StartupError(f'arm limits: {error}; see config/arm.yaml') from error

@@ -24,8 +24,10 @@ def check_pose(joints: np.ndarray) -> None:
     Refuse a pose that the joints cannot take, as one in degrees.
 
     :param joints: (6,) rad.
-    :raises ControlError: naming the joint.
+    :raises ControlError: naming the joint, or for another number of them.
     """
+    if len(joints) != len(JOINT_NAMES):
+        raise ControlError(f'a pose is {len(JOINT_NAMES)} joint angles (rad), got {len(joints)}')
     for name, angle, low, high in zip(JOINT_NAMES, joints, JOINT_LOWER, JOINT_UPPER, strict=True):
         if not low - _ROUNDING <= angle <= high + _ROUNDING:
             raise ControlError(f'{name} goes from {low:.2f} to {high:.2f} rad, not to {angle:g}')
