@@ -1,5 +1,6 @@
 """Connecting to the servo bus: port, lock, latency, the right arm, its configuration, units."""
 
+from contextlib import suppress
 import math
 import os
 import re
@@ -295,6 +296,16 @@ def test_an_instruction_that_came_damaged_is_sent_again(bus):
         port.set(6, Register.PROFILE_VELOCITY, 78)
     bus.inject('garble', 6, count=3)
     assert port.ping(6) is None
+    port.close()
+
+
+def test_a_late_answer_to_another_question_is_not_this_ones(bus):
+    port = ServoBus(bus.port)
+    port.open()
+    bus.inject('delay', 6, count=1, seconds=0.16)  # longer than anybody waits for it
+    with suppress(BusError):
+        port.get(6, Register.TEMPERATURE_LIMIT)
+    assert port.get(6, Register.MODEL_NUMBER) == 1020
     port.close()
 
 

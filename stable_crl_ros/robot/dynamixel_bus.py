@@ -6,7 +6,16 @@ import termios
 import time
 from typing import NamedTuple
 
-from dynamixel_sdk import COMM_RX_CORRUPT, COMM_RX_TIMEOUT, COMM_SUCCESS, Protocol2PacketHandler
+from dynamixel_sdk import (
+    COMM_RX_CORRUPT,
+    COMM_RX_TIMEOUT,
+    COMM_SUCCESS,
+    INST_PING,
+    INST_READ,
+    INST_REBOOT,
+    INST_WRITE,
+    Protocol2PacketHandler,
+)
 from stable_crl_ros.robot.arm import ArmError
 from stable_crl_ros.robot.dynamixel_port import LockedPort, PortError
 from stable_crl_ros.robot.dynamixel_table import Block, Register, SERVOS
@@ -17,6 +26,7 @@ _UNHURRIED_S = 0.05  # patience outside the servo cycle
 _HEADER = 11  # bytes of a status packet without parameters
 _ALERT = 0x80
 _BROKEN = 3  # the servo's word for an instruction that came damaged, and was not done
+_PING_SIZE = 3  # model and firmware
 _PARAMETERS = 8  # index of a status packet's error byte, which the parameters follow
 _REFUSALS = {1: 'could not do it', 2: 'does not know the instruction', 3: 'got a broken packet',
              4: 'finds the value out of range', 5: 'finds the data too short or too long',
@@ -83,9 +93,9 @@ class ServoBus:
     def ping(self, number: int, tries: int = _TRIES) -> int | None:
         """Return the model number of a servo, or None when there is none."""
         for _ in range(tries):
-            model, result, error = self._talk(self._packets.ping, number)
-            if result == COMM_SUCCESS and not error & ~_ALERT:  # a refusal holds no model
-                return model
+            data, result, error = self._talk(self._exchange, number, INST_PING, [])
+            if result == COMM_SUCCESS and not error & ~_ALERT and len(data) == _PING_SIZE:
+                return data[0] + 256 * data[1]
         return None
 
     def read(self, number: int, block: Block, deadline: float | None = None) -> Answer:
@@ -95,10 +105,8 @@ class ServoBus:
         :param deadline: monotonic s; None for as many tries as are sensible.
         :raises BusError: when no answer came.
         """
-        data, error = self._ask(self._packets.readTxRx, number, block.address, block.size,
-                                deadline=deadline)
-        if len(data) != block.size:
-            raise BusError(f'{_name(number)} sent {len(data)} bytes instead of {block.size}')
+        data, error = self._ask(INST_READ, number, [*_two(block.address), *_two(block.size)],
+                                size=block.size, deadline=deadline)
         return Answer(bytes(data), bool(error & _ALERT))
 
     def get(self, number: int, register: Register) -> int:
@@ -112,12 +120,12 @@ class ServoBus:
 
         :raises BusError: when there is no answer, or the servo refuses.
         """
-        self._ask(self._packets.writeTxRx, number, register.address, register.size,
-                  _encode(register, value), what=f'{register.label} = {value}')
+        self._ask(INST_WRITE, number, [*_two(register.address), *_encode(register, value)],
+                  what=f'{register.label} = {value}')
 
     def reboot(self, number: int) -> None:
         """Restart one servo, and those whose secondary id this is; torque goes off."""
-        self._ask(self._packets.reboot, number, what='reboot')
+        self._ask(INST_REBOOT, number, [], what='reboot')
 
     def sync_write(self, register: Register, values: dict[int, int]) -> None:
         """Write one register of several servos in one packet, which nobody confirms."""
@@ -171,19 +179,19 @@ class ServoBus:
                 answers[packet[4]] = Answer(data, bool(packet[_PARAMETERS] & _ALERT))
                 missing.discard(packet[4])
 
-    def _ask(self, exchange: Callable, number: int, *arguments, deadline: float | None = None,
-             what: str = '') -> tuple[list[int], int]:
-        """Have one servo answer; return its data and the error byte."""
+    def _ask(self, instruction: int, number: int, parameters: list[int], size: int = 0,
+             deadline: float | None = None, what: str = '') -> tuple[list[int], int]:
+        """Have one servo answer; return its data, of this size, and the error byte."""
         if deadline is not None:
             self._port.patience_s, self._port.deadline = self._patience_s, deadline
         try:
             for attempt in range(_TRIES):
-                *data, result, error = self._talk(exchange, number, *arguments)
+                data, result, error = self._talk(self._exchange, number, instruction, parameters)
                 refused = error & ~_ALERT
-                if result == COMM_SUCCESS and refused != _BROKEN:
-                    if refused:
-                        raise BusError(_refusal(number, refused, what))
-                    return (data[0] if data else []), error
+                if result == COMM_SUCCESS and refused not in (0, _BROKEN):
+                    raise BusError(_refusal(number, refused, what))
+                if result == COMM_SUCCESS and not refused and len(data) == size:
+                    return data, error  # of another size it is the late answer to another question
                 if deadline is not None and time.monotonic() >= deadline:
                     break
                 self.counts['retries'] += attempt + 1 < _TRIES
@@ -191,9 +199,26 @@ class ServoBus:
             self._port.patience_s, self._port.deadline = _UNHURRIED_S, float('inf')
         self.counts['lost'] += 1
         if result == COMM_SUCCESS:
-            raise BusError(_refusal(number, refused, what))
+            raise BusError(_refusal(number, refused, what) if refused else
+                           f'{_name(number)} sent {len(data)} bytes instead of {size}')
         raise SilentError(f'{_name(number)} does not answer'
                           + (f' to {what}' if what else ''))
+
+    def _exchange(
+        self, port: LockedPort, number: int, instruction: int, parameters: list[int],
+    ) -> tuple[list[int], int, int]:
+        """
+        Send one instruction; return the answer's data, how that went, and the error byte.
+
+        The SDK's own readings take as many bytes as they asked for out of any answer, so that a
+        late one that is shorter gives its checksum as data.
+        """
+        answer, result, error = self._packets.txRxPacket(
+            port, [0] * 4 + [number, *_two(len(parameters) + 3), instruction, *parameters, 0, 0])
+        if result != COMM_SUCCESS:
+            return [], result, 0
+        first, length = _PARAMETERS + 1, answer[5] + 256 * answer[6]
+        return answer[first:first + length - 4], result, error
 
     def _talk(self, exchange: Callable, *arguments):
         """
@@ -220,6 +245,10 @@ class ServoBus:
             self.counts['timeouts'] += 1
         elif result == COMM_RX_CORRUPT:
             self.counts['crc_errors'] += 1
+
+
+def _two(value: int) -> list[int]:
+    return list(value.to_bytes(2, 'little'))
 
 
 def _encode(register: Register, value: int) -> list[int]:
