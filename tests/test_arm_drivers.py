@@ -106,6 +106,14 @@ def test_joint_states_that_stop_are_a_fault_that_names_their_topic(ros, controll
                    and cell.command(UP).flags == 0)
 
 
+def test_joint_states_that_lack_a_finger_all_at_once_are_told(ros, controllers):
+    cell = Cell(ros, name='joint_trajectory', joint_state_topic=STATES)
+    cell.settle(0.3)
+    del controllers.positions['left_finger']
+    ros.spin_until(lambda: cell.modes[-1] == 'fault')
+    assert "since then: joint_states lacks ['left_finger']" in cell.call('clear_faults').message
+
+
 def test_joint_trajectory_without_a_controller_is_refused(ros, controllers):
     node = ros.add(ArmNode(context=ros.context, parameter_overrides=ros.parameters(
         driver='joint_trajectory', joint_state_topic=STATES,
@@ -218,6 +226,25 @@ def test_a_gripper_in_position_mode_is_sent_its_motors_angle_once():
     arm.write(START, 0.3)
     singles = [fields for message, fields in sdk.sent if message == 'JointSingleCommand']
     assert singles == [{'name': 'gripper', 'cmd': horn_angle(0.3)}]
+
+
+@pytest.mark.parametrize(('opening', 'measured', 'left'), [
+    (1.0, 0.5, 0.0), (0.0, 0.5, -150.0), (0.0, 0.05, 0.0)])
+def test_a_gripper_that_nobody_commands_any_more_is_not_driven_on(opening, measured, left):
+    sdk = XsSdk(opening=measured)
+    arm = XsSdkArm(sdk)
+    arm.connect()
+    arm.read()
+    arm.write(START, opening)
+    arm.read()
+    sdk.sent.clear()
+    sdk.opening = opening  # it has arrived, in the meantime the node is not active
+    arm.read()
+    assert [fields['cmd'] for _, fields in sdk.sent] == [0.0]
+    sdk.opening = measured
+    arm.read()
+    arm.close()
+    assert sdk.sent[-1] == ('JointSingleCommand', {'name': 'gripper', 'cmd': left})
 
 
 @pytest.mark.parametrize('mode', ['pwm', 'position'])

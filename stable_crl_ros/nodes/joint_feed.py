@@ -60,6 +60,7 @@ class JointFeed:
     def _on_joints(self, message: JointState) -> None:
         try:
             self._state, self._heard_at = decode_joint_states(message), time.monotonic()
+            self._problem = ''
         except MessageError as error:
             self._problem = str(error)
 
@@ -85,7 +86,8 @@ class JointFeed:
                            'that publishes them, or name its topic')
         age_s = time.monotonic() - self._heard_at
         if age_s > self._max_age_s:
-            raise ArmError(f'the last joint states on {self.topic} came {age_s:.2f} s ago')
+            since = f'; since then: {self._problem}' if self._problem else ''
+            raise ArmError(f'the last joint states on {self.topic} came {age_s:.2f} s ago{since}')
         return self._state
 
     def call(self, client: Client, request, timeout_s: float = _MEETING_S):

@@ -80,6 +80,7 @@ class XsSdkArm:
         self._gripper_mode = 'position'
         self._faults: list[ArmFault] = []
         self._measured = self._opening = self._sent = float('nan')
+        self._driven = False  # whether the gripper was told something since the last reading
 
     def connect(self) -> None:
         """
@@ -112,17 +113,32 @@ class XsSdkArm:
         self._faults = [_fault(joint, bits) for joint, bits in errors.items() if bits]
 
     def close(self) -> None:
-        """Send no more; xs_sdk holds the last setpoint."""
+        """Send no more; xs_sdk holds the last setpoint, and what is between the fingers."""
+        if self._drives_gripper:
+            # Nobody will end it: a gripper that opens would turn on beyond its end.
+            self._push(min(max(gripper_pwm(self._sent, self._measured), -_WEAKEST), 0.0))
         self._link.close()
+
+    @property
+    def _drives_gripper(self) -> bool:
+        return self._gripper_mode == 'pwm' and not np.isnan(self._sent + self._measured)
+
+    def _push(self, pwm: float) -> None:
+        self._link.send('JointSingleCommand', name=GRIPPER, cmd=pwm)
 
     def read(self) -> ArmState:
         """
         Return the newest joint states, with their own stamp.
 
+        A gripper in PWM mode goes on to where it was sent, also while nothing is written.
+
         :raises ArmError: when they are too old.
         """
         state = self._link.state()
         self._measured = state.gripper
+        if self._drives_gripper and not self._driven:
+            self._push(gripper_pwm(self._sent, self._measured))
+        self._driven = False
         return state
 
     def write(self, joint_positions: np.ndarray, gripper: float) -> None:
@@ -133,10 +149,9 @@ class XsSdkArm:
         """
         joints = check_setpoint(joint_positions, gripper)
         self._link.send('JointGroupCommand', name=ARM, cmd=joints.tolist())
-        self._sent = gripper
+        self._sent, self._driven = gripper, True
         if self._gripper_mode == 'pwm':
-            self._link.send('JointSingleCommand', name=GRIPPER,
-                            cmd=gripper_pwm(gripper, self._measured))
+            self._push(gripper_pwm(gripper, self._measured))
         elif gripper != self._opening:
             self._opening = gripper
             self._link.send('JointSingleCommand', name=GRIPPER, cmd=horn_angle(gripper))
