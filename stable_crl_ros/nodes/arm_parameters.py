@@ -19,7 +19,7 @@ LIMITS = {
     'workspace_high': 'largest x, y, z of the tool point in base_link (m)',
     'max_translation': 'largest translation per step and axis (m)',
     'max_rotation': 'largest rotation per step and axis (rad)',
-    'max_joint_jump': 'largest motion of a joint per step (rad)',
+    'max_joint_jump': 'largest motion of a joint per step, and lead of its target (rad)',
     'max_joint_velocity': 'largest mean joint speed over a step (rad/s)',
     'max_target_lead': 'largest distance of the target from the measured tool point (m)',
     'max_tilt': 'largest tilt of the gripper from straight down (rad)',
