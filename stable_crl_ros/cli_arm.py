@@ -93,11 +93,12 @@ def _calibrate(chosen) -> int:
 
 
 def _move(chosen) -> int:
+    from stable_crl_ros.robot.arm import ArmError
     from stable_crl_ros.robot.dynamixel import DynamixelArm
     from stable_crl_ros.robot.dynamixel_bench import go_to
     from stable_crl_ros.robot.kinematics import SLEEP, START
     if not 0.05 <= chosen.speed <= 1.5:
-        raise SystemExit(f'stable-crl: --speed must be 0.05 to 1.5 rad/s, got {chosen.speed}')
+        raise ArmError(f'--speed must be 0.05 to 1.5 rad/s, got {chosen.speed}')
     arm = DynamixelArm(chosen.port, baud_rate=chosen.baud_rate)
     arm.connect()
     try:

@@ -1,7 +1,6 @@
 """`stable-crl episodes`: the verbs that change datasets."""
 
 import argparse
-import getpass
 
 from stable_crl_ros.cli_options import add_dry_run, add_json, add_verb, answer, progress_bar
 
@@ -48,7 +47,11 @@ def _add_by(verb: argparse.ArgumentParser) -> None:
 
 
 def _by(chosen) -> str:
-    return getpass.getuser() if chosen.by is None else chosen.by
+    from stable_crl_ros.data.labels import checked_name, LabelError
+    try:
+        return checked_name(chosen.by)
+    except LabelError as error:
+        raise LabelError(f'{error} (--by NAME)') from error
 
 
 def _select(chosen, discarded: bool = False):
@@ -76,7 +79,7 @@ def _add_label(verbs) -> None:
 
 
 def _label(chosen) -> None:
-    from stable_crl_ros.data.labels import LabelError, relabel
+    from stable_crl_ros.data.labels import checked_labels, LabelError, relabel
     labels = {name: getattr(chosen, name) for name in (*TEXTS, 'tags')
               if getattr(chosen, name) is not None}
     if chosen.success:
@@ -84,6 +87,7 @@ def _label(chosen) -> None:
     if not labels:
         raise LabelError('nothing to change: give --success, --tags, '
                          f'{", ".join("--" + name for name in TEXTS)}')
+    labels, by = checked_labels(labels), _by(chosen)
     dataset, numbers = _select(chosen)
     changes = []
     for number in numbers:
@@ -91,7 +95,7 @@ def _label(chosen) -> None:
         changed = {name: [before[name], value] for name, value in labels.items()
                    if before[name] != value}
         if changed and not chosen.dry_run:
-            relabel(dataset, number, _by(chosen), **labels)
+            relabel(dataset, number, by, **labels)
         changes.append({'episode': number, 'changed': changed})
     answer(chosen, {'dataset': chosen.dataset, 'dry_run': chosen.dry_run, 'episodes': changes},
            '\n'.join(_change_line(change) for change in changes))
@@ -120,17 +124,17 @@ def _add_discarding(verbs) -> None:
 
 def _discard(chosen) -> None:
     from stable_crl_ros.data.labels import discard
-    dataset, numbers = _select(chosen)
+    by, (dataset, numbers) = _by(chosen), _select(chosen)
     for number in () if chosen.dry_run else numbers:
-        discard(dataset, number, _by(chosen), chosen.why)
+        discard(dataset, number, by, chosen.why)
     _tell(chosen, 'discarded', numbers)
 
 
 def _restore(chosen) -> None:
     from stable_crl_ros.data.labels import restore
-    dataset, numbers = _select(chosen, discarded=True)
+    by, (dataset, numbers) = _by(chosen), _select(chosen, discarded=True)
     for number in () if chosen.dry_run else numbers:
-        restore(dataset, number, _by(chosen))
+        restore(dataset, number, by)
     _tell(chosen, 'restored', numbers)
 
 
@@ -184,16 +188,19 @@ def _stretch(word: str) -> tuple[int, int]:
 
 def _trim(chosen) -> None:
     from stable_crl_ros.data.editing import moving_steps, trim
-    dataset, numbers = _select(chosen)
-    done, whole = [], []
-    with progress_bar('episode', 'trimming') as show:
-        for count, number in enumerate(numbers, 1):
-            keep = chosen.keep or moving_steps(dataset[number], chosen.margin)
-            if chosen.still and keep == (0, dataset[number].steps - 1):
-                whole.append(number)
-            else:
-                done.append(trim(dataset, number, keep, _by(chosen), chosen.dry_run))
-            show(count, len(numbers))
+    by, (dataset, numbers) = _by(chosen), _select(chosen)
+    keep = {number: chosen.keep or moving_steps(dataset[number], chosen.margin)
+            for number in numbers}
+    whole = [number for number in numbers
+             if chosen.still and keep[number] == (0, dataset[number].steps - 1)]
+    wanted = [number for number in numbers if number not in whole]
+    # All are looked at first: one that is refused must not leave half of them trimmed.
+    done = [trim(dataset, number, keep[number], by, dry_run=True) for number in wanted]
+    if not chosen.dry_run:
+        with progress_bar('episode', 'trimming') as show:
+            for count, number in enumerate(wanted):
+                done[count] = trim(dataset, number, keep[number], by)
+                show(count + 1, len(wanted))
     lines = [f'episode {copy.episode}: steps {copy.first}-{copy.last} '
              + ('would be kept' if copy.number is None else f'are episode {copy.number}')
              for copy in done]
@@ -264,6 +271,8 @@ def _copy(chosen, wanted: list[tuple], folder: str, codec: str | None = None) ->
         copies = merge(wanted, target, show, chosen.dry_run)
     new = sum(not copy.already for copy in copies)
     steps = sum(copy.last - copy.first + 1 for copy in copies if not copy.already)
+    empty = sum(len(numbers) for _, numbers in wanted) - len(copies)
     return copies, (f'{folder}: {new} episodes, {steps} steps '
                     f'{"would be copied" if chosen.dry_run else "copied"}'
-                    + (f', {len(copies) - new} were there' if len(copies) > new else ''))
+                    + (f', {len(copies) - new} were there' if len(copies) > new else '')
+                    + (f', {empty} without a step left out' if empty else ''))

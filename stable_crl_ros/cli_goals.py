@@ -70,7 +70,7 @@ def _add_directory(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    if not re.fullmatch(r'\d{1,4}x\d{1,4}', text) or '0' in text.split('x'):
+    if not re.fullmatch('[1-9][0-9]{0,3}x[1-9][0-9]{0,3}', text):
         raise argparse.ArgumentTypeError(f'{text!r} is no WIDTHxHEIGHT in pixels, such as 640x480')
     width, height = text.split('x')
     return int(width), int(height)

@@ -45,6 +45,8 @@ def calibrate_checkpoint(path: str | Path, datasets: Sequence[str | Path], out: 
                                f'were recorded at {rate:g} Hz; steps are not the same')
     if seed is None:
         seed = int(metadata.get('seed', 0))
+    if seed < 0:
+        raise CalibrationError(f'seed {seed}: give 0 or more')
     cache = build_cache(list(datasets), config.image_spec, camera)
     training, validation = split(cache, None, validation_fraction, seed)
     fitted = calibrate(Learner(agent, networks, config.pixel_range), training, validation, rate,

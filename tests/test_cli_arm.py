@@ -208,6 +208,6 @@ def test_refusals_say_why(capsys, words, message):
 
 
 def test_speeds_that_are_none_are_refused(capsys, bus):
-    with pytest.raises(SystemExit):
-        main(['arm', 'home', '--port', bus.port, '--speed', '9'])
+    assert main(['arm', 'home', '--port', bus.port, '--speed', '9']) == 2
+    assert '0.05 to 1.5 rad/s' in capsys.readouterr().err
     assert torque(bus) == []

@@ -107,7 +107,8 @@ def test_imports_a_picture_and_says_where_it_is(tmp_path, capsys):
     assert 'has no colours' in said(capsys, *words, '--name', 'grey')
 
 
-@pytest.mark.parametrize('size', ['640', '0x480', '640x', '-1x3', 'axb', '99999x99999'])
+@pytest.mark.parametrize('size', ['640', '0x480', '640x', '-1x3', 'axb', '99999x99999', '00x10',
+                                  '٣x٣'])
 def test_a_size_that_is_none_is_refused(folder, size, capsys):
     with pytest.raises(SystemExit):
         main(['goals', 'import', 'x.png', f'--size={size}'])

@@ -2,13 +2,21 @@
 
 import json
 import multiprocessing
+import os
 import socket
 import time
 
 from data_samples import assert_holds, record
 import pytest
 from stable_crl_ros.data.dataset import Dataset, DatasetError
-from stable_crl_ros.data.labels import compact, discard, LabelError, relabel, restore
+from stable_crl_ros.data.labels import (
+    checked_name,
+    compact,
+    discard,
+    LabelError,
+    relabel,
+    restore,
+)
 
 
 @pytest.fixture
@@ -33,6 +41,18 @@ def test_a_label_changes_what_is_named_and_keeps_what_was(dataset):
     same = before.keys() - {'success', 'notes', 'tags', 'label_history', 'attributes_sha256'}
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
     assert_holds(dataset[1], 2)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason='becoming another user takes root')
+def test_a_user_without_a_name_is_asked_for_one(monkeypatch):
+    for name in ('LOGNAME', 'USER', 'LNAME', 'USERNAME'):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(LabelError, match='user 54321 has no name on this machine'):
+        try:
+            os.setresuid(54321, 54321, 0)
+            checked_name(None)
+        finally:
+            os.setresuid(0, 0, 0)
 
 
 def test_the_history_grows_and_no_change_is_no_entry(dataset):

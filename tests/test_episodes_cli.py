@@ -5,7 +5,7 @@ import shutil
 
 import cv2
 from data_samples import action, observation
-from episode_samples import in_memory, record_good
+from episode_samples import in_memory, record_good, rows
 import pytest
 from stable_crl_ros.cli import main
 from stable_crl_ros.data.dataset import Dataset
@@ -161,6 +161,56 @@ def test_trims_by_steps_or_by_standstill(path, capsys):
     assert Dataset(path).ids == [1, 2, 3]
     assert told(capsys, 'trim', path, 1, '--still')['whole'] == [1]
     assert 'cannot keep steps 5-40' in refused(capsys, 'trim', path, 1, '--keep', '5-40')
+
+
+def test_one_episode_that_cannot_be_trimmed_leaves_the_others_as_they_are(path, capsys):
+    record_good(Dataset(path), steps=3)
+    assert 'episode_000003.zarr: cannot keep steps 2-9 of 0-2' in refused(
+        capsys, 'trim', path, 'all', '--keep', '2-9')
+    assert Dataset(path).ids == [0, 1, 2, 3]
+    assert 'would cut motion off' in refused(capsys, 'trim', path, 0, '--still', '--margin', -5)
+
+
+@pytest.mark.parametrize('words', [
+    ('trim', 0, '--keep', '2-9', '--by', ''), ('discard', 0, '--by', ' '),
+    ('label', 0, '--success', 'no', '--by', ''), ('label', 0, '--tags', '')])
+def test_labels_that_are_none_change_nothing_and_a_dry_run_says_so_too(path, capsys, words):
+    verb, *rest = words
+    for more in ([], ['--dry-run']):
+        refused(capsys, verb, path, *rest, *more)
+    assert Dataset(path).ids == [0, 1, 2]
+
+
+def test_merging_passes_over_an_episode_without_a_step(path, tmp_path, capsys):
+    with EpisodeWriter(Dataset(path)) as writer:  # a crash in its first step
+        writer.add_step(rows(1)[0][0], rows(1)[1][0])
+        number = writer.episode_id
+        writer.finish()
+    assert Dataset(path)[number].steps == 0
+    assert '3 episodes, 36 steps copied, 1 without a step left out' in said(
+        capsys, 'merge', path, '--into', tmp_path / 'all')
+    assert len(Dataset(tmp_path / 'all')) == 3
+
+
+def test_deleting_what_is_discarded_does_not_mind_another_damaged_episode(path, capsys):
+    said(capsys, 'discard', path, 0)
+    (path / 'episode_000001.zarr' / 'zarr.json').write_text('{}')
+    assert 'deleted: episode_000000.zarr' in said(capsys, 'compact', path)
+    assert not (path / 'episode_000000.zarr').exists()
+
+
+@pytest.mark.parametrize('words', [('--height', 0), ('--height', -5), ('--height', 100_000),
+                                   ('--speed', 'nan'), ('--speed', 'inf'), ('--speed', 0)])
+def test_a_video_of_no_size_or_speed_is_refused(good, tmp_path, capsys, words):
+    assert 'makes no video; give' in refused(capsys, 'view', good, 0, '--video', '--out',
+                                             tmp_path / 'x.mp4', *words)
+
+
+@pytest.mark.parametrize('words', [('--fraction', 'nan'), ('--fraction', 'inf'),
+                                   ('--fraction', 0.5, '--seed', -1)])
+def test_a_split_that_cannot_be_drawn_is_refused(good, tmp_path, capsys, words):
+    refused(capsys, 'split', good, '--out', tmp_path / 'split.json', *words)
+    assert not (tmp_path / 'split.json').exists()
 
 
 def test_merges_and_goes_on_where_it_was(good, path, tmp_path, capsys):

@@ -176,6 +176,8 @@ def test_what_has_no_critic_cannot_be_calibrated(dots, tmp_path, capsys):
     write_checkpoint(path, 'gcbc')
     assert main(['checkpoint', 'calibrate', str(path), str(dots.path)]) == 2
     assert 'gcbc has no critic' in capsys.readouterr().err
+    assert main(['checkpoint', 'calibrate', str(path), str(dots.path), '--seed', '-1']) == 2
+    assert 'seed -1: give 0 or more' in capsys.readouterr().err
 
 
 def test_another_control_rate_is_refused(dots, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Collections of scripted demonstrations: contents, reproducibility, refusals."""
 
+import math
+
 import numpy as np
 import pytest
 from stable_crl_ros.data.dataset import Dataset
@@ -73,7 +75,8 @@ def test_collecting_again_adds_episodes_and_may_keep_full_pictures(tmp_path):
     ({'episodes': {}}, 'no episodes'),
     ({'episodes': {'open_drawer': -1}}, '-1'),
     ({'episodes': {'open_drawer': 1}, 'workers': 0}, 'workers'),
-    ({'episodes': {'open_drawer': 1}, 'noise': ()}, 'noise')])
+    ({'episodes': {'open_drawer': 1}, 'noise': ()}, 'noise'),
+    ({'episodes': {'open_drawer': 1}, 'noise': (math.nan,)}, 'noise')])
 def test_refuses_what_makes_no_sense_and_writes_nothing(tmp_path, arguments, reason):
     with pytest.raises(CollectError, match=reason):
         collect(tmp_path / 'data', **arguments)

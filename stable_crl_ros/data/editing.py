@@ -8,7 +8,7 @@ import numpy as np
 from stable_crl_ros.data.copying import COPIED_FROM, copy_episode
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import Episode
-from stable_crl_ros.data.labels import discard
+from stable_crl_ros.data.labels import checked_name, discard
 
 STILL_M, STILL_RAD, STILL_GRIPPER = 0.002, 0.02, 0.02  # less in a step is no motion
 Progress = Callable[[int, int], None]
@@ -48,8 +48,9 @@ def trim(dataset: Dataset, episode_id: int, keep: tuple[int, int], by: str,
     :param keep: first and last step to keep, inclusive.
     :param by: who says so.
     :raises EditError: for steps that are not in the episode, or all that are.
+    :raises stable_crl_ros.data.labels.LabelError: when nobody says so.
     """
-    episode, (first, last) = dataset[episode_id], keep
+    episode, (first, last), by = dataset[episode_id], keep, checked_name(by)
     if not 0 <= first <= last < episode.steps:
         raise EditError(f'{episode.path}: cannot keep steps {first}-{last} of 0-'
                         f'{episode.steps - 1}')
@@ -69,8 +70,10 @@ def moving_steps(episode: Episode, margin: int = 2) -> tuple[int, int]:
 
     :param margin: steps of standstill to keep on either side.
     :returns: first and last step, inclusive.
-    :raises EditError: when the arm never moves.
+    :raises EditError: when the arm never moves, or for a negative margin.
     """
+    if margin < 0:
+        raise EditError(f'a margin of {margin} steps would cut motion off; give 0 or more')
     action, gripper = episode['action'], episode['action'][:, 6]
     moving = np.abs(action[:, :3]).max(1) > STILL_M
     moving |= np.abs(action[:, 3:6]).max(1) > STILL_RAD
@@ -89,7 +92,8 @@ def merge(sources: Sequence[tuple[Dataset, Iterable[int]]], target: Dataset | No
     """
     Copy episodes of some datasets into another; what it holds already is left out.
 
-    An interrupted merge goes on when it is repeated.
+    An interrupted merge goes on when it is repeated. Episodes without a step, as a crash in the
+    first one leaves them, are passed over.
 
     :param sources: datasets, and which of their episodes.
     :param target: None: a new one, in a dry run.
@@ -129,11 +133,13 @@ def _copies(wanted: Sequence[tuple[Dataset, int]], looked_at: Dataset | None,
     known = {} if looked_at is None else _copied_before(looked_at)
     for done, (dataset, number) in enumerate(wanted, 1):
         episode = dataset[number]
-        before = copied = known.get((dataset.id, number, episode.attrs['checksum'],
-                                     0, episode.steps))
-        if target is not None and before is None:
-            copied = copy_episode(episode, target)
-        yield Copy(str(dataset.path), number, 0, episode.steps - 1, copied, before is not None)
+        if episode.steps:
+            before = copied = known.get((dataset.id, number, episode.attrs['checksum'],
+                                         0, episode.steps))
+            if target is not None and before is None:
+                copied = copy_episode(episode, target)
+            yield Copy(str(dataset.path), number, 0, episode.steps - 1, copied,
+                       before is not None)
         if progress:
             progress(done, len(wanted))
 

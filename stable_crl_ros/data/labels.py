@@ -1,6 +1,7 @@
 """Labels of sealed episodes: success, task, words about it; discarded, restored, deleted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import getpass
 import os
 from pathlib import Path
 import shutil
@@ -38,7 +39,18 @@ def relabel(dataset: Dataset, episode_id: int, by: str, *,
     """
     labels = {'success': success, 'task': task, 'operator': operator, 'notes': notes,
               'instruction': instruction, 'tags': tags}
-    given = {name: value for name, value in labels.items() if value is not ...}
+    return _change(dataset, episode_id, by, checked_labels(
+        {name: value for name, value in labels.items() if value is not ...}))
+
+
+def checked_labels(labels: Mapping[str, object]) -> dict:
+    """
+    Return labels as they are stored.
+
+    :param labels: as `relabel` takes them.
+    :raises LabelError: for one of the wrong type.
+    """
+    given = dict(labels)
     if 'tags' in given:
         given['tags'] = _checked_tags(given['tags'])
     if not isinstance(given.get('success'), bool | None):
@@ -46,7 +58,25 @@ def relabel(dataset: Dataset, episode_id: int, by: str, *,
     for name in given.keys() - {'success', 'tags'}:
         if not isinstance(given[name], str):
             raise LabelError(f'{name} must be text, got {given[name]!r}')
-    return _change(dataset, episode_id, by, given)
+    return given
+
+
+def checked_name(by: str | None) -> str:
+    """
+    Return the name of who labels.
+
+    :param by: None for who is logged in.
+    :raises LabelError: for an empty one, or where nobody knows who is logged in.
+    """
+    if by is None:
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError) as error:  # a container may run a user it does not know
+            raise LabelError(f'user {os.getuid()} has no name on this machine; say who it '
+                             'is') from error
+    if not by.strip():
+        raise LabelError('a label needs a name: say who gives it')
+    return by
 
 
 def discard(dataset: Dataset, episode_id: int, by: str, why: str = '') -> dict:
@@ -93,14 +123,12 @@ def compact(dataset: Dataset, dry_run: bool = False) -> list[dict]:
             raise DatasetError(f'{dataset.path}: a discarded episode cannot be deleted '
                                f'({error.strerror or error}); fix the cause and compact '
                                f'again') from error
-        dataset.index()
+        _ = dataset.ids  # the index, without them; a damaged episode is another matter
     return found
 
 
 def _change(dataset: Dataset, episode_id: int, by: str, labels: dict) -> dict:
-    if not by.strip():
-        raise LabelError('a label needs a name: say who gives it')
-    path = dataset[episode_id].path
+    by, path = checked_name(by), dataset[episode_id].path
 
     def change(attributes: dict) -> dict | None:
         changed = {name: [attributes.get(name), value] for name, value in labels.items()

@@ -28,8 +28,10 @@ def split_episodes(datasets: Sequence[Dataset], fraction: float, seed: int) -> d
     """
     entries = [(position, entry['episode_id'], entry['task'])
                for position, dataset in enumerate(datasets) for entry in dataset.index()]
-    count = round(fraction * len(entries))
-    if not 0.0 < fraction < 1.0 or not 0 < count < len(entries):
+    if seed < 0:
+        raise SplitError(f'seed {seed}: give 0 or more')
+    count = round(fraction * len(entries)) if 0.0 < fraction < 1.0 else 0
+    if not 0 < count < len(entries):
         raise SplitError(f'a fraction of {fraction} of {len(entries)} episodes leaves '
                          f'{count} for validation; there must be some on both sides')
     chosen = _draw(entries, count, np.random.default_rng([seed, len(entries)]))

@@ -10,6 +10,9 @@ from stable_crl_ros.data.page import Page
 from stable_crl_ros.data.sheet import describe
 from stable_crl_ros.data.timeline import Track, VERDICT_COLOURS
 
+HEIGHTS = 16, 2160  # pixels
+SPEEDS = 0.01, 100.0
+
 
 def write_video(episode: Episode, path: str | Path, camera: str | None = None,
                 height: int = 240, speed: float = 1.0,
@@ -22,8 +25,12 @@ def write_video(episode: Episode, path: str | Path, camera: str | None = None,
     :param height: of the pictures, pixels.
     :param speed: 1: as fast as it was recorded.
     :param progress: called with the frames done and their total.
-    :raises EpisodeError: when OpenCV cannot write it, or an image is damaged.
+    :raises EpisodeError: when OpenCV cannot write it, or an image is damaged; for a height or a
+        speed that makes no video.
     """
+    for name, value, (low, high) in (('height', height, HEIGHTS), ('speed', speed, SPEEDS)):
+        if not low <= value <= high:
+            raise EpisodeError(f'{name} {value:g} makes no video; give {low:g} to {high:g}')
     cameras = [camera] if camera else episode.cameras
     goal = episode.goal_image
     headline, facts = describe(episode)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+import math
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def collect(
     :raises CollectError: for no or unknown tasks, or counts that make no sense.
     """
     plan = _plan(episodes)
-    if workers < 1 or seed < 0 or not noise or min(noise) < 0.0:
+    if workers < 1 or seed < 0 or not noise or not all(0.0 <= one < math.inf for one in noise):
         raise CollectError(f'collecting needs workers >= 1, seed >= 0 and noise >= 0; got '
                            f'{workers}, {seed} and {tuple(noise)}')
     dataset = Dataset(path, create=True)

@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable
-import getpass
 
+from stable_crl_ros.data.labels import checked_name
 from stable_crl_ros.teleop.terminal import Terminal
 from stable_crl_ros.trials.day import Acted, FAILURE, REDO, STOP, SUCCESS, UNKNOWN
 from stable_crl_ros.trials.plan import Trial
@@ -30,7 +30,7 @@ class Operator:
                  idle: Callable[[], None] = lambda: None) -> None:
         self._terminal, self._say, self._idle = terminal, say, idle
         self._typed: deque[str] = deque()  # and not yet looked at
-        self.name = name or getpass.getuser()
+        self.name = checked_name(name or None)
 
     def ready(self, trial: Trial, of: int, goal: str) -> str:
         """Have the scene set; what was typed before this is asked begins nothing."""
