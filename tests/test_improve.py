@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from stable_crl_ros import SHIPPED_CHECKPOINT
 from stable_crl_ros.checkpoint import load_checkpoint
-from stable_crl_ros.data.dataset import Dataset
+from stable_crl_ros.crl.config import ConfigError
+from stable_crl_ros.crl.train import TrainError
+from stable_crl_ros.data.dataset import Dataset, DatasetError
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.data.verify import errors, verify_dataset
 from stable_crl_ros.environment import ros_environment
@@ -24,6 +26,7 @@ from stable_crl_ros.improvement.loop import improve
 from stable_crl_ros.improvement.report import write_history
 from stable_crl_ros.improvement.rule import CANDIDATE, ImproveError, Rule, RUNNING
 from stable_crl_ros.improvement.simulated import InSimulation
+from stable_crl_ros.nodes.improve import OnRobot
 from stable_crl_ros.sim.autonomous import collect_autonomously
 from stable_crl_ros.trials.scores import Outcome
 
@@ -203,6 +206,31 @@ def test_a_stopped_loop_repeats_nothing_that_was_done(start, tmp_path):
     assert ground.calls == []
     assert '| 1 | 24 |' in write_history(history).read_text()
     assert (folder / 'history.png').stat().st_size > 5000
+
+
+@pytest.mark.parametrize(('changes', 'error', 'message'), [
+    ({'overrides': {'foo': '1'}}, ConfigError, 'unknown setting foo'),
+    ({'overrides': {'channels': '8,8,8'}}, TrainError, 'weights are for other settings'),
+    ({'datasets': ('/nowhere',)}, DatasetError, 'does not exist')])
+def test_what_cannot_be_learned_is_refused_before_anything_is_recorded(start, tmp_path, changes,
+                                                                       error, message):
+    ground = Scripted()
+    with pytest.raises(error, match=message):
+        improve(tmp_path / 'loop', settings_of(start, **changes), ground, 1, str)
+    assert ground.calls == [] and not (tmp_path / 'loop').exists()
+
+
+def test_more_rounds_on_a_robot_end_with_a_day_of_their_own(start, short, tmp_path):
+    """The day of the earlier end is complete, and another than the one that is due."""
+    candidate = short(steps=3, out_dir=tmp_path / 'other')
+
+    def ground(rounds):
+        settings = settings_of(start, robot='mock', rounds=rounds,
+                               goals=('drawer_open', 'drawer_closed'))
+        return OnRobot(tmp_path, settings, {}, 30.0, 'anna')
+    days = [ground(rounds).plan('final', start, candidate) for rounds in (1, 2)]
+    assert days[0][0] != days[1][0]
+    assert ground(2).plan('final', start, candidate) == days[1]  # it goes on when stopped
 
 
 def test_more_rounds_go_on_and_other_settings_are_refused(start, tmp_path):

@@ -1,5 +1,6 @@
 """The report of a day of trials: rates, comparisons and times that follow from its results."""
 
+from dataclasses import replace
 import json
 import math
 
@@ -7,7 +8,7 @@ import cv2
 import pytest
 from stable_crl_ros.trials.plan import open_plan, TrialError
 from stable_crl_ros.trials.report import write_report
-from stable_crl_ros.trials.results import Redo, Result, Results
+from stable_crl_ros.trials.results import lock_day, Redo, Result, Results
 from stable_crl_ros.trials.scores import ALL, comparisons, Outcome, Rate, rates
 from trial_samples import BAD, GOOD, make_design, run_sample_day
 
@@ -129,6 +130,27 @@ def test_a_person_s_day_is_not_unblinded_before_its_end_unnoticed(tmp_path):
     again.add_redo(Redo(2, 'now', 'light'))
     assert Results(tmp_path, open_plan(tmp_path, None)).unblinded_after == 1
     assert results.done == again.done
+
+
+def test_a_day_that_runs_cannot_be_unblinded_beside_it(tmp_path):
+    results = unfinished_day(tmp_path, 'operator')
+    with lock_day(tmp_path), pytest.raises(TrialError, match='end it first'):
+        write_report(tmp_path, early=True)
+    assert not (tmp_path / 'report.md').exists()
+    results.add_redo(Redo(2, 'now', 'light'))  # as the day that runs does
+    write_report(tmp_path, early=True)
+    assert Results(tmp_path, open_plan(tmp_path, None)).unblinded_after == 1
+
+
+def test_trials_that_nobody_judged_count_for_nothing(tmp_path):
+    results = unfinished_day(tmp_path, 'operator')
+    unjudged = replace(results.done[0], trial=2, success=None, success_s=None)
+    results.add(unjudged)
+    page = write_report(tmp_path, early=True).read_text()
+    assert '| open_drawer | A | 1/1 |' in page and '| not judged |' in page
+    results.add(replace(unjudged, trial=1))
+    with pytest.raises(TrialError, match='nobody judged its trials'):
+        write_report(tmp_path, early=True)
 
 
 def test_the_simulator_can_be_looked_at_before_the_end(tmp_path):

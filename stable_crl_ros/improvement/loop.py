@@ -7,6 +7,7 @@ import shutil
 from typing import Protocol
 
 from stable_crl_ros.checkpoint import peek_checkpoint
+from stable_crl_ros.data.union import open_datasets
 from stable_crl_ros.durable import replace_atomically
 from stable_crl_ros.improvement.history import History, Settings
 from stable_crl_ros.improvement.rule import Decision, ImproveError
@@ -42,9 +43,12 @@ def improve(folder: Path, settings: Settings, ground: Ground, threads: int | Non
 
     :param threads: of torch, while it learns.
     :param say: told of every step.
-    :raises ImproveError: when the folder holds another loop, or a checkpoint changed.
+    :raises ImproveError: when the folder holds another loop, or a checkpoint changed; before
+        anything is written, `ConfigError`, `TrainError` or `DatasetError` for what could not be
+        learned from.
     """
     folder = folder.absolute()
+    _check_learning(settings)
     history = History(folder, settings)
     if peek_checkpoint(settings.checkpoint)['sha256'] != settings.sha256:
         raise ImproveError(f'{settings.checkpoint} is another checkpoint than the loop began with')
@@ -56,6 +60,14 @@ def improve(folder: Path, settings: Settings, ground: Ground, threads: int | Non
     if history.final is None:
         _compare_with_start(history, ground, say)
     return history
+
+
+def _check_learning(settings: Settings) -> None:
+    """Refuse before hours of episodes what learning would refuse after them."""
+    from stable_crl_ros.crl.warm_start import read_start
+    read_start(settings.checkpoint, None, settings.overrides)
+    if settings.datasets:
+        open_datasets(settings.datasets)
 
 
 def _run_round(history: History, number: int, ground: Ground, threads: int | None,

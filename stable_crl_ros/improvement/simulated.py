@@ -27,7 +27,7 @@ class InSimulation:
     :param workers: processes.
     :param live: has a running stack take a checkpoint over; told round and file, says what it
         did. None where none runs.
-    :raises ImproveError: for goals that are no tasks.
+    :raises ImproveError: for goals that are no tasks, or no worker.
     """
 
     settings: Settings
@@ -38,6 +38,8 @@ class InSimulation:
 
     def __post_init__(self) -> None:
         """Refuse goals that cannot be drawn."""
+        if self.workers < 1:
+            raise ImproveError(f'workers: {self.workers}; give 1 or more')
         unknown = sorted(set(self.settings.goals) - set(TASKS))
         if unknown or self.settings.rounds >= SEEDS:
             raise ImproveError(f'goals {", ".join(unknown)}: in simulation they are tasks: '

@@ -9,6 +9,7 @@ from pathlib import Path
 from stable_crl_ros.environment import ros_environment
 from stable_crl_ros.goals import DEFAULT_DIRECTORY
 from stable_crl_ros.improvement.history import Settings
+from stable_crl_ros.improvement.loop import FINAL
 from stable_crl_ros.improvement.rule import CANDIDATE, RUNNING
 from stable_crl_ros.nodes.client import Client
 from stable_crl_ros.nodes.trials import open_stage, run
@@ -96,13 +97,21 @@ class OnRobot:
 
     def compare(self, name: str, running: Path, candidate: Path) -> list[Outcome]:
         """Run a blinded day of trials with both."""
-        folder = self.folder.absolute() / name / 'trials'
-        number = self.settings.rounds + 1 if name == 'final' else int(name.rpartition('_')[2])
-        plan = open_plan(folder, self._design([running, candidate], self.settings.trials, number))
+        folder, plan = self.plan(name, running, candidate)
         results = self._complete(plan, run(folder, plan, self.arguments, operator=self.operator))
         labels = {entry.sha256: label for entry, label in zip(
             plan.design.checkpoints, (RUNNING, CANDIDATE), strict=True)}
         return read_outcomes(plan, results, labels)
+
+    def plan(self, name: str, running: Path, candidate: Path) -> tuple[Path, Plan]:
+        """Open the day on which both are compared, and return its folder too."""
+        rounds = self.settings.rounds
+        number = rounds + 1 if name == FINAL else int(name.rpartition('_')[2])
+        # A loop that goes on with more rounds has another end.
+        place = f'{FINAL}_{rounds:02d}' if name == FINAL else name
+        folder = self.folder.absolute() / place / 'trials'
+        return folder, open_plan(folder, self._design(
+            [running, candidate], self.settings.trials, number))
 
     def adopt(self, number: int, checkpoint: Path) -> str:
         """Leave it to the next round, whose stack acts by it."""

@@ -1,6 +1,7 @@
 """The report of a day of trials: Markdown, JSON, a plot, a picture and a video of each trial."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 import json
 import math
@@ -11,7 +12,7 @@ from stable_crl_ros.data.episode import EpisodeError
 from stable_crl_ros.durable import write_atomic
 from stable_crl_ros.trials.plan import Plan, read_plan, TrialError
 from stable_crl_ros.trials.plots import plot_trials
-from stable_crl_ros.trials.results import Result, Results
+from stable_crl_ros.trials.results import lock_day, Result, Results
 from stable_crl_ros.trials.scores import Comparison, comparisons, Outcome, Rate, rates
 
 PAGE, DATA, PLOT, PICTURES = 'report.md', 'report.json', 'report.png', 'pictures'
@@ -43,19 +44,26 @@ def write_report(folder: Path, early: bool = False, videos: bool = True) -> Path
     :param videos: make a video of every trial too.
     :returns: the Markdown page.
     :raises TrialError: without a plan or results, or before the end of a day that a person
-        judges, unless `early`.
+        judges, unless `early` and while nobody runs it.
     """
     plan = read_plan(folder)
     results = Results(folder, plan)
     if not results.done:
         raise TrialError(f'{folder}: no trial is done yet; stable-crl trials run --out {folder}')
+    if all(result.success is None for result in results.done):
+        raise TrialError(f'{folder}: nobody judged its trials, so there is nothing to compare; '
+                         f'look at them: stable-crl episodes list '
+                         f'{folder / results.done[0].dataset}')
     if not plan.design.paired and not results.complete:
         if not early:
             raise TrialError(
                 f'{folder}: {len(results.done)} of {len(plan.trials)} trials are done; a report '
                 'now would tell who judges the rest which checkpoint is which. Finish the day, '
                 'or give --early, which is noted in the results')
-        results.unblind()
+        # A day that runs holds the results in memory, and would write over the note.
+        with closing(lock_day(folder)):
+            results = Results(folder, plan)
+            results.unblind()
     labels = label_checkpoints(plan)
     trials = [_look(folder, result, labels[result.checkpoint], videos) for result in results.done]
     outcomes = read_outcomes(plan, results, labels)
@@ -74,10 +82,10 @@ def label_checkpoints(plan: Plan) -> dict[str, str]:
 
 
 def read_outcomes(plan: Plan, results: Results, labels: dict[str, str]) -> list[Outcome]:
-    """Give what counts of every result."""
+    """Give what counts of every result that somebody judged."""
     blocks = {trial.number: trial.block for trial in plan.trials}
     return [Outcome(labels[result.checkpoint], result.goal, blocks[result.trial], result.success,
-                    result.success_s) for result in results.done]
+                    result.success_s) for result in results.done if result.success is not None]
 
 
 def _look(folder: Path, result: Result, label: str, videos: bool) -> Seen:
@@ -190,7 +198,8 @@ def _row(seen: Seen) -> list[str]:
              f'**{seen.doubt}**' if seen.doubt else '']
     links = [f'[{word}]({path})' for word, path in (('sheet', seen.sheet), ('video', seen.video))
              if path]
-    return [str(result.trial), result.goal, seen.label, 'yes' if result.success else 'no',
+    return [str(result.trial), result.goal, seen.label,
+            {True: 'yes', False: 'no', None: 'not judged'}[result.success],
             result.why, f'{result.seconds:.1f}', str(result.steps), str(result.episode),
             ' '.join(links), '; '.join(note for note in notes if note)]
 

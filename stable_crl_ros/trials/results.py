@@ -132,6 +132,6 @@ def lock_day(folder: Path) -> TextIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise TrialError(f'{folder}: another process runs trials here; wait for it or name '
-                         'another folder') from error
+        raise TrialError(f'{folder}: another process runs trials here; end it first, its command '
+                         'goes on later, or name another folder') from error
     return lock
