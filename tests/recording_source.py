@@ -77,6 +77,7 @@ class Source(Node):
         super().__init__('recording_source', **kwargs)
         self._log = None if log is None else open(log, 'wb', buffering=0)  # noqa: SIM115 for ever
         self.checkpoint = '0123456789ab'
+        self.clock_ns = 0  # by which its clock is ahead of the system's
         self._pool = [self._message(frame) for frame in pool]
         names = ['image_raw', *(f'{name}/image_raw' for name in CAMERAS[1:cameras])]
         self._images = [self.create_publisher(Image, name, IMAGE_OUT) for name in names]
@@ -89,7 +90,7 @@ class Source(Node):
 
     def show(self, number: int, cameras: Iterable[int] | None = None) -> None:
         """Publish one image from every camera, or from some, now."""
-        now = time.time_ns()
+        now = time.time_ns() + self.clock_ns
         for camera in range(len(self._images)) if cameras is None else cameras:
             message = self._pool[(number + 7 * camera) % len(self._pool)]
             message.header.stamp = to_stamp(now)
@@ -98,14 +99,14 @@ class Source(Node):
 
     def move(self) -> None:
         """Publish the arm's state, now."""
-        state = self._state(time.time_ns())
+        state = self._state(time.time_ns() + self.clock_ns)
         self._joints.publish(encode_joint_states(state))
         self._poses.publish(encode_ee_pose(state))
 
     def act(self, number: int) -> None:
         """Publish one control step, on the newest image; its number is in the first action."""
         action = np.array([number * 1e-6, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
-        now, capture_ns = time.time_ns(), self.shown[0][-1]
+        now, capture_ns = time.time_ns() + self.clock_ns, self.shown[0][-1]
         self._applied.publish(encode_applied_action(AppliedAction(
             action, action, Mode.POLICY, StepFlag(0), capture_ns, now, now)))
         self._ticks.publish(encode_tick(PolicyTick(capture_ns, action, self.checkpoint)))

@@ -16,6 +16,7 @@ pytest.importorskip('rclpy')
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from recording_source import CAMERAS, Source
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from stable_crl_ros.actions import ActionScale
 from stable_crl_ros.data.dataset import Dataset
@@ -185,6 +186,34 @@ def test_what_is_no_number_is_stored_as_it_came_and_counted(rig):
     assert episode.attrs['invalid_states'] == {'joint_states': 1}
     row, = np.flatnonzero((episode['action'][:, 0] * 1e6).round() == 99)
     assert np.isnan(episode['joint_positions'][row]).tolist() == [0, 0, 1, 0, 0, 0]
+
+
+def test_what_was_seen_before_the_clock_was_stepped_back_is_not_seen_after_it(ros, tmp_path):
+    rig = Rig(ros, tmp_path, use_sim_time=True)
+    clocks = rig.probe.create_publisher(Clock, '/clock', 10)
+
+    def tell_time():
+        now_ns = time.time_ns() + rig.robot.clock_ns
+        clocks.publish(Clock(clock=to_stamp(now_ns)))
+        ros.spin_until(lambda: abs(rig.logger.get_clock().now().nanoseconds - now_ns) < 1e6)
+
+    def run(steps):
+        for _ in range(steps):
+            tell_time()
+            rig.run(1)
+    run(1)
+    assert rig.call('start').success
+    run(4)
+    rig.robot.clock_ns = -400_000_000
+    run(2)
+    stepped = list(rig.robot.shown[0])[-2:]
+    assert rig.call('stop', True).success
+    episode, shown = rig.episode(), list(rig.robot.shown[0])
+    attributes = episode.attrs
+    assert (attributes['steps'], attributes['dropped'], attributes['clock_steps']) == (6, 0, 1)
+    assert episode['capture_stamp'][-2:].tolist() == stepped
+    # An image from before the step is of before the action, whatever its stamp says.
+    assert shown.index(attributes['final_capture_stamp']) > shown.index(stepped[-1])
 
 
 def test_episodes_end_by_length_and_the_next_begins(ros, tmp_path):

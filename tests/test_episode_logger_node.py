@@ -331,6 +331,21 @@ def test_ending_the_node_while_it_stops_keeps_what_was_said_of_the_episode(stack
     assert episode.attrs['interrupted'] is False
 
 
+def test_a_label_given_while_an_episode_ends_is_not_that_of_the_one_before(stack):
+    stack.call('start')
+    stack.run(3)
+    stack.call('stop', True)
+    stack.call('start')
+    stack.run(3)
+    stopping = stack.probe.create_client(SetBool, 'episode_logger/stop').call_async(
+        SetBool.Request(data=True))
+    stack.ros.spin_until(lambda: stack.logger._ending is not None)
+    answer = stack.call('label_last', False)
+    assert answer.success and 'labelled episode 1: success False' in answer.message
+    stack.ros.spin_until(stopping.done)
+    assert [stack.episode(number).attrs['success'] for number in (0, 1)] == [True, False]
+
+
 def test_nothing_is_recorded_without_robot_and_camera(ros, tmp_path):
     ros.add(EpisodeLoggerNode(context=ros.context, parameter_overrides=ros.parameters(
         dataset_path=str(tmp_path / 'episodes'))))

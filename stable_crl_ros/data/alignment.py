@@ -59,6 +59,10 @@ class Track:
         oldest = self._samples[-1].stamp_ns - self._history_ns
         del self._samples[:bisect_left(self._samples, oldest, key=_stamp)]
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._samples.clear()
+
     def before(self, stamp_ns: int) -> Sample | None:
         """Return the newest sample not younger than a stamp."""
         index = bisect_right(self._samples, stamp_ns, key=_stamp)
@@ -107,10 +111,19 @@ class Alignment:
         self.states, self.poses = Track(history_ns), Track(history_ns)
         self._decode = decode
 
+    @property
+    def _tracks(self) -> tuple[Track, ...]:
+        return (*self.images.values(), self.states, self.poses)
+
+    def clear(self) -> None:
+        """Forget everything: the clock that stamped it was stepped back."""
+        for track in self._tracks:
+            track.clear()
+
     def passed(self, stamp_ns: int) -> bool:
         """Say whether every stream has given something younger: nothing older will come."""
         return all(track.newest is not None and track.newest.stamp_ns > stamp_ns
-                   for track in (*self.images.values(), self.states, self.poses))
+                   for track in self._tracks)
 
     def seen_at(self, stamp_ns: int, max_age_s: float) -> Observation:
         """

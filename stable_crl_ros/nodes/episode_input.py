@@ -32,13 +32,19 @@ class EpisodeInput:
 
     Declares the parameters `cameras`, `image_topics`, `image_size` and `max_image_age`.
 
+    When the clock is stepped back, everything is forgotten: what was stamped before would be
+    taken for what is seen now.
+
     :param node: who subscribes.
     :param timed: puts a clock around a callback.
+    :param on_clock_step: called just before everything is forgotten.
     :raises StartupError: for parameters that contradict each other.
     """
 
-    def __init__(self, node: Node, timed: Callable[[Callable], Callable]) -> None:
-        self._node, self._timed = node, timed
+    def __init__(self, node: Node, timed: Callable[[Callable], Callable],
+                 on_clock_step: Callable[[], None] = lambda: None) -> None:
+        self._node, self._timed, self._on_clock_step = node, timed, on_clock_step
+        self._now_ns = 0
         self.goal: Image | None = None
         self.checkpoint = ''
         self.arm_mode = ''
@@ -132,8 +138,14 @@ class EpisodeInput:
             raise SchemaError(str(error), camera) from error
 
     def _sample(self, message, content, nbytes: int = 0) -> Sample:
-        return Sample(to_nanoseconds(message.header.stamp),
-                      self._node.get_clock().now().nanoseconds, content, nbytes)
+        before_ns, self._now_ns = self._now_ns, self._node.get_clock().now().nanoseconds
+        if self._now_ns < before_ns:
+            self._node.get_logger().warning(
+                f'the clock was stepped back by {(before_ns - self._now_ns) * 1e-9:.3f} s; what '
+                'was seen before is forgotten')
+            self._on_clock_step()
+            self.alignment.clear()
+        return Sample(to_nanoseconds(message.header.stamp), self._now_ns, content, nbytes)
 
     def _on_image(self, camera: str, message: Image | CompressedImage) -> None:
         self.alignment.images[camera].add(self._sample(message, message, len(message.data)))

@@ -68,13 +68,15 @@ class EpisodeLoggerNode(Node):
         check_recordable(self._path())
         self._recover()  # before anything is heard that would have to wait for it
         self._cost = CallbackCost()
-        self._input = EpisodeInput(self, self._cost.timed)
         self._recording: Recording | None = None
+        self._input = EpisodeInput(self, self._cost.timed, self._hand_over_all)
         # What the arm does while an episode is being begun, and when; None at other times.
         self._early: deque[tuple[AppliedAction, float]] | None = None
         self._heard: deque[tuple[PolicyTick, float]] = deque(maxlen=MOST_EARLY)  # and when
         self._ending: Future | None = None
-        self._verdict: bool | None = None  # on the episode that is ending
+        # The verdict on the episode that is ending, and for what whoever labels it waits.
+        self._verdict: bool | None = None
+        self._expected: Future | None = None
         self._ending_deadline = 0.0
         self._threads: list[threading.Thread] = []
         self._create_topics()
@@ -196,15 +198,15 @@ class EpisodeLoggerNode(Node):
             last = '; ~/label_last labels the last one' if self._labels.last else ''
             raise EpisodeError(f'no episode is being recorded; start one first{last}')
         self._ending, self._verdict = Future(), success
+        self._expected = self._labels.expect() if self._recording.taken else None
         self._ending_deadline = time.monotonic() + FINAL_WAIT_S
 
     async def _end(self, why: str = '') -> RecordingSummary:
         await self._ending  # `_settle` waits for what came after the last action
         recording, self._recording, self._ending = self._recording, None, None
         self._armed = why in BY_ITSELF and value(self, 'record_again')
-        summary = await self._in_thread(partial(recording.finish, self._verdict, why))
-        self._labels.last = summary.path.parent, summary.episode_id
-        return summary
+        return await self._labels.follow(
+            self._expected, self._in_thread(partial(recording.finish, self._verdict, why)))
 
     def _end_by_itself(self, why: str) -> None:
         async def end() -> None:
@@ -242,6 +244,10 @@ class EpisodeLoggerNode(Node):
         elif not self._ending.done() and (recording.settled or now > self._ending_deadline):
             recording.settle(now, everything=True)
             self._ending.set_result(None)
+
+    def _hand_over_all(self) -> None:
+        if self._recording is not None:
+            self._recording.settle(time.monotonic(), everything=True)
 
     async def _on_discard(self, _, response: Trigger.Response) -> Trigger.Response:
         if self._recording is None or self._ending is not None:
