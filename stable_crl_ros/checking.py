@@ -101,8 +101,8 @@ class Checker:
 
     def abort(self) -> None:
         """Give up a check under way, without waiting for it."""
-        if self._lock.locked() and self._process is not None:
-            self._process.kill()
+        if self._lock.locked() and (process := self._process) is not None:
+            _kill(process)
 
     def close(self) -> None:
         """End the process."""
@@ -117,15 +117,21 @@ class Checker:
             with theirs:
                 self._process = subprocess.Popen(
                     [sys.executable, '-c', START, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0)
         return self._connection
 
     def _end(self) -> None:
         if self._process is not None:
-            self._process.kill()
+            _kill(self._process)
             self._process.wait()
             self._connection.close()
         self._process = self._connection = None
+
+
+def _kill(process: subprocess.Popen) -> None:
+    # Its child as well: alone, that would check on and hold the connection open.
+    if process.poll() is None:  # once it was waited for, its number may be another's
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _receive_descriptor(connection: Connection) -> int:

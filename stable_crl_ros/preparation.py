@@ -77,13 +77,16 @@ class Computer:
         """
         file = resolve_checkpoint(path)
         metadata = peek_policy(file)
+        self._check_rate(file, metadata)
+        return file, metadata
+
+    def _check_rate(self, file: Path, metadata: dict) -> None:
         trained = metadata.get('control_rate')
         if trained is not None and abs(trained - self.rate) > RATE_TOLERANCE:
             raise CheckpointError(
                 f'{file}: its actions are steps at {trained:g} Hz; at {self.rate:g} Hz the arm '
                 f'would move {self.rate / trained:.2g} times as fast; start with '
                 f'control_rate:={trained:.1f}')
-        return file, metadata
 
     def load(self, path: str) -> Loaded:
         """
@@ -93,6 +96,7 @@ class Computer:
         """
         file, _ = self.peek(path)
         policy = Policy.load(file, self.device, self.threads)
+        self._check_rate(file, policy.metadata)  # of what was read, should the file have changed
         policy.warm_up()
         return Loaded(path, policy, rehearse(policy, name=file))
 
@@ -115,6 +119,7 @@ class Computer:
                                  verified=True, like=wish.running)
         finally:
             checked.close()
+        self._check_rate(file, policy.metadata)  # of what was read, should the file have changed
         pause()
         policy.warm_up()
         if wish.goal is not None:

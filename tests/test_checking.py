@@ -1,6 +1,7 @@
 """The process that checks checkpoints: what passes, what is refused, and what may happen to it."""
 
 import os
+from pathlib import Path
 import signal
 import subprocess
 import sys
@@ -96,6 +97,33 @@ def test_a_check_can_be_given_up(path):
     thread.join(10.0)
     assert not thread.is_alive()
     assert len(refusals) == 1 and 'could not be checked' in refusals[0]
+
+
+def test_giving_up_ends_a_check_that_has_begun(path):
+    checker, ended = Checker(), []
+    frames = [scene(seed) for seed in range(50)] * 400  # seconds of work, that nobody waits for
+
+    def check():
+        try:
+            checker.check(path, frames, scene(99)).close()
+            ended.append('checked to the end')
+        except CheckpointError as error:
+            ended.append(str(error))
+
+    def children():
+        number = checker._process.pid
+        return Path(f'/proc/{number}/task/{number}/children').read_text().split()
+    checker.check(path).close()
+    wait_for(lambda: not children())
+    thread = threading.Thread(target=check)
+    thread.start()
+    wait_for(children)
+    working, = map(int, children())
+    checker.abort()
+    thread.join()
+    assert 'could not be checked' in ended[0]
+    wait_for(lambda: not alive(working))
+    checker.close()
 
 
 def test_it_ends_with_whoever_started_it(path):

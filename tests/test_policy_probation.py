@@ -170,6 +170,14 @@ def test_cleaning_up_answers_those_who_wait_for_a_swap(ros, first, second):
     assert asked.result().success or 'nothing was swapped' in asked.result().message
 
 
+def test_who_asks_just_after_a_swap_was_given_up_is_answered(bench, second, first):
+    """What prepares it goes on for a while, and nothing comes of that."""
+    swap(bench, second)
+    assert bench.set(checkpoint_path=str(first)) == ''
+    assert bench.ros.call(Trigger, 'policy/rollback').success
+    assert 'nothing was swapped: a rollback was asked for' in await_swap(bench).message
+
+
 def test_the_client_swaps_and_says_why_not(bench, second, tmp_path):
     def ask(path):
         with Client('') as client:

@@ -42,17 +42,18 @@ class PolicyLoader:
         self._wish: tuple[int, Wish] | None = None
         self._outcome: Outcome | None = None
         self._thread: threading.Thread | None = None
+        self._awaited = False
 
     @property
     def busy(self) -> bool:
-        """Whether something is under way or still to be taken."""
-        return self._thread is not None or self._outcome is not None
+        """Whether an outcome will come or is still to be taken; one that was dropped is not."""
+        return self._awaited
 
     def request(self, wish: Wish) -> None:
         """Begin to prepare; what is under way is finished but its outcome dropped."""
         with self._lock:
             self._ticket += 1
-            self._wish, self._outcome = (self._ticket, wish), None
+            self._wish, self._outcome, self._awaited = (self._ticket, wish), None, True
             if self._thread is None:
                 # No daemon: torch aborts the process when it is cut off at the exit.
                 self._thread = threading.Thread(target=self._run, name='checkpoint loader')
@@ -62,12 +63,13 @@ class PolicyLoader:
         """Drop the outcome of whatever is under way."""
         with self._lock:
             self._ticket += 1
-            self._wish = self._outcome = None
+            self._wish, self._outcome, self._awaited = None, None, False
 
     def take(self) -> Outcome | None:
         """Return the outcome of the last request, once; None while there is none."""
         with self._lock:
             outcome, self._outcome = self._outcome, None
+            self._awaited = self._awaited and outcome is None
             return outcome
 
     def wait(self) -> None:
