@@ -107,6 +107,17 @@ def test_words_say_mode_goal_checkpoint_progress_and_done(ros):
     assert stage.node._live.title('sea.png', acting=False)[1] == 'the policy is silent'
 
 
+def test_what_was_said_of_the_goal_before_is_not_shown_for_another(ros):
+    stage = Stage(ros)
+    for name in ('sea.png', 'shore.png'):
+        stage.goals.publish(image_to_message(np.full((60, 80, 3), BLUE, np.uint8), 0, name))
+        ros.spin_until(lambda: stage.node._goal_name == name)  # noqa: B023 called at once
+        headline, facts, _ = stage.node._live.title(name, acting=True)
+        assert 'DONE' not in headline and facts == 'the policy is silent'
+        stage.step(10 ** 18, 0.9, done=True)
+        assert stage.node._live.title(name, acting=True)[0].endswith('DONE')
+
+
 def test_only_the_last_seconds_are_kept(ros):
     stage = Stage(ros)
     for number in range(25):

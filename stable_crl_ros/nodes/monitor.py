@@ -62,6 +62,7 @@ class MonitorNode(Node):
             self.get_logger().error(f'goal refused: {error}', throttle_duration_sec=2.0)
             return
         self._goal_name = message.header.frame_id
+        self._live.tick = None  # it was of the goal before, and so was what it said of that
 
     def _on_tick(self, message: Float64MultiArray) -> None:
         try:
