@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import sys
 
 from stable_crl_ros import __version__
+from stable_crl_ros.cli_options import refuse_empty_places
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from stable_crl_ros.nodes.demo import main as demo
             return demo(words[1:])
         chosen = make_parser().parse_args(words)
+        refuse_empty_places(chosen)
         return chosen.run(chosen) or 0
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -68,7 +68,7 @@ def _suite(chosen) -> None:
                'seeds': chosen.seeds and tuple(chosen.seeds), 'episodes': chosen.episodes,
                'precision': chosen.precision}
     profile = replace(plan.profile_named(chosen.profile),
-                      **{name: value for name, value in changes.items() if value})
+                      **{name: value for name, value in changes.items() if value is not None})
     rows = plan.make_plan(profile, chosen.table, chosen.recipe or plan.RECIPES,
                           chosen.algorithm or plan.ALGORITHMS)
     folder = Path(chosen.folder)

@@ -6,6 +6,28 @@ from contextlib import contextmanager
 import json
 
 BAR_DELAY_S = 0.5  # a refusal comes first
+# Options and arguments that name files and folders.
+PLACES = ('adopt', 'checkpoint', 'checkpoints', 'dataset', 'datasets', 'directory', 'folder',
+          'folders', 'goal_directory', 'histograms', 'init_from', 'into', 'json', 'open_loop',
+          'out', 'path', 'paths', 'picture', 'policies', 'recording', 'report', 'source',
+          'sources', 'validation')
+
+
+class OptionError(ValueError):
+    """An option that makes no sense."""
+
+
+def refuse_empty_places(chosen: argparse.Namespace) -> None:
+    """
+    Refuse an empty name of a file or folder, which would mean the folder one is in.
+
+    :raises OptionError: when there is one: most likely a variable that was not set.
+    """
+    for name in PLACES:
+        given = getattr(chosen, name, None)
+        if '' in (given if isinstance(given, list) else [given]):
+            raise OptionError(f'an empty name of a file or folder was given ({name.upper()}); is '
+                              'a variable not set?')
 
 
 def add_verb(verbs: argparse._SubParsersAction, name: str, text: str, run,

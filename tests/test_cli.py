@@ -143,6 +143,24 @@ def test_nothing_slow_is_imported_before_ctrl_c_is_heard():
     assert done.stdout == 'set()\n'
 
 
+@pytest.mark.parametrize('words', [
+    ['train', 'data', '--out', ''], ['episodes', 'list', ''], ['trials', 'report', ''],
+    ['checkpoint', 'swap', ''], ['episodes', 'merge', 'data', '', '--into', 'all'],
+    ['goals', 'list', '--directory', '']])
+def test_an_empty_name_is_not_the_folder_one_is_in(words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert 'an empty name of a file or folder' in said(capsys, *words, status=2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('words', [
+    ['param', 'list', 'po licy'], ['param', 'list', ''], ['lifecycle', 'arm', '--namespace', '9x'],
+    ['call', 'arm/stop', '--namespace', 'ä b'], ['goals', 'capture', '--namespace', 'a b'],
+    ['checkpoint', 'rollback', '--namespace', '../x']])
+def test_what_cannot_be_a_name_in_ros_is_refused_at_once(words, capsys):
+    assert 'cannot be a name in ROS' in said(capsys, *words, status=2)
+
+
 def test_bugs_are_not_hidden(monkeypatch):
     def broken(chosen):
         raise KeyError('a bug')

@@ -100,6 +100,16 @@ def test_unknown_names_are_refused_with_the_known_ones(changes, message):
         make_plan(LAPTOP, **changes)
 
 
+@pytest.mark.parametrize(('words', 'message'), [
+    (['--steps', '-1'], 'steps: give 1 or more'), (['--steps', '0'], 'steps: give 1 or more'),
+    (['--episodes', '0'], 'episodes: give 1'), (['--seeds', '0', '-1'], 'seeds: give 0 or more'),
+    (['--hours', 'nan'], 'nan hours')])
+def test_sizes_that_are_none_are_refused_before_anything_is_made(tmp_path, capsys, words, message):
+    assert main(['suite', str(tmp_path / 'suite'), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'suite').exists()
+
+
 def test_only_what_is_not_scored_yet_is_missing(tmp_path):
     spec = run(0, cases=(Case('open_drawer'), Case('open_drawer', sampled=True)))
     assert missing_cases(tmp_path, spec) == list(spec.cases)

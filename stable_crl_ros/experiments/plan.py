@@ -52,6 +52,7 @@ class Profile:
     :param decay: let the actor's learning rate fall to 0 over the run, as in the authors' Bridge
         configuration: short runs at a constant rate end in noise.
     :param ablated_on: the recipe of the ablations, one that the profile's runs learn from.
+    :raises PlanError: for a size that is none.
     """
 
     name: str
@@ -62,6 +63,13 @@ class Profile:
     precision: str = 'fp32'
     decay: bool = False
     ablated_on: str = 'mixed'
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are none, before hours of work."""
+        sizes = {'transitions': self.transitions, 'steps': self.steps, 'episodes': self.episodes}
+        small = [name for name, size in sizes.items() if size is not None and size < 1]
+        if small or not self.seeds or min(self.seeds) < 0:
+            raise PlanError(f'{", ".join(small) or "seeds"}: give {1 if small else 0} or more')
 
     def preset(self, algorithm: str) -> str:
         """Name the preset of an algorithm."""

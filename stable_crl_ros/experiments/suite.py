@@ -14,6 +14,7 @@ from stable_crl_ros.experiments.plan import (
     GOALS,
     in_order,
     LAST_CHECKPOINTS,
+    PlanError,
     Row,
     RunSpec,
     SAVES,
@@ -36,6 +37,7 @@ class SuiteSettings:
     :param workers: runs at the same time, each on one CPU core.
     :param hours: no run begins after so many; None for no limit.
     :param device: of training; trials run on the CPU.
+    :raises PlanError: for hours that are none.
     """
 
     folder: Path
@@ -44,6 +46,11 @@ class SuiteSettings:
     workers: int = 2
     hours: float | None = None
     device: str = 'cpu'
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that never comes."""
+        if self.hours is not None and not self.hours >= 0.0:
+            raise PlanError(f'{self.hours:g} hours: give 0 or more')
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 import rclpy
 from rclpy.client import Client as RosClient
 from rclpy.context import Context
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import get_parameter_value, parameter_value_to_python
+from rclpy.validate_full_topic_name import validate_full_topic_name
 from sensor_msgs.msg import Image
 from stable_crl_ros.nodes.common import IMAGE_IN
 from stable_crl_ros.nodes.conversions import message_to_image
@@ -175,9 +177,15 @@ class Client:
                          GetState.Request()).current_state.label
 
     def _full(self, name: str) -> str:
-        if name.startswith('/') or not self._namespace:
-            return f'/{name.strip("/")}'
-        return f'/{self._namespace}/{name}'
+        full = f'/{name.strip("/")}'
+        if self._namespace and not name.startswith('/'):
+            full = f'/{self._namespace}{full}'
+        try:
+            validate_full_topic_name(full)
+        except NameValidationException as error:
+            raise ClientError(f'{full} cannot be a name in ROS; use letters, digits, "_" and "/", '
+                              'and no digit first') from error
+        return full
 
     def _names(self, node: str) -> list[str]:
         answer = self._ask(ListParameters, f'{self._full(node)}/list_parameters',
