@@ -80,16 +80,15 @@ class PolicyLoader:
             thread.join()
 
     def _run(self) -> None:
-        done = None
-        while (next_one := self._next_wish(done)) is not None:
+        while (next_one := self._next_wish()) is not None:
             ticket, wish = next_one
-            done = ticket, self._attempt(wish)
+            outcome = self._attempt(wish)
+            with self._lock:
+                if ticket == self._ticket:
+                    self._outcome = outcome
 
-    def _next_wish(self, done: tuple[int, Outcome] | None) -> tuple[int, Wish] | None:
-        # At once, or whoever took the outcome would find this busy, with nothing to come.
+    def _next_wish(self) -> tuple[int, Wish] | None:
         with self._lock:
-            if done is not None and done[0] == self._ticket:
-                self._outcome = done[1]
             wish, self._wish = self._wish, None
             if wish is None:
                 self._thread = None
