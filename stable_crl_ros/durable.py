@@ -1,6 +1,7 @@
 """Files that survive a crash: written aside, forced to disk, then renamed."""
 
 from collections.abc import Callable
+from contextlib import suppress
 import os
 from pathlib import Path
 import threading
@@ -30,6 +31,7 @@ def replace_atomically(path: Path, write: Callable[[Path], object], new: bool = 
     :param write: called with a temporary path beside it.
     :param new: refuse to replace a file that is there.
     :raises FileExistsError: when it is there, and `new`.
+    :raises OSError: naming the file, when it cannot be written.
     """
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.{threading.get_ident()}.tmp')
     try:
@@ -37,8 +39,13 @@ def replace_atomically(path: Path, write: Callable[[Path], object], new: bool = 
         _sync_file(temporary)
         # Unlike a rename, a link fails when another got there first.
         (os.link if new else os.replace)(temporary, path)
+    except OSError as error:
+        if error.filename != str(temporary):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # beside a file that is no folder there is nothing
+            temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
 
 

@@ -110,6 +110,11 @@ def cut_off(dataset):
     writer._journal.close()
 
 
+def test_a_file_that_cannot_be_written_is_named_as_it_was_given(good, tmp_path, capsys):
+    for out in (tmp_path / 'nowhere' / 'sheet.png', good / 'index.json' / 'sheet.png', tmp_path):
+        assert f"'{out}'\n" in refused(capsys, 'view', good, 0, '--out', out)
+
+
 def test_repair_says_what_it_would_do_and_does_it(path, capsys):
     assert 'nothing to repair' in said(capsys, 'repair', path)
     cut_off(Dataset(path))
