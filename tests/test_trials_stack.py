@@ -9,10 +9,14 @@ import sys
 import time
 
 import pytest
-from stable_crl_ros import SHIPPED_CHECKPOINT
+from stable_crl_ros import SHIPPED_CHECKPOINT, SHIPPED_GOALS
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.data.verify import errors, verify_dataset
+from stable_crl_ros.environment import StackLock
+from stable_crl_ros.nodes.trials import open_stage
+from stable_crl_ros.trials.plan import CheckpointEntry, GoalEntry, open_plan, TrialError
+from trial_samples import make_design
 
 CLI = [sys.executable, '-m', 'stable_crl_ros.cli', 'trials']
 
@@ -20,6 +24,26 @@ CLI = [sys.executable, '-m', 'stable_crl_ros.cli', 'trials']
 def run_trials(folder, *options, **kwargs):
     return subprocess.run([*CLI, 'run', '--out', str(folder), *options], capture_output=True,
                           text=True, stdin=subprocess.DEVNULL, timeout=250, **kwargs)
+
+
+@pytest.mark.parametrize('by_eye', [True, False])
+def test_what_the_nodes_said_does_not_tell_who_judges_which_checkpoint_acted(tmp_path, by_eye):
+    goal = GoalEntry('drawer_open', str(SHIPPED_GOALS / 'drawer_open.png'), 'c' * 64)
+    bad = CheckpointEntry('/runs/bad.safetensors', 'b' * 64)
+    plan = open_plan(tmp_path, make_design(
+        goals=(goal,), checkpoints=(CheckpointEntry(str(SHIPPED_CHECKPOINT), 'a' * 64), bad),
+        judge='operator' if by_eye else 'simulator', limit_s=9.0))
+    (tmp_path / 'nodes.log').write_text(
+        f'[policy] [ERROR] went back by itself from {bad.sha256[:12]} ({bad.path}): saturated\n')
+    lock = StackLock('judged', dict(os.environ))
+    try:
+        with pytest.raises(TrialError, match='already runs.*\n.*: saturated') as refused, \
+                open_stage(tmp_path, plan, {'namespace': 'judged'}, False, by_eye):
+            pass
+    finally:
+        lock.release()
+    named = bad.path in str(refused.value) or bad.sha256[:12] in str(refused.value)
+    assert named != by_eye
 
 
 @pytest.fixture(scope='module')

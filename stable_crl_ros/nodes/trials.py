@@ -20,6 +20,7 @@ from stable_crl_ros.trials.plan import OPERATOR, Plan, TrialError
 from stable_crl_ros.trials.results import lock_day, Results
 
 LOG = 'nodes.log'
+SHOWN_DIGITS = 12  # of a checkpoint, in the log of the policy node
 BLIND_S = 4.0  # more than any swap takes: its length shall not tell the operator what acts
 
 
@@ -70,7 +71,16 @@ def open_stage(folder: Path, plan: Plan, arguments: dict[str, str], running: boo
             yield stage
         except (LaunchError, ClientError, TrialError) as error:
             said = '' if running else f'; {last_words(log)}'
-            raise TrialError(f'{error}{said}') from error
+            raise TrialError(blind(plan, f'{error}{said}') if by_eye else f'{error}{said}') \
+                from error
+
+
+def blind(plan: Plan, text: str) -> str:
+    """Take out of a text what would tell an operator which checkpoint it is about."""
+    for entry in plan.design.checkpoints:
+        for name in (entry.path, entry.sha256, entry.sha256[:SHOWN_DIGITS]):
+            text = text.replace(name, 'a checkpoint')
+    return text
 
 
 def stack_specs(folder: Path, plan: Plan, arguments: dict[str, str]) -> list[NodeSpec]:
