@@ -122,6 +122,13 @@ def test_old_samples_are_forgotten():
     assert track.before(890).stamp_ns == 890
 
 
+def test_what_came_before_a_standstill_is_still_known():
+    track = Track(100)
+    for stamp in (0, 10, 20, 5000):
+        track.add(Sample(stamp, stamp, None))
+    assert track.before(25).stamp_ns == 20
+
+
 @pytest.mark.parametrize('wrong', [3600, -3600])
 def test_a_clock_that_is_stepped_costs_the_history_and_nothing_else(wrong):
     track = Track(10 ** 9)

@@ -9,6 +9,7 @@ from stable_crl_ros.data.schema import Observation, STATE_STREAMS
 
 STATE_TOLERANCE_NS = 200_000_000  # an arm state older than this is not that of the tick
 STATES, POSES = STATE_STREAMS
+_FEWEST = 8  # samples that are kept whatever their age: after a standstill the next is much newer
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Track:
     """
     The newest samples of one source, in the order of their stamps.
 
-    :param history_ns: samples this much older than the newest are forgotten.
+    :param history_ns: samples this much older than the newest are forgotten, all but the last few.
     """
 
     def __init__(self, history_ns: int) -> None:
@@ -57,7 +58,8 @@ class Track:
         index = bisect_right(self._samples, sample.stamp_ns, key=_stamp)
         self._samples.insert(index, sample)
         oldest = self._samples[-1].stamp_ns - self._history_ns
-        del self._samples[:bisect_left(self._samples, oldest, key=_stamp)]
+        old = bisect_left(self._samples, oldest, key=_stamp)
+        del self._samples[:max(0, min(old, len(self._samples) - _FEWEST))]
 
     def clear(self) -> None:
         """Forget everything."""

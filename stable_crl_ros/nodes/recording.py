@@ -24,6 +24,7 @@ from stable_crl_ros.robot.safety import flag_names, StepFlag
 
 SETTLE_S = 0.1  # image and state of a step are under way for less than this
 TELL_S = 0.3  # and what the policy says of it for less than this
+LOOKS = 3  # and it is looked for so often: what waits here after a standstill is not missed
 TICKS_KEPT_S = 1.0
 POLICY_FRESH_S = 1.0
 LATE_FACTOR = 1.5
@@ -38,6 +39,7 @@ class _Pending:
     step: AppliedAction
     arrived_s: float
     intervention: bool
+    look: int  # at which it arrived
     in_force: dict[str, str]  # as `note` was told before it arrived
     tick: PolicyTick | None = None  # what the policy said of it
 
@@ -93,6 +95,7 @@ class Recording:
         self._changes: dict[str, list[list]] = {
             'checkpoints': [], 'scales': [], 'goals': [], 'modes': []}
         self._policy_heard_s = -math.inf
+        self._look = 0
         self._held = False
         self._last: AppliedAction | None = None
         self._after: Observation | None = None
@@ -111,7 +114,7 @@ class Recording:
         if not step.flags & NO_STEP or step.flags & StepFlag.HELD:
             policy_runs = now - self._policy_heard_s < POLICY_FRESH_S
             self._pending.append(_Pending(step, now, step.mode is Mode.TELEOP and policy_runs,
-                                          dict(self._in_force)))
+                                          self._look, dict(self._in_force)))
 
     def add_tick(self, tick: PolicyTick, now: float) -> None:
         """Take what the policy says of a command that it sends."""
@@ -135,6 +138,7 @@ class Recording:
 
         :param everything: do not wait for what may still come.
         """
+        self._look += 1
         while self._pending and (everything or self._complete(self._pending[0], now)):
             self._hand_over(self._pending.popleft())
         if self._last is not None and self._after is None:
@@ -143,12 +147,13 @@ class Recording:
                                                      waiting=not everything)
 
     def _complete(self, pending: _Pending, now: float) -> bool:
-        waited_s = now - pending.arrived_s
+        def waited(seconds: float) -> bool:
+            return now - pending.arrived_s >= seconds and self._look - pending.look > LOOKS
         if pending.tick is None:
             pending.tick = self._take_tick(pending.step)
-            if pending.tick is None and pending.step.mode is Mode.POLICY and waited_s < TELL_S:
+            if pending.tick is None and pending.step.mode is Mode.POLICY and not waited(TELL_S):
                 return False
-        return waited_s >= SETTLE_S or self._alignment.passed(pending.step.capture_ns)
+        return waited(SETTLE_S) or self._alignment.passed(pending.step.capture_ns)
 
     @property
     def settled(self) -> bool:
