@@ -29,11 +29,11 @@ CAMERA = 'over_shoulder'
 class Stack:
     """A simulated robot with goal and logger nodes, and a probe that plays policy and operator."""
 
-    def __init__(self, ros, folder, active=True, **logger):
+    def __init__(self, ros, folder, active=True, arm=None, **logger):
         self.ros, self.folder = ros, folder
         # Ages that a machine does not reach by standing still; the tests of ages set their own.
-        nodes = make_nodes(context=ros.context,
-                           parameter_overrides=ros.parameters(max_command_age=10.0))
+        nodes = make_nodes(context=ros.context, parameter_overrides=ros.parameters(
+            **{'max_command_age': 10.0, **(arm or {})}))
         for node in reversed(nodes):
             ros.add(node)
         goal = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)

@@ -40,7 +40,7 @@ class Bench:
     def __init__(self, ros, checkpoint, **values):
         self.ros = ros
         overrides = {'checkpoint_path': str(checkpoint), 'control_rate': RATE,
-                     'max_image_age': IMAGE_AGE_S, **values}
+                     'max_image_age': IMAGE_AGE_S, 'rollback_window': 0.0, **values}
         self.node = ros.add(PolicyNode(context=ros.context,
                                        parameter_overrides=ros.parameters(**overrides)))
         self.probe = ros.node()
@@ -157,11 +157,11 @@ class Bench:
             and self.statuses[name], SWAP_S, f'diagnostics {name}')
 
 
-def as_action(command):
+def as_action(command, rate=RATE):
     twist, gripper = command
     linear, angular = twist.twist.linear, twist.twist.angular
     return np.array([*np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
-                     / RATE, gripper])
+                     / rate, gripper])
 
 
 def expected(path, image, goal):

@@ -136,7 +136,8 @@ def test_a_goal_that_changes_in_mid_episode_is_recorded_with_its_step(stack):
     assert episode.attrs['goal_id'] == 'tidy'
 
 
-def test_the_operators_steps_are_marked_as_interventions(stack):
+def test_the_operators_steps_are_marked_as_interventions(ros, tmp_path):
+    stack = Stack(ros, tmp_path, arm={'command_timeout': 2.5})
     stack.begin()
     for number in range(10):
         stack.act([0.0, 0.03, 0.0])
@@ -166,7 +167,7 @@ def test_a_demonstration_is_no_intervention_and_nobodys_checkpoint(stack):
     episode = stack.episode()
     assert (episode['mode'] == Mode.TELEOP).all() and not episode['intervention'].any()
     ages = episode[f'ages/{CAMERA}']
-    assert (ages > 0).all() and ages.max() < 1e9
+    assert (ages > 0).all() and ages.max() < 5e9
     assert (episode['command_stamp'] - episode['capture_stamp'] >= ages).all()
     assert episode.attrs['checkpoint'] == ''  # the one that is loaded did not act
 

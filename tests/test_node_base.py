@@ -245,7 +245,7 @@ def run(*arguments, environment=None):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=20.0)
+    out, err = process.communicate(timeout=60.0)
     return process.returncode, out, err
 
 

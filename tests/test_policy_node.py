@@ -333,7 +333,7 @@ def run_process():
 
 def configure(ros):
     request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
-    return ros.call(ChangeState, 'policy/change_state', request, timeout_s=30.0).success
+    return ros.call(ChangeState, 'policy/change_state', request, timeout_s=60.0).success
 
 
 def test_the_process_runs_with_the_shipped_configuration_and_ends_with_0(ros, first, run_process):

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from learning_samples import lively, metadata, small_config, write_checkpoint
 import numpy as np
-from policy_bench import as_action, Bench, expected, IMAGE_AGE_S, RATE, scene, SWAP_S
+from policy_bench import as_action, Bench, expected, IMAGE_AGE_S, scene, SWAP_S
 import pytest
 import torch
 
@@ -16,6 +16,8 @@ from stable_crl_ros.nodes.common import ERROR, LATCHED, OK, WARN
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+RATE = 5.0  # Hz; a busy machine must not make three actions in a window longer than a period
+
 
 def name(path):
     return load_checkpoint(path).sha256[:12]
@@ -24,7 +26,7 @@ def name(path):
 @pytest.fixture
 def bench(ros, first):
     """Give a policy node that acts on a scene, and has done so for a while."""
-    bench = Bench(ros, first, rollback_window=60.0)
+    bench = Bench(ros, first, control_rate=RATE, rollback_window=60.0)
     bench.activate()
     bench.stream(scene(1))
     bench.next_command()
@@ -61,7 +63,7 @@ def test_every_command_around_a_swap_names_the_checkpoint_it_came_from(bench, fi
     assert names == sorted(names, key=[name(first), name(second)].index)
     known = {name(path): expected(path, scene(1), scene(100))[0] for path in (first, second)}
     for twist, gripper, tick in commands:
-        np.testing.assert_allclose(as_action((twist, gripper.data)), known[tick.checkpoint],
+        np.testing.assert_allclose(as_action((twist, gripper.data), RATE), known[tick.checkpoint],
                                    atol=1e-5)
 
 
@@ -103,9 +105,9 @@ def test_a_file_deleted_after_it_was_asked_for_is_refused_or_was_read_whole(benc
 
 
 def test_another_control_rate_is_refused_at_the_door(bench, tmp_path):
-    write_checkpoint(tmp_path / 'slow.safetensors', agent=lively(3), control_rate=5.0)
+    write_checkpoint(tmp_path / 'slow.safetensors', agent=lively(3), control_rate=RATE / 4)
     refusal = bench.set(checkpoint_path=str(tmp_path / 'slow.safetensors'))
-    assert f'steps at 5 Hz; at {RATE:g} Hz the arm would move 4 times as fast' in refusal
+    assert 'steps at 1.25 Hz; at 5 Hz the arm would move 4 times as fast' in refusal
 
 
 def spoil_weights(bench, change):
@@ -127,7 +129,7 @@ def test_a_new_policy_that_misbehaves_is_taken_back_without_a_missed_command(
     assert reason in status.message
     assert bench.path() == str(first)
     count = len(bench.twists)
-    np.testing.assert_allclose(as_action(bench.next_command()),
+    np.testing.assert_allclose(as_action(bench.next_command(), RATE),
                                expected(first, scene(1), scene(100))[0], atol=1e-6)
     assert len(bench.twists) > count
     assert bench.node._holds == holds
@@ -136,7 +138,8 @@ def test_a_new_policy_that_misbehaves_is_taken_back_without_a_missed_command(
 
 @pytest.mark.parametrize('acts', [True, False], ids=['acting', 'holding'])
 def test_a_policy_that_misbehaves_after_its_window_is_not_taken_back(ros, first, second, acts):
-    bench = Bench(ros, first, rollback_window=1.0, max_image_age=IMAGE_AGE_S if acts else 0.3)
+    bench = Bench(ros, first, control_rate=RATE, rollback_window=1.0,
+                  max_image_age=IMAGE_AGE_S if acts else 0.3)
     bench.activate()
     camera = bench.stream(scene(1))
     bench.next_command()

@@ -4,7 +4,7 @@ from pathlib import Path
 import time
 
 
-def wait_for(condition, timeout_s=20.0):
+def wait_for(condition, timeout_s=60.0):
     """
     Return as soon as a condition holds.
 
