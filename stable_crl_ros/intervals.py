@@ -40,8 +40,11 @@ def seeds_interval(successes: Sequence[int], trials: Sequence[int]) -> tuple[flo
     Give the interval of the mean success rate over training seeds.
 
     Resamples seeds, and trials within each (hierarchical bootstrap); one seed alone, or seeds
-    that agree in all or no trials, get Wilson's of the pooled trials, which is never empty. A
-    bootstrap over three seeds is on the narrow side: read the seeds' own values beside it.
+    that agree in all or no trials, get Wilson's of the pooled trials, which is never empty, and
+    no interval ends inside that one: near 0 or 1 a bootstrap alone is surer than the trials
+    allow. Over three seeds it is on the narrow side where seeds differ much: with 34 trials
+    each and rates of 50 to 90 %, it covers 91 to 96 % where seeds deviate by 5 points, 80 to
+    93 % where they do by 10. Read the seeds' own values beside it.
 
     :param successes: per seed.
     :param trials: per seed, each > 0.
@@ -58,4 +61,4 @@ def seeds_interval(successes: Sequence[int], trials: Sequence[int]) -> tuple[flo
     drawn = rng.integers(0, len(rates), (RESAMPLES, len(rates)))
     again = rng.binomial(np.array(trials)[drawn], rates[drawn]) / np.array(trials)[drawn]
     low, high = np.percentile(again.mean(1), BOUNDS)
-    return float(low), float(high)
+    return min(float(low), pooled[0]), max(float(high), pooled[1])

@@ -113,6 +113,24 @@ def test_seeds_that_agree_in_everything_still_get_an_interval():
     assert seeds_interval([3], [10]) == wilson_interval(3, 10)
 
 
+def test_seeds_near_an_end_are_never_surer_than_their_trials_pooled():
+    successes, trials = [100, 99, 34], [100, 100, 34]
+    low, high = seeds_interval(successes, trials)
+    pooled = wilson_interval(sum(successes), sum(trials))
+    assert low <= pooled[0]
+    assert high >= pooled[1]
+
+
+def test_intervals_over_three_seeds_hold_the_rate_as_often_as_they_say():
+    rng, held, count, rate, deviation = np.random.default_rng(0), 0, 200, 0.75, 0.05
+    pseudo = rate * (1 - rate) / deviation**2 - 1  # of a beta distribution of the seeds' rates
+    for _ in range(count):
+        own = rng.beta(rate * pseudo, (1 - rate) * pseudo, 3)
+        low, high = seeds_interval(rng.binomial(34, own), [34] * 3)
+        held += low <= rate <= high
+    assert held / count > 0.9
+
+
 def test_trials_are_shared_evenly_by_several_policies_and_repeatable():
     first = evaluate(['none', 'constant'], 'open_drawer', 4, workers=1, steps=2)
     again = evaluate(['none', 'constant'], 'open_drawer', 4, workers=2, steps=2)
