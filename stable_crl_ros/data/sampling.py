@@ -27,7 +27,8 @@ class GoalMixture:
 
     :param reached: probability of a goal that is reached already.
     :param random: probability of the outcome of any transition.
-    :param future: 'geometric' or 'uniform', how the rest is drawn.
+    :param future: 'geometric' or 'uniform', how the rest is drawn; see `sample_future`, where
+        OGBench takes an episode's last frame for all that would lie beyond it.
     :param at: which frame reaches its own goal: the 'current' one (OGBench) or the 'next'
         (BridgeData V2's code).
     :raises SamplingError: for a value out of range.

@@ -160,7 +160,8 @@ def describe(profile: Profile) -> str:
     meaning = '; '.join(f'{name} {1000 * strict:g} and {1000 * loose:g} mm'
                         for name, (strict, loose) in tolerances.items())
     steps = f'{profile.steps} gradient steps' if profile.steps else "the presets' steps"
-    rate = ", the actor's learning rate falling to 0" if profile.decay else ''
+    rate = (", the actor's learning rate falling to 0 (that of HIQL's values too, which share its "
+            'optimiser)') if profile.decay else ''
     return (
         f'Presets `{profile.name}`, {steps} in {profile.precision}{rate}, {profile.transitions} '
         f'transitions of each data set, at least {profile.episodes} trials per seed and goal from '
