@@ -46,6 +46,23 @@ def test_every_transition_is_that_of_its_episode(dataset):
     assert [(item.id, item.steps) for item in cache.episodes] == [(0, 3), (1, 1), (2, 4)]
 
 
+def test_no_transition_and_no_goal_leads_over_lost_steps(dataset):
+    with EpisodeWriter(dataset) as writer:
+        for step in range(7):
+            writer.add_step(observation(3, step), action(3, step))
+        writer.finish(observation(3, 7), attributes={'gaps': [2, 3]})
+    cache = build_cache(dataset, SPEC)
+    mine = np.flatnonzero(cache.episode == 3)
+    first = 11  # frame
+    assert (cache.frames[mine] - first).tolist() == [0, 3, 4, 5, 6]
+    assert (cache.starts[mine] - first).tolist() == [0, 3, 3, 3, 3]
+    assert (cache.ends[mine] - first).tolist() == [1, 7, 7, 7, 7]
+    for index, step in zip(mine, (0, 3, 4, 5, 6), strict=True):
+        np.testing.assert_array_equal(cache.actions[index], np.float32(action(3, step).action))
+        np.testing.assert_array_equal(cache.observations[cache.frames[index]], picture(3, step))
+    assert len(build_cache(dataset, SPEC)) == 8 + 5  # and when it is there already
+
+
 def test_frames_are_resized_with_the_one_definition(dataset):
     spec = ImageSpec(8, 9, 'linear')
     cache = build_cache(dataset, spec)

@@ -1,6 +1,6 @@
 """Flat, memory-mapped arrays of the transitions of datasets; what training reads."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 import json
 from pathlib import Path
@@ -19,13 +19,18 @@ class CacheError(RuntimeError):
 
 @dataclass(frozen=True)
 class CachedEpisode:
-    """Where an episode of the cache comes from."""
+    """
+    Where an episode of the cache comes from.
+
+    :param gaps: steps just before which others were lost.
+    """
 
     dataset: int  # position in the list of datasets
     id: int
     steps: int
     task: str
     success: bool | None
+    gaps: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,9 @@ class TrainingCache:
     :param states: float32, shape (F, 14), columns as in `STATE_NAMES`; NaN: not recorded.
     :param actions: float32, shape (N, 7), physical units.
     :param frames: int64, shape (N,), index of the frame the action was taken at.
-    :param starts: int64, shape (N,), first frame of the transition's episode.
-    :param ends: int64, shape (N,), last frame of the transition's episode, inclusive.
+    :param starts: int64, shape (N,), first frame of the transition's episode, or of the part of
+        it between gaps.
+    :param ends: int64, shape (N,), last frame of that, inclusive.
     :param episode: int64, shape (N,), position in `episodes`.
     """
 
@@ -131,6 +137,25 @@ class TrainingCache:
     def labelled(self, episodes: tuple[CachedEpisode, ...]) -> 'TrainingCache':
         """Replace what is said about the episodes, which stay the same."""
         return replace(self, episodes=episodes)
+
+    def without_gaps(self) -> 'TrainingCache':
+        """
+        Leave out what leads over lost steps, and end every episode before them.
+
+        What was seen after a gap is not the outcome of the action before it alone, and no goal
+        of that.
+        """
+        crossing = np.zeros(len(self), bool)
+        starts, ends = self.starts.copy(), self.ends.copy()
+        for position, episode in enumerate(self.episodes):
+            rows = np.flatnonzero(self.episode == position) if episode.gaps else ()
+            for gap in episode.gaps:
+                after = self.frames[rows[0]] + gap  # frame
+                crossing[rows] |= self.frames[rows] == after - 1
+                later = self.frames[rows] >= after
+                starts[rows[later]] = np.maximum(starts[rows[later]], after)
+                ends[rows[~later]] = np.minimum(ends[rows[~later]], after - 1)
+        return replace(self, starts=starts, ends=ends)._select(~crossing)
 
     def _select(self, chosen: np.ndarray) -> 'TrainingCache':
         names = ('actions', 'frames', 'starts', 'ends', 'episode')

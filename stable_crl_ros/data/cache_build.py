@@ -84,7 +84,8 @@ class _Wanted:
         text = json.dumps([CACHE_VERSION, parts, spec.to_dict(), self.camera])
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.episodes = [{'dataset': entry['dataset'], 'id': entry['episode_id'],
-                          **{name: entry[name] for name in ('steps', 'task', 'success')}}
+                          **{name: entry[name] for name in ('steps', 'task', 'success')},
+                          'gaps': entry['gaps'] or []}
                          for entry in self.entries]
 
     @property
@@ -99,7 +100,8 @@ class _Wanted:
 
     def label(self, cache: TrainingCache) -> TrainingCache:
         """Give a cache the labels of today: they change without a frame changing."""
-        return cache.labelled(tuple(CachedEpisode(**item) for item in self.episodes))
+        return cache.labelled(
+            tuple(CachedEpisode(**item) for item in self.episodes)).without_gaps()
 
     def rows(self, entry: dict, older: WrittenRows) -> Rows:
         kept = older.find(entry['checksum'], entry['steps'])

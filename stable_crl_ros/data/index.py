@@ -12,7 +12,7 @@ from stable_crl_ros.durable import write_atomic
 INDEX = 'index.json'
 SUMMARY = ('episode_id', 'steps', 'task', 'instruction', 'success', 'interrupted', 'operator',
            'source', 'tags', 'control_rate', 'created_ns', 'cameras', 'dropped', 'degraded',
-           'discarded', 'actions', 'checksum')  # attributes the index repeats
+           'discarded', 'actions', 'gaps', 'checksum')  # attributes the index repeats
 
 
 def read_index(path: Path) -> dict[str, dict]:
