@@ -27,8 +27,8 @@ def _add_suite(commands) -> None:
                        help='laptop (two CPU cores) or sim (the published sizes, on a GPU) '
                             '(default: %(default)s)')
     suite.add_argument('--table', action='append', default=[], metavar='NAME',
-                       help='algorithms, ablations, scaling or generalisation; may be repeated '
-                            '(default: all)')
+                       help='algorithms, cloning, ablations, scaling or generalisation; may be '
+                            'repeated (default: all)')
     suite.add_argument('--recipe', action='append', default=[], metavar='NAME',
                        help='expert, mixed, stitch or play; may be repeated (default: all)')
     suite.add_argument('--algorithm', action='append', default=[], metavar='NAME',

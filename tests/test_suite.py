@@ -90,6 +90,20 @@ def test_an_ablation_changes_what_its_name_says_and_nothing_else():
         tuple(base['actor_hidden'][:2])
 
 
+def test_the_critics_are_compared_at_the_same_shares_of_cloning():
+    rows = make_plan(LAPTOP, ['cloning'], ['mixed', 'expert'])
+    found = {}
+    for row in rows:
+        algorithm, config = make_config(row.runs[0].preset, dict(row.runs[0].overrides))
+        if algorithm == 'stable_crl':
+            found.setdefault((row.table, config.critic_loss), set()).add(config.bc_coefficient)
+    assert found == {(f'cloning on {recipe}', loss): {0.05, 0.2, 0.5, 0.8}
+                     for recipe in ('expert', 'mixed') for loss in ('mc', 'td')}
+    runs = {spec.key for spec in in_order(rows)}
+    shared = runs & {spec.key for spec in in_order(make_plan(LAPTOP, ['ablations'], ['expert']))}
+    assert len(shared) == 5 * len(LAPTOP.seeds)  # 0.8, TD at 0.8, and three of the ablations
+
+
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'tables': ['speed']}, "unknown table 'speed'; choose from algorithms"),
     ({'recipes': ['noise']}, "unknown recipe 'noise'; choose from expert"),

@@ -11,6 +11,8 @@ GOALS = ('open_drawer', 'close_drawer', 'push_block', 'pick_place', 'place_in_dr
 RECIPES = ('expert', 'mixed', 'stitch', 'play')
 SCALED = ('stable_crl', 'gcbc')
 SCALES = (8, 4, 2, 1)  # the whole data divided by
+CLONED_ON = ('expert', 'mixed')
+CLONING = (0.05, 0.2, 0.5)  # cloning's share of the actor's loss: the authors' two, and more
 GENERALISING = ('stable_crl', 'gcbc')
 APPEARANCES = ('nominal', 'seen', 'unseen')
 LAST_CHECKPOINTS = 3  # a run's score is that of its last three, mixed evenly
@@ -28,10 +30,7 @@ ABLATIONS: dict[str, dict] = {
     'width / 4': {'critic_hidden': 0.25, 'actor_hidden': 0.25},
     'width x 2': {'critic_hidden': 2.0, 'actor_hidden': 2.0},
     'depth 2': {'critic_hidden': 2, 'actor_hidden': 2},
-    'cloning 0.05': {'bc_coefficient': 0.05},
-    'cloning 0.2': {'bc_coefficient': 0.2},
-    'cloning 0.5': {'bc_coefficient': 0.5},
-    'cloning 0.95': {'bc_coefficient': 0.95},
+    **{f'cloning {share}': {'bc_coefficient': share} for share in (*CLONING, 0.95)},
 }
 
 
@@ -195,6 +194,21 @@ def _main(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]) -
             for recipe in recipes for algorithm in algorithms]
 
 
+def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]) -> list[Row]:
+    """Compare critics where they steer the actor, between the preset's share and little of it."""
+    cases, rows = [Case(task) for task in GOALS], []
+    for recipe in [recipe for recipe in CLONED_ON if recipe in recipes]:
+        variants = [('gcbc', 'gcbc', {})]
+        for algorithm in ('stable_crl', 'td'):
+            variants += [(algorithm, f'{algorithm}, as it is', {})]
+            variants += [(algorithm, f'{algorithm}, cloning {share}', {'bc_coefficient': share})
+                         for share in reversed(CLONING)]
+        rows += [Row(f'cloning on {recipe}', label,
+                     _runs(profile, recipe, algorithm, cases, changes))
+                 for algorithm, label, changes in variants if algorithm in algorithms]
+    return rows
+
+
 def _ablations(profile: Profile, recipes: Sequence[str], _: Sequence[str]) -> list[Row]:
     if profile.ablated_on not in recipes:
         return []
@@ -239,5 +253,5 @@ def _generalisation(profile: Profile, _: Sequence[str], algorithms: Sequence[str
             for algorithm in GENERALISING if algorithm in algorithms]
 
 
-TABLES = {'algorithms': _main, 'ablations': _ablations, 'scaling': _scaling,
+TABLES = {'algorithms': _main, 'cloning': _cloning, 'ablations': _ablations, 'scaling': _scaling,
           'generalisation': _generalisation}
