@@ -30,6 +30,7 @@ ABLATIONS: dict[str, dict] = {
     'width / 4': {'critic_hidden': 0.25, 'actor_hidden': 0.25},
     'width x 2': {'critic_hidden': 2.0, 'actor_hidden': 2.0},
     'depth 2': {'critic_hidden': 2, 'actor_hidden': 2},
+    'even goals': {'actor_goal': 'uniform'},
     **{f'cloning {share}': {'bc_coefficient': share} for share in (*CLONING, 0.95)},
 }
 
@@ -198,7 +199,8 @@ def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]
     """Compare critics where they steer the actor, between the preset's share and little of it."""
     cases, rows = [Case(task) for task in GOALS], []
     for recipe in [recipe for recipe in CLONED_ON if recipe in recipes]:
-        variants = [('gcbc', 'gcbc', {})]
+        variants = [('gcbc', 'gcbc', {}),
+                    ('gcbc', 'gcbc, even goals', {'actor_goal': 'uniform'})]  # as OGBench's
         for algorithm in ('stable_crl', 'td'):
             variants += [(algorithm, f'{algorithm}, as it is', {})]
             variants += [(algorithm, f'{algorithm}, cloning {share}', {'bc_coefficient': share})
