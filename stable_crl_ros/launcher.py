@@ -21,12 +21,12 @@ from stable_crl_ros.environment import (
     StackLock,
 )
 from stable_crl_ros.graph import check_namespace, NodeSpec
+from stable_crl_ros.patience import wait_until
 import yaml
 
 GRACE_S = 5.0  # from the request to end to the kill
 SHORT_LIFE_S = 10.0  # a respawned node that ends sooner ...
 SHORT_LIVES = 3  # ... so many times in a row will not get better
-LONGEST_TURN_S = 0.1
 SEGMENT_BYTES = 17e6  # shared memory of one process under config/fastdds.xml
 PR_SET_PDEATHSIG = 1
 CLEAR_LINE = '\x1b[K'
@@ -137,12 +137,7 @@ class Launcher:
             self._lock = None
 
     def _wait(self, seconds: float) -> bool:
-        # A long turn counts little: while the machine stands still, nothing can end.
-        while self.pids and seconds > 0.0:
-            begun = time.monotonic()
-            time.sleep(0.02)
-            seconds -= min(time.monotonic() - begun, LONGEST_TURN_S)
-        return not self.pids
+        return bool(wait_until(lambda: not self.pids, seconds, lambda: time.sleep(0.02)))
 
     def _ended(self, watched: '_Watched') -> None:
         spec, status = watched.spec, watched.process.returncode

@@ -17,6 +17,7 @@ import time
 
 from disks import read_only, small_disk  # noqa: F401 fixtures of every test
 import pytest
+from stable_crl_ros.patience import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 # 102 and up would fall into Linux's ephemeral ports; people's own stacks live in the low ones.
@@ -24,7 +25,6 @@ TEST_DOMAINS = range(70, 102)
 RUN_MARK = 'STABLE_CRL_TEST_RUN'
 # What names one of these runs robots in real time, so only one such file runs at a time.
 REAL_TIME = re.compile(r"rclpy|\.nodes\b|launcher|servo_bus|'demo'")
-LONGEST_TURN_S = 0.1
 LONG_LIVED = ('resource_tracker', 'forkserver')  # multiprocessing's own, one per process
 
 
@@ -135,18 +135,11 @@ class Ros:
         """
         Spin until `condition()` is true and return its value.
 
-        A turn counts for `LONGEST_TURN_S` at most: while the machine stands still or draws a
-        picture, nobody gets on, and that is no reason to give up.
-
         :raises AssertionError: after `timeout_s`.
         """
-        left_s = timeout_s
-        while not (value := condition()):
-            if left_s < 0:
-                raise AssertionError(f'{what} did not hold within {timeout_s} s')
-            begun = time.monotonic()
-            self.executor.spin_once(timeout_sec=0.02)
-            left_s -= min(time.monotonic() - begun, LONGEST_TURN_S)
+        value = wait_until(condition, timeout_s, lambda: self.executor.spin_once(timeout_sec=0.02))
+        if value is None:
+            raise AssertionError(f'{what} did not hold within {timeout_s} s')
         return value
 
     def spin_for(self, seconds):

@@ -20,6 +20,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from sensor_msgs.msg import Image
 from stable_crl_ros.nodes.common import IMAGE_IN
 from stable_crl_ros.nodes.conversions import message_to_image
+from stable_crl_ros.patience import wait_until
 from std_srvs.srv import Empty, SetBool, Trigger
 
 VERBS = {f'std_srvs/srv/{kind.__name__}': kind for kind in (Trigger, SetBool, Empty)}
@@ -39,7 +40,6 @@ TYPE_NAMES = {
 ANSWER_S = 60.0  # configuring loads a checkpoint
 SILENCE_S = 3.0  # after which an answer may have been lost
 SETTLE_S = 0.3
-LONGEST_TURN_S = 0.1
 
 
 class ClientError(RuntimeError):
@@ -246,15 +246,8 @@ class Client:
         raise ClientError(f'{name} gave no answer within {ANSWER_S:g} s')
 
     def _wait(self, condition: Callable, timeout_s: float):
-        # A long turn counts little: while the machine stands still, nobody can answer.
-        left_s = timeout_s
-        while not (result := condition()):
-            if left_s < 0.0:
-                return None
-            begun_s = time.monotonic()
-            self._executor.spin_once(timeout_sec=0.05)
-            left_s -= min(time.monotonic() - begun_s, LONGEST_TURN_S)
-        return result
+        return wait_until(condition, timeout_s,
+                          lambda: self._executor.spin_once(timeout_sec=0.05))
 
 
 def _read(parameter: str, text: str, kind: int) -> ParameterValue:

@@ -15,7 +15,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from stable_crl_ros.data.episode import Episode
 from stable_crl_ros.environment import ros_environment
-from stable_crl_ros.nodes.client import Client, LONGEST_TURN_S
+from stable_crl_ros.nodes.client import Client
 from stable_crl_ros.nodes.common import COMMAND, LATCHED
 from stable_crl_ros.nodes.messages import (
     AppliedAction,
@@ -23,6 +23,7 @@ from stable_crl_ros.nodes.messages import (
     decode_joint_states,
     encode_command,
 )
+from stable_crl_ros.patience import wait_until
 from stable_crl_ros.robot.arm import ArmState
 from stable_crl_ros.robot.kinematics import forward_kinematics
 from stable_crl_ros.robot.playback import distance, Plan, ReplayError, ReplayReport
@@ -239,14 +240,8 @@ class Player(Node):
             self._executor.spin_once(timeout_sec=min(left, 0.05))
 
     def _comes(self, condition: Callable[[], bool], seconds: float) -> bool:
-        # A long turn counts little: while the machine stands still, nobody can answer.
-        while not condition():
-            if seconds < 0.0:
-                return False
-            begun = time.monotonic()
-            self._executor.spin_once(timeout_sec=0.05)
-            seconds -= min(time.monotonic() - begun, LONGEST_TURN_S)
-        return True
+        return bool(wait_until(condition, seconds,
+                               lambda: self._executor.spin_once(timeout_sec=0.05)))
 
     def _pose(self) -> np.ndarray:
         return forward_kinematics(self._state.joint_positions)

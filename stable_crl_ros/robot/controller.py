@@ -226,17 +226,18 @@ class ArmController:
     def _refusal(self, source, commanded, age_s, now) -> StepFlag:
         """Say why a command is not even tried, in the order of the checks."""
         late = not age_s <= self._settings.max_command_age_s
-        if not (late or age_s < -FUTURE_TOLERANCE_S):
+        early = age_s < -FUTURE_TOLERANCE_S
+        if not (late or early):
             self.arbiter.hear(source, now)
         bad = not np.isfinite(commanded).all()
-        if bad or late or age_s < -FUTURE_TOLERANCE_S:
+        if bad or late or early:
             # The setpoint came with this command: it must neither block the next nor act with it.
             self._wanted_gripper.pop(source, None)
         if bad:
             return StepFlag.NON_FINITE
         if late:
             return StepFlag.STALE
-        if age_s < -FUTURE_TOLERANCE_S:
+        if early:
             return StepFlag.FUTURE
         refusal = self.arbiter.refusal(source, now)
         if refusal or self._rate[source].admit(now):
