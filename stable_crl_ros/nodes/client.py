@@ -40,6 +40,8 @@ TYPE_NAMES = {
 ANSWER_S = 60.0  # configuring loads a checkpoint
 SILENCE_S = 3.0  # after which an answer may have been lost
 SETTLE_S = 0.3
+# Fast DDS announces itself every 3 s: whoever misses one still finds its service.
+DISCOVERY_S = 6.5
 
 
 class ClientError(RuntimeError):
@@ -54,7 +56,7 @@ class Client:
     :param discovery_s: longest wait for a service to appear.
     """
 
-    def __init__(self, namespace: str = 'widowx', discovery_s: float = 3.5) -> None:
+    def __init__(self, namespace: str = 'widowx', discovery_s: float = DISCOVERY_S) -> None:
         self._namespace = namespace.strip('/')
         self._discovery_s = discovery_s
 
