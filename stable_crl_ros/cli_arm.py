@@ -31,8 +31,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     for name, text in (('sleep', 'fold the arm onto its rest, slowly'),
                        ('home', 'move to the start pose, slowly')):
         verb = _add(verbs, name, text, _move, 'The arm holds there. Keep clear of it.')
-        verb.add_argument('--speed', type=float, default=0.5, metavar='RAD/S',
-                          help='of the fastest joint (default: %(default)s)')
+        verb.add_argument('--speed', type=float, metavar='RAD/S',
+                          help="of the fastest joint, 0.05 to 1.5 (default: the file's "
+                               'homing_speed)')
+        verb.add_argument('--config', metavar='FILE',
+                          help="poses and limits, as the arm node's parameters (default: "
+                               'config/arm.yaml, which the launch files use)')
         verb.set_defaults(pose=name)
     release = _add(verbs, 'torque-off', 'let go of the arm, which falls unless it lies on its '
                    'rest', _torque_off)
@@ -93,16 +97,18 @@ def _calibrate(chosen) -> int:
 
 
 def _move(chosen) -> int:
-    from stable_crl_ros.robot.arm import ArmError
+    from stable_crl_ros.graph import share
+    from stable_crl_ros.robot.arm_file import read_arm_file
     from stable_crl_ros.robot.dynamixel import DynamixelArm
     from stable_crl_ros.robot.dynamixel_bench import go_to
-    from stable_crl_ros.robot.kinematics import SLEEP, START
-    if not 0.05 <= chosen.speed <= 1.5:
-        raise ArmError(f'--speed must be 0.05 to 1.5 rad/s, got {chosen.speed}')
+    known = read_arm_file(chosen.config or share('config') / 'arm.yaml')
+    if chosen.speed is not None:
+        known = known.at_speed(chosen.speed)
+    pose = known.sleep if chosen.pose == 'sleep' else known.home
     arm = DynamixelArm(chosen.port, baud_rate=chosen.baud_rate)
     arm.connect()
     try:
-        left = go_to(arm, SLEEP if chosen.pose == 'sleep' else START, chosen.speed)
+        left = go_to(arm, pose, known.speed, known.limits)
     finally:
         arm.close()  # it holds on
     answer(chosen, {'pose': chosen.pose, 'largest_error_rad': round(left, 4)},

@@ -167,6 +167,23 @@ def test_the_arm_moves_home_holds_is_folded_and_let_go(bus, arm, monkeypatch):
     assert torque(bus) == []
 
 
+def test_the_arm_goes_where_its_file_says_within_the_files_limits(bus, arm, tmp_path):
+    high = START + [0.0, -0.2, 0.0, 0.0, 0.0, 0.0]
+    file = tmp_path / 'arm.yaml'
+    file.write_text('/**/arm: {ros__parameters: {homing_speed: 1.5, home_joints: '
+                    f'{high.tolist()}}}}}')
+    status, _, told = move(arm, 'home', '--config', str(file))
+    assert status == 0, told
+    np.testing.assert_allclose(joints(bus), high, atol=0.005)
+    file.write_text('/**/arm: {ros__parameters: {homing_speed: 1.5, limits: {table_height: 0.1, '
+                    'workspace_high: [0.4, 0.2, 0.3]}}}')
+    status, _, told = move(arm, 'sleep', '--config', str(file))
+    assert status == 2
+    assert 'below the table' in told
+    status, _, told = move(arm, 'sleep', '--speed', '1.5')
+    assert status == 0, told
+
+
 def test_an_arm_with_something_in_its_way_holds_where_it_is_and_says_so(bus, arm):
     bus.inject('jam', 2)
     status, _, told = move(arm, 'home')

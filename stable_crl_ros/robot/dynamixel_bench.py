@@ -169,16 +169,18 @@ def _align(bus: ServoBus, leader: int, shadow: int, write: bool, finding: Findin
             + ('a horn is mounted wrongly' if write else '`--write` sets the Homing Offset'))
 
 
-def go_to(arm: DynamixelArm, joints: np.ndarray, speed: float) -> float:
+def go_to(arm: DynamixelArm, joints: np.ndarray, speed: float,
+          limits: ArmLimits) -> float:
     """
     Move a connected arm slowly to a pose, along the path the arm node would take.
 
     :param joints: (6,) rad.
     :param speed: of the fastest joint, rad/s.
+    :param limits: what the way must keep clear of.
     :returns: largest distance of a joint from its goal at the end, rad.
     :raises ArmError: when the arm has a fault, or one latches on the way; it holds then.
     """
-    controller = ArmController(ArmLimits(), ControlSettings(
+    controller = ArmController(limits, ControlSettings(
         servo_period_s=_CYCLE_S, homing_speed=speed))
     servo = Servo(arm, controller, threading.Lock())
     servo.begin()
