@@ -142,6 +142,24 @@ def test_compact_deletes_what_is_discarded_and_nothing_else(dataset):
         assert_holds(dataset[number], 2)
 
 
+def test_a_deleted_episodes_number_is_never_given_again(dataset):
+    discard(dataset, 2, 'ada')
+    compact(dataset)
+    assert dataset.ids == [0, 1]
+    assert Dataset(dataset.path).reserve_ids(2) == [3, 4]
+    dataset.release_ids([3, 4])
+    discard(dataset, 0, 'ada')
+    compact(dataset)
+    assert dataset.reserve_id() == 3
+
+
+@pytest.mark.parametrize('text', ['', 'three', '-1', '1.5'])
+def test_a_damaged_note_of_the_next_number_is_said(dataset, text):
+    (dataset.path / '.next_episode').write_text(text)
+    with pytest.raises(DatasetError, match='.next_episode is damaged'):
+        dataset.reserve_id()
+
+
 def test_a_label_half_written_by_a_crash_changes_nothing(dataset):
     file = dataset[0].path / 'zarr.json'
     before = file.read_bytes()

@@ -20,6 +20,7 @@ from stable_crl_ros.data.description import (
 from stable_crl_ros.data.episode import Episode
 from stable_crl_ros.data.index import episode_entry, INDEX, read_index, write_index
 from stable_crl_ros.data.lock import DatasetLock, LockError
+from stable_crl_ros.data.numbering import first_free
 from stable_crl_ros.data.recovery import inspect_journal, recover_journal, Unsealed
 
 EPISODE = re.compile(r'episode_(\d{6,})\.zarr')
@@ -178,14 +179,15 @@ class Dataset:
 
     def reserve_ids(self, count: int) -> list[int]:
         """
-        Reserve the next free numbers, by creating their empty journals.
+        Reserve the next numbers that no episode ever had, by creating their empty journals.
 
         Whoever is given one may record it, in this process or another.
 
         :raises DatasetError: when the directory is not writable, or another process writes it.
         """
         with self.lock():
-            first = max(self._ids(EPISODE) | self._ids(JOURNAL), default=-1) + 1
+            first = max(first_free(self.path),
+                        max(self._ids(EPISODE) | self._ids(JOURNAL), default=-1) + 1)
             reserved = list(range(first, first + count))
             self.reserve(reserved)
         return reserved

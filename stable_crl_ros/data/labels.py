@@ -11,6 +11,7 @@ from types import EllipsisType
 
 from stable_crl_ros.data.attributes import change_attributes
 from stable_crl_ros.data.dataset import Dataset, DatasetError
+from stable_crl_ros.data.numbering import retire
 from stable_crl_ros.durable import sync_directory
 
 DELETING = '.deleting-'
@@ -100,7 +101,7 @@ def restore(dataset: Dataset, episode_id: int, by: str) -> dict:
 
 def compact(dataset: Dataset, dry_run: bool = False) -> list[dict]:
     """
-    Delete the discarded episodes for good.
+    Delete the discarded episodes for good; no later one is given their numbers.
 
     :param dry_run: only say which.
     :returns: what `Dataset.discarded` said of each, with its size on disk as 'bytes'.
@@ -113,6 +114,7 @@ def compact(dataset: Dataset, dry_run: bool = False) -> list[dict]:
     with dataset.lock():
         try:
             for entry in found:
+                retire(dataset.path, entry['episode_id'])
                 # Renamed first: an episode half deleted would look like a damaged one.
                 os.rename(dataset.path / entry['name'],
                           dataset.path / f'{DELETING}{entry["name"]}')
