@@ -101,7 +101,16 @@ def test_the_critics_are_compared_at_the_same_shares_of_cloning():
                      for recipe in ('expert', 'mixed') for loss in ('mc', 'td')}
     runs = {spec.key for spec in in_order(rows)}
     shared = runs & {spec.key for spec in in_order(make_plan(LAPTOP, ['ablations'], ['expert']))}
-    assert len(shared) == 5 * len(LAPTOP.seeds)  # 0.8, TD at 0.8, and three of the ablations
+    # 0.8, TD at 0.8, and four of the ablations: three shares, even goals
+    assert len(shared) == 6 * len(LAPTOP.seeds)
+
+
+def test_cloning_and_both_critics_are_also_compared_on_goals_drawn_evenly():
+    rows = make_plan(LAPTOP, ['cloning'], ['expert'])
+    found = [make_config(row.runs[0].preset, dict(row.runs[0].overrides)) for row in rows]
+    assert [(algorithm, getattr(config, 'critic_loss', None)) for algorithm, config in found
+            if config.actor_goal == 'uniform'] == [
+                ('gcbc', None), ('stable_crl', 'mc'), ('stable_crl', 'td')]
 
 
 @pytest.mark.parametrize(('changes', 'message'), [

@@ -205,6 +205,9 @@ def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]
             variants += [(algorithm, f'{algorithm}, as it is', {})]
             variants += [(algorithm, f'{algorithm}, cloning {share}', {'bc_coefficient': share})
                          for share in reversed(CLONING)]
+        variants += [('stable_crl', 'stable_crl, even goals', {'actor_goal': 'uniform'}),
+                     ('td', f'td, even goals, cloning {CLONING[0]}',
+                      {'actor_goal': 'uniform', 'bc_coefficient': CLONING[0]})]
         rows += [Row(f'cloning on {recipe}', label,
                      _runs(profile, recipe, algorithm, cases, changes))
                  for algorithm, label, changes in variants if algorithm in algorithms]
