@@ -8,9 +8,9 @@ import json
 BAR_DELAY_S = 0.5  # a refusal comes first
 # Options and arguments that name files and folders.
 PLACES = ('adopt', 'checkpoint', 'checkpoints', 'config', 'dataset', 'datasets', 'directory',
-          'folder', 'folders', 'goal_directory', 'histograms', 'init_from', 'into', 'json',
-          'open_loop', 'out', 'path', 'paths', 'picture', 'policies', 'recording', 'report',
-          'source', 'sources', 'validation')
+          'folder', 'folders', 'goal', 'goal_directory', 'histograms', 'init_from', 'into',
+          'json', 'open_loop', 'out', 'path', 'paths', 'picture', 'policies', 'recording',
+          'report', 'source', 'sources', 'validation')
 
 
 class OptionError(ValueError):

@@ -1,5 +1,6 @@
 """`stable-crl`: what it prints, what it refuses, and how it talks to a running stack."""
 
+import argparse
 import subprocess
 import sys
 import time
@@ -7,7 +8,8 @@ import time
 import numpy as np
 import pytest
 from stable_crl_ros.bringup import GRAPHS
-from stable_crl_ros.cli import main
+from stable_crl_ros.cli import main, make_parser
+from stable_crl_ros.cli_options import PLACES
 from stable_crl_ros.images import write_image
 from stable_crl_ros.launcher import Launcher
 
@@ -141,6 +143,22 @@ def test_nothing_slow_is_imported_before_ctrl_c_is_heard():
     script = 'import sys, stable_crl_ros.cli; print({"numpy", "cv2", "yaml"} & set(sys.modules))'
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
     assert done.stdout == 'set()\n'
+
+
+def options(parser):
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from options(below)
+        else:
+            yield action
+
+
+def test_every_option_that_names_a_file_or_folder_refuses_an_empty_name():
+    named = {action.dest for action in options(make_parser())
+             if str(action.metavar).rpartition('=')[2] in ('FILE', 'FOLDER', 'PATH')}
+    assert {'out', 'adopt', 'goal'} <= named
+    assert named - set(PLACES) == {'port'}  # '' finds the arm's
 
 
 @pytest.mark.parametrize('words', [
