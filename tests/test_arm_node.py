@@ -303,6 +303,21 @@ def test_home_and_sleep_are_slow_and_stop_ends_them(ros):
         decode_joint_states(cell.joints[-1]).joint_positions - START).max() < 2e-3)
 
 
+def test_a_policy_that_goes_on_does_not_lift_the_arm_off_its_rest(ros):
+    cell = Cell(ros, homing_speed=1.5)
+    assert 'paused until ~/resume' in cell.call('sleep').message
+    ros.spin_until(lambda: cell.modes[-1] == 'paused', timeout_s=30.0)
+    step = cell.command(UP)
+    assert (step.flags, step.mode) == (StepFlag.HELD, Mode.IDLE)
+    cell.settle(0.4)
+    np.testing.assert_allclose(
+        decode_joint_states(cell.joints[-1]).joint_positions, SLEEP, atol=2e-3)
+    refused = cell.call('home')
+    assert not refused.success and 'it was sent to sleep' in refused.message
+    assert cell.call('resume').success
+    assert cell.call('home').success
+
+
 def test_an_inactive_arm_is_read_but_does_not_move(ros):
     cell = Cell(ros, active=False)
     assert not cell.call('home').success

@@ -369,6 +369,29 @@ def test_homing_is_slow_refuses_commands_and_ends_where_it_should(bench):
         <= 0.5 * SERVO_S * 1.0001
 
 
+def test_an_arm_sent_to_rest_stays_there_until_it_is_resumed(bench):
+    bench.run(bench.controller.move_to(SLEEP, bench.now, then_pause='it was sent to sleep') + 0.1)
+    assert bench.controller.mode is ArmMode.PAUSED
+    assert bench.controller.arbiter.reason == 'it was sent to sleep'
+    assert bench.command(delta=LEFT).flags == StepFlag.HELD
+    bench.run(0.2)
+    np.testing.assert_allclose(bench.arm.setpoints[-1][:6], SLEEP, atol=1e-9)
+    bench.controller.resume(bench.now)
+    bench.run(bench.controller.move_to(HOME, bench.now) + 0.1)
+    assert bench.controller.mode is ArmMode.READY
+
+
+def test_a_stop_on_the_way_to_rest_keeps_its_own_reason(bench):
+    bench.controller.move_to(SLEEP, bench.now, then_pause='it was sent to sleep')
+    bench.run(0.5)
+    bench.controller.stop('operator')
+    bench.run(5.0)
+    assert bench.controller.arbiter.reason == 'operator'
+    bench.controller.resume(bench.now)
+    bench.run(0.1)
+    assert bench.controller.mode is ArmMode.READY
+
+
 def test_stop_ends_homing_where_it_is(bench):
     bench.controller.move_to(HOME, bench.now)
     bench.run(0.5)

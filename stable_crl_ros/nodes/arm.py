@@ -240,15 +240,19 @@ class ArmNode(ManagedNode):
         return self._move_to('home_joints', response)
 
     def _on_sleep(self, _, response: Trigger.Response) -> Trigger.Response:
-        return self._move_to('sleep_joints', response)
+        # A policy that still streams, or a bumped stick, must not lift the arm off its rest.
+        return self._move_to('sleep_joints', response, then_pause='it was sent to sleep')
 
-    def _move_to(self, name: str, response: Trigger.Response) -> Trigger.Response:
+    def _move_to(self, name: str, response: Trigger.Response,
+                 then_pause: str = '') -> Trigger.Response:
         try:
             with self._deciding:
-                seconds = self._controller.move_to(np.array(value(self, name)), time.monotonic())
+                seconds = self._controller.move_to(np.array(value(self, name)), time.monotonic(),
+                                                   then_pause)
         except (ControlError, SafetyError) as error:
             return self._answer(response, False, f'{name}: {error}')
-        return self._answer(response, True, f'moving for {seconds:.1f} s; ~/stop ends it')
+        after = ', after it the arm is paused until ~/resume' if then_pause else ''
+        return self._answer(response, True, f'moving for {seconds:.1f} s; ~/stop ends it{after}')
 
     def _answer(self, response, success: bool, message: str):
         self._publish_mode()

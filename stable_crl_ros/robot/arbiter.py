@@ -41,7 +41,7 @@ class Arbiter:
         self._timeout_s = timeout_s
         self._active = False
         self._charge = ArmMode.READY  # or POLICY, TELEOP, RESETTING
-        self._paused = ''
+        self._paused = self._paused_after_reset = ''
         self._own: list[str] = []
         self._driver: list[str] = []
         self._command_at = self._operator_at = -math.inf
@@ -145,11 +145,16 @@ class Arbiter:
         if self.mode in why:
             raise ControlError(f'the arm {why[self.mode]}')
 
-    def begin_reset(self) -> None:
-        """Keep every source out until `end_reset`, a stop or a fault."""
-        self._charge = ArmMode.RESETTING
+    def begin_reset(self, then_pause: str = '') -> None:
+        """
+        Keep every source out until `end_reset`, a stop or a fault.
+
+        :param then_pause: why to latch a stop at its end; '' to listen to claims again.
+        """
+        self._charge, self._paused_after_reset = ArmMode.RESETTING, then_pause
 
     def end_reset(self) -> None:
-        """Listen to claims again."""
+        """Listen to claims again, or be paused, as `begin_reset` was told."""
         if self._charge is ArmMode.RESETTING:
             self._charge = ArmMode.READY
+            self._paused = self._paused or self._paused_after_reset

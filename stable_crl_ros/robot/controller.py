@@ -294,13 +294,14 @@ class ArmController:
         if self._motion.begun and self._behind() > MOVED_RAD:
             self._go_to(self._where_it_is(), self._settings.period_s, now)
 
-    def move_to(self, joints: np.ndarray, now: float) -> float:
+    def move_to(self, joints: np.ndarray, now: float, then_pause: str = '') -> float:
         """
         Move all joints slowly to a pose; commands are refused meanwhile, `stop` ends it.
 
         A joint that does not follow ends it too: the arm is then paused, where it is.
 
         :param joints: (6,) rad.
+        :param then_pause: why the arm stays there until `resume`; '' to listen to commands again.
         :returns: duration, s.
         :raises ControlError: when latched or not active, for a pose that the joints cannot take,
             or a way on which the gripper would pass below the workspace, or the arm touch
@@ -314,7 +315,7 @@ class ArmController:
         speed = self._settings.homing_speed
         duration = max(1.0, float(np.abs(target.joints - start).max()) / speed)
         self._go_to(target, duration, now)
-        self.arbiter.begin_reset()
+        self.arbiter.begin_reset(then_pause)
         return duration
 
     def _go_to(self, target: Target, duration_s: float, now: float,
