@@ -113,6 +113,18 @@ def test_cloning_and_both_critics_are_also_compared_on_goals_drawn_evenly():
                 ('gcbc', None), ('stable_crl', 'mc'), ('stable_crl', 'td')]
 
 
+def test_data_are_scaled_by_the_profile_and_their_full_size_is_the_main_tables_run():
+    rows = make_plan(LAPTOP, ['scaling'])
+    sizes = {}
+    for row in rows:
+        sizes.setdefault((row.table, row.runs[0].preset), []).append(row.runs[0].transitions)
+    assert sizes[('data scaling on expert', 'laptop')] == [7500, 15_000, 60_000, 240_000]
+    assert sizes[('data scaling on mixed', 'laptop-hiql')] == [60_000, 240_000]
+    main = {spec.key for spec in in_order(make_plan(LAPTOP, ['algorithms']))}
+    assert {spec.key for row in rows for spec in row.runs if spec.transitions == 60_000} <= main
+    assert len({row.runs[0].transitions for row in make_plan(PROFILES['sim'], ['scaling'])}) == 4
+
+
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'tables': ['speed']}, "unknown table 'speed'; choose from algorithms"),
     ({'recipes': ['noise']}, "unknown recipe 'noise'; choose from expert"),
