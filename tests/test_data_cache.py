@@ -168,6 +168,18 @@ def test_keeps_the_first_whole_episodes_of_a_smaller_size(dataset):
         cache.head(2)
 
 
+def test_the_first_episodes_are_known_again_after_the_dataset_grew(dataset):
+    cache = build_cache(dataset, SPEC)
+    before, whole = cache.head(7).fingerprint, cache.fingerprint
+    record(dataset, steps=2)
+    grown = build_cache(dataset, SPEC)
+    assert grown.fingerprint != whole
+    assert grown.head(7).fingerprint == before
+    assert grown.head(4).fingerprint == before  # the same two episodes
+    assert grown.head(8).fingerprint != before
+    assert build_cache(dataset, ImageSpec(16, 16)).head(7).fingerprint != before
+
+
 def test_refuses_datasets_without_transitions(tmp_path):
     empty = Dataset(tmp_path / 'empty', create=True)
     with pytest.raises(CacheError, match='record or collect episodes first'):

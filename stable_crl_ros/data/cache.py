@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+import hashlib
 import json
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class CachedEpisode:
     Where an episode of the cache comes from.
 
     :param gaps: steps just before which others were lost.
+    :param checksum: of the recording, '' where an older cache was opened by itself.
     """
 
     dataset: int  # position in the list of datasets
@@ -31,6 +33,7 @@ class CachedEpisode:
     task: str
     success: bool | None
     gaps: Sequence[int] = ()
+    checksum: str = ''
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class TrainingCache:
 
     :param path: the directory.
     :param image_spec: what the frames were resized with.
+    :param camera: whose images the frames are.
     :param fingerprint: of the datasets, image size and camera.
     :param episodes: every episode, in the order of their frames.
     :param observations: uint8 RGB, shape (F, height, width, 3), mapped.
@@ -56,6 +60,7 @@ class TrainingCache:
 
     path: Path
     image_spec: ImageSpec
+    camera: str
     fingerprint: str
     episodes: tuple[CachedEpisode, ...]
     observations: np.ndarray
@@ -88,7 +93,7 @@ class TrainingCache:
         # Every episode before this one has one frame more than it has transitions.
         frames = np.arange(len(episode)) + episode
         return cls(path, ImageSpec.from_dict(description['image_spec']),
-                   description['fingerprint'], episodes,
+                   description['camera'], description['fingerprint'], episodes,
                    # A plain view: indexing a memmap costs more than indexing an array.
                    np.asarray(arrays['observations']), np.asarray(arrays['states']),
                    np.array(arrays['actions']), frames, starts, starts + steps[episode], episode)
@@ -125,6 +130,9 @@ class TrainingCache:
         """
         Keep the first episodes, as many as fit whole into so many transitions.
 
+        What follows them counts no longer: the fingerprint is theirs, and stays when the dataset
+        grows.
+
         :raises CacheError: when the first episode is longer than that.
         """
         ends = np.cumsum([episode.steps for episode in self.episodes])
@@ -132,7 +140,12 @@ class TrainingCache:
         if not kept:
             raise CacheError(f'{self.path}: its first episode alone has {ends[0]} transitions, '
                              f'more than {transitions}; ask for more')
-        return replace(self._select(self.episode < kept), episodes=self.episodes[:kept])
+        episodes = self.episodes[:kept]
+        text = json.dumps([CACHE_VERSION, self.image_spec.to_dict(), self.camera,
+                           [(item.dataset, item.id, item.steps, item.checksum)
+                            for item in episodes]])
+        return replace(self._select(self.episode < kept), episodes=episodes,
+                       fingerprint=hashlib.sha256(text.encode()).hexdigest())
 
     def labelled(self, episodes: tuple[CachedEpisode, ...]) -> 'TrainingCache':
         """Replace what is said about the episodes, which stay the same."""

@@ -84,7 +84,8 @@ class _Wanted:
         text = json.dumps([CACHE_VERSION, parts, spec.to_dict(), self.camera])
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.episodes = [{'dataset': entry['dataset'], 'id': entry['episode_id'],
-                          **{name: entry[name] for name in ('steps', 'task', 'success')},
+                          **{name: entry[name]
+                             for name in ('steps', 'task', 'success', 'checksum')},
                           'gaps': entry['gaps'] or []}
                          for entry in self.entries]
 

@@ -31,10 +31,10 @@ def make_cache(image_size: int) -> TrainingCache:
     episode = np.repeat(np.arange(EPISODES), STEPS)
     starts = episode * (STEPS + 1)
     actions = rng.uniform(-1, 1, (EPISODES * STEPS, ACTION_DIM)).astype(np.float32)
+    images = rng.integers(0, 256, (count, image_size, image_size, 3), np.uint8)
     return TrainingCache(
-        Path(), None, '', (), rng.integers(0, 256, (count, image_size, image_size, 3), np.uint8),
-        np.zeros((count, 14), np.float32), actions, np.arange(len(episode)) + episode, starts,
-        starts + STEPS, episode)
+        Path(), None, '', '', (), images, np.zeros((count, 14), np.float32), actions,
+        np.arange(len(episode)) + episode, starts, starts + STEPS, episode)
 
 
 def make_ours(options: argparse.Namespace, cache: TrainingCache,
