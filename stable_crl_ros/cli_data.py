@@ -2,7 +2,7 @@
 
 import argparse
 
-from stable_crl_ros.cli_options import BAR_DELAY_S
+from stable_crl_ros.cli_options import count_up
 
 RECIPES = ('expert', 'mixed', 'stitch', 'play', 'varied')  # repeated, to answer --help at once
 
@@ -57,15 +57,13 @@ def _collect(parser: argparse.ArgumentParser, chosen) -> None:
 
 def _collect_tasks(chosen, image_spec) -> None:
     from stable_crl_ros.sim.collect import collect, DEFAULT_NOISE
-    from tqdm import tqdm
     successes = 0
-    with tqdm(total=sum(count for _, count in chosen.episodes), unit='episode',
-              delay=BAR_DELAY_S) as bar:
+    with count_up(sum(count for _, count in chosen.episodes), unit='episode') as bar:
         def progress(done: int, succeeded: int) -> None:
             nonlocal successes
             successes += succeeded
+            bar.set_postfix(successes=successes, refresh=False)
             bar.update(done)
-            bar.set_postfix(successes=successes)
         collect(chosen.dataset, dict(chosen.episodes), chosen.seed, chosen.workers,
                 chosen.noise or DEFAULT_NOISE, image_spec, progress)
         done = bar.n
@@ -74,14 +72,13 @@ def _collect_tasks(chosen, image_spec) -> None:
 
 def _collect_recipe(chosen, image_spec) -> None:
     from stable_crl_ros.sim.recipes import collect_recipe
-    from tqdm import tqdm
     episodes = successes = 0
-    with tqdm(total=chosen.transitions, unit='step', delay=BAR_DELAY_S) as bar:
+    with count_up(chosen.transitions, unit='step') as bar:
         def progress(steps: int, recorded: int, succeeded: int) -> None:
             nonlocal episodes, successes
             episodes, successes = episodes + recorded, successes + succeeded
+            bar.set_postfix(episodes=episodes, successes=successes, refresh=False)
             bar.update(steps)
-            bar.set_postfix(episodes=episodes, successes=successes)
         collect_recipe(chosen.dataset, chosen.recipe, chosen.transitions, chosen.seed,
                        chosen.workers, image_spec, progress)
         done = bar.n

@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 
 from stable_crl_ros import SHIPPED_CHECKPOINT
-from stable_crl_ros.cli_options import progress_bar
+from stable_crl_ros.cli_options import count_up, progress_bar
 
-BAR_DELAY_S = 0.5  # a refusal comes first
 FIGURES = ('interpolation', 'matching', 'values', 'negatives')
 
 
@@ -122,13 +121,12 @@ def _add_analyse(commands) -> None:
 
 def _analyse(chosen) -> None:
     from stable_crl_ros.experiments.analyse import analyse
-    from tqdm import tqdm
     bar = None
 
     def progress(what: str, done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=total, desc=what, delay=BAR_DELAY_S)
+            bar = count_up(total, desc=what)
         bar.update(done)
         if bar.n >= total:
             bar.close()

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from stable_crl_ros import SHIPPED_CHECKPOINT
-
-BAR_DELAY_S = 0.5  # a refusal comes first
+from stable_crl_ros.cli_options import count_up
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -166,11 +165,9 @@ def _evaluate(chosen) -> None:
 
 def _closed_loop(chosen, policies: list[str]) -> list[dict]:
     from stable_crl_ros.evaluation import closed_loop_table, evaluate
-    from tqdm import tqdm
     tasks = chosen.task or ['open_drawer', 'close_drawer']
     scores = []
-    with tqdm(total=chosen.episodes * len(policies) * len(tasks), unit='episode',
-              delay=BAR_DELAY_S) as bar:
+    with count_up(chosen.episodes * len(policies) * len(tasks), unit='episode') as bar:
         for policy in policies:
             for task in tasks:
                 scores.append(evaluate(policy, task, chosen.episodes, chosen.seed, chosen.workers,

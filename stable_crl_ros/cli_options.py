@@ -4,8 +4,10 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import json
+import sys
 
 BAR_DELAY_S = 0.5  # a refusal comes first
+LOG_INTERVAL_S = 60.0  # between the lines of a bar that a file or a pipe gets
 # Options and arguments that name files and folders.
 PLACES = ('adopt', 'checkpoint', 'checkpoints', 'config', 'dataset', 'datasets', 'directory',
           'folder', 'folders', 'goal', 'goal_directory', 'histograms', 'init_from', 'into',
@@ -59,6 +61,14 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
 def answer(chosen: argparse.Namespace, document: object, text: str) -> None:
     """Print an answer for machines or for people, as was asked for."""
     print(json.dumps(document, indent=1) if chosen.json else text)
+
+
+def count_up(total: int, **settings):
+    """Return a `tqdm` bar on stderr; where that is no terminal, a line of it every minute."""
+    from tqdm import tqdm
+    seconds = {} if sys.stderr.isatty() else {'mininterval': LOG_INTERVAL_S,
+                                              'maxinterval': LOG_INTERVAL_S}
+    return tqdm(total=total, delay=BAR_DELAY_S, **seconds, **settings)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from stable_crl_ros.bringup import GRAPHS
 from stable_crl_ros.cli import main, make_parser
-from stable_crl_ros.cli_options import PLACES
+from stable_crl_ros.cli_options import count_up, PLACES
 from stable_crl_ros.images import write_image
 from stable_crl_ros.launcher import Launcher
 
@@ -204,3 +204,13 @@ def test_evaluation_of_a_control_prints_a_table_and_writes_the_trials(tmp_path, 
                 '--workers', 1, '--json', out)
     assert '| none | open_drawer | 1 | 0 %' in text
     assert '"task": "open_drawer"' in out.read_text()
+
+
+def test_a_file_gets_a_line_now_and_then_instead_of_a_moving_bar(capsys, monkeypatch):
+    monkeypatch.setattr('stable_crl_ros.cli_options.LOG_INTERVAL_S', 0.7)
+    with count_up(30, unit='step') as bar:
+        for _ in range(30):
+            time.sleep(0.05)
+            bar.update()
+    assert bar.n == 30
+    assert 1 <= capsys.readouterr().err.count('step/s') < 6

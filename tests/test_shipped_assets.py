@@ -11,7 +11,7 @@ def test_the_checkpoint_says_how_it_was_trained():
     metadata = verify_checkpoint(SHIPPED_CHECKPOINT)
     assert metadata['algorithm'] == 'stable_crl'
     assert metadata['preset'] == 'laptop'
-    assert metadata['step'] == 16000
+    assert metadata['step'] == 20000
     assert metadata['datasets'] == ['expert']
     assert metadata['dataset_fingerprint']
     assert metadata['calibration']['checked']['held_out']['pairs'] > 1000
