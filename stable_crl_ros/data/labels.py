@@ -113,8 +113,9 @@ def compact(dataset: Dataset, dry_run: bool = False) -> list[dict]:
         return found
     with dataset.lock():
         try:
+            if found:
+                retire(dataset.path, max(entry['episode_id'] for entry in found))
             for entry in found:
-                retire(dataset.path, entry['episode_id'])
                 # Renamed first: an episode half deleted would look like a damaged one.
                 os.rename(dataset.path / entry['name'],
                           dataset.path / f'{DELETING}{entry["name"]}')

@@ -210,6 +210,7 @@ def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]
             variants += [(algorithm, f'{algorithm}, as it is', {})]
             variants += [(algorithm, f'{algorithm}, cloning {share}', {'bc_coefficient': share})
                          for share in reversed(CLONING)]
+        # TD at the authors' share, where its critic moves actions and does no harm.
         variants += [('stable_crl', 'stable_crl, even goals', {'actor_goal': 'uniform'}),
                      ('td', f'td, even goals, cloning {CLONING[0]}',
                       {'actor_goal': 'uniform', 'bc_coefficient': CLONING[0]})]

@@ -8,6 +8,7 @@ from rclpy.parameter import Parameter
 from stable_crl_ros.nodes.arm_drivers import declare_drivers
 from stable_crl_ros.nodes.common import declare_priority, param, StartupError, value
 from stable_crl_ros.robot.arbiter import ControlError
+from stable_crl_ros.robot.arm_file import FASTEST, SLOWEST
 from stable_crl_ros.robot.controller import ControlSettings
 from stable_crl_ros.robot.journey import check_pose
 from stable_crl_ros.robot.kinematics import SLEEP, START
@@ -48,8 +49,9 @@ def declare(node: Node) -> None:
           low=0.05, high=2.0, read_only=True)
     param(node, 'max_lost_cycles', 5, 'Servo cycles lost in a row that are a fault',
           low=1, high=100, read_only=True)
-    param(node, 'homing_speed', 0.5, 'Fastest joint on the way home or to sleep (rad/s)',
-          low=0.05, high=1.5, read_only=True)
+    param(node, 'homing_speed', ControlSettings.homing_speed,
+          'Fastest joint on the way home or to sleep (rad/s)', low=SLOWEST, high=FASTEST,
+          read_only=True)
     node.add_on_set_parameters_callback(_check_poses)
     param(node, 'home_joints', START.tolist(), 'Pose of ~/home, waist .. wrist_rotate (rad)')
     param(node, 'sleep_joints', SLEEP.tolist(), 'Pose of ~/sleep, waist .. wrist_rotate (rad)')

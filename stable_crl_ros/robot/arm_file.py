@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from stable_crl_ros.robot.arbiter import ControlError
 from stable_crl_ros.robot.arm import ArmError
+from stable_crl_ros.robot.controller import ControlSettings
 from stable_crl_ros.robot.journey import check_pose
 from stable_crl_ros.robot.kinematics import SLEEP, START
 from stable_crl_ros.robot.limits import ArmLimits, SafetyError
 import yaml
 
 NODE = 'arm'
-SLOWEST, FASTEST = 0.05, 1.5  # rad/s of the fastest joint, as the arm node's `homing_speed`
+SLOWEST, FASTEST = 0.05, 1.5  # rad/s of the fastest joint on the way home or to sleep
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def read_arm_file(path: str | Path) -> ArmFile:
     try:
         found = _parameters(yaml.safe_load(Path(path).read_text()) or {})
         return ArmFile(_limits(found), _pose(found, 'home_joints', START),
-                       _pose(found, 'sleep_joints', SLEEP), _speed(found.get('homing_speed', 0.5)))
+                       _pose(found, 'sleep_joints', SLEEP),
+                       _speed(found.get('homing_speed', ControlSettings.homing_speed)))
     except OSError as error:
         raise ArmError(f'{path}: {error.strerror}') from error
     except (yaml.YAMLError, UnicodeDecodeError, SafetyError, ArmError) as error:
