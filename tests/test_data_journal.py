@@ -1,6 +1,9 @@
 """The journal: what was appended survives cuts, damage, full disks and second writers."""
 
+import errno
+import os
 import resource
+import threading
 
 import numpy as np
 import pytest
@@ -147,3 +150,47 @@ def test_a_refused_write_keeps_earlier_records_and_the_next_one_may_succeed(
     writer.append(RECORDS[1])
     writer.close()
     assert_same(read_journal(path).records, RECORDS[:2])
+
+
+@pytest.fixture
+def busy_disk(monkeypatch):
+    """Let nothing be forced to disk until the event that is given is set."""
+    free, force = threading.Event(), os.fsync
+
+    def force_when_free(file):
+        assert free.wait(60)
+        force(file)
+    monkeypatch.setattr(os, 'fsync', force_when_free)
+    yield free
+    free.set()
+
+
+def test_a_busy_disk_holds_no_record_up(tmp_path, journal, busy_disk):
+    writer = JournalWriter(tmp_path / 'a.journal', {}, sync_every=1)
+    for record in RECORDS:
+        writer.append(record)
+    assert_same(read_journal(writer.path).records, RECORDS)  # what a killed process leaves
+    busy_disk.set()
+    writer.close()
+
+
+def test_what_could_not_be_forced_to_disk_is_told_once_and_recording_goes_on(
+        tmp_path, monkeypatch):
+    writer = JournalWriter(tmp_path / 'a.journal', {}, sync_every=1)
+    writer.sync()
+    refused = threading.Event()
+
+    def refuse(file):
+        refused.set()
+        raise OSError(errno.EIO, 'Input/output error')
+    with monkeypatch.context() as disk:
+        disk.setattr(os, 'fsync', refuse)
+        writer.append(RECORDS[0])
+        assert refused.wait(60)
+    with pytest.raises(JournalError, match='forced to disk.*Input/output'):
+        writer.sync()
+    for record in RECORDS[1:]:
+        writer.append(record)
+    writer.sync()
+    writer.close()
+    assert_same(read_journal(writer.path).records, RECORDS)

@@ -1,6 +1,7 @@
 """Append-only journal of an episode being recorded: length-prefixed, checksummed records."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 import fcntl
 import json
@@ -70,8 +71,9 @@ class JournalWriter:
 
     :param path: the file; it must be absent or empty (a reservation).
     :param header: the first record.
-    :param sync_every: force the file to disk after so many records; 0 leaves it to the kernel
-        (then a power cut, unlike a crash of the process, may lose the last seconds).
+    :param sync_every: force the file to disk after so many records, in a thread of its own: a
+        busy disk takes its time, and what waits for it would be lost in a crash. 0 leaves it to
+        the kernel (then a power cut, unlike a crash of the process, may lose the last seconds).
     :raises JournalError: when the file holds something, is in use, or cannot be written.
     """
 
@@ -81,11 +83,13 @@ class JournalWriter:
         self._sync_every = sync_every
         self._unsynced = 0
         self._listed = False  # the directory's entry is on disk
+        self._forcing = ThreadPoolExecutor(1, 'journal to disk')
+        self._forced: Future | None = None
         self._file = _open_locked(self.path)
         try:
             self._write(MAGIC + encode_record(header))
             if sync_every:
-                self.sync()
+                self._force_soon()
         except JournalError:
             self.close()
             raise
@@ -99,16 +103,39 @@ class JournalWriter:
         """
         Write one record.
 
-        :raises JournalError: when the disk refuses; the journal is then cut back to its last
-            complete record, and later calls try again.
+        :raises JournalError: when the disk refuses this record, or to be forced to keep earlier
+            ones; the journal then ends with its last complete record, and later calls try again.
         """
+        if self._forced is not None and self._forced.done():
+            self._wait_until_forced()
         self._write(encode_record(record))
         self._unsynced += 1
-        if self._sync_every and self._unsynced >= self._sync_every:
-            self.sync()
+        # While the disk is at it, the next record asks again.
+        if self._sync_every and self._unsynced >= self._sync_every and self._forced is None:
+            self._force_soon()
 
     def sync(self) -> None:
-        """Force everything written so far to disk."""
+        """
+        Force everything written so far to disk, and wait for it.
+
+        :raises JournalError: when the disk refuses.
+        """
+        self._wait_until_forced()
+        self._force()
+        self._unsynced = 0
+
+    def close(self) -> None:
+        """Drop the lock; the file stays."""
+        if not self.closed:
+            self._forcing.shutdown()
+            os.close(self._file)
+            self._file = -1
+
+    def _force_soon(self) -> None:
+        self._unsynced = 0
+        self._forced = self._forcing.submit(self._force)
+
+    def _force(self) -> None:
         try:
             os.fsync(self._file)
             if not self._listed:
@@ -117,13 +144,11 @@ class JournalWriter:
         except OSError as error:
             raise JournalError(f'{self.path}: cannot be forced to disk ({error.strerror})') \
                 from error
-        self._unsynced = 0
 
-    def close(self) -> None:
-        """Drop the lock; the file stays."""
-        if not self.closed:
-            os.close(self._file)
-            self._file = -1
+    def _wait_until_forced(self) -> None:
+        forced, self._forced = self._forced, None
+        if forced is not None:
+            forced.result()
 
     def _write(self, data: bytes) -> None:
         if self.closed:
