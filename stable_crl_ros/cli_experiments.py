@@ -26,8 +26,8 @@ def _add_suite(commands) -> None:
                        help='laptop (two CPU cores) or sim (the published sizes, on a GPU) '
                             '(default: %(default)s)')
     suite.add_argument('--table', action='append', default=[], metavar='NAME',
-                       help='algorithms, cloning, ablations, scaling or generalisation; may be '
-                            'repeated (default: all)')
+                       help='algorithms, long, cloning, ablations, scaling or generalisation; may '
+                            'be repeated (default: all)')
     suite.add_argument('--recipe', action='append', default=[], metavar='NAME',
                        help='expert, mixed, stitch or play; may be repeated (default: all)')
     suite.add_argument('--algorithm', action='append', default=[], metavar='NAME',
@@ -38,7 +38,8 @@ def _add_suite(commands) -> None:
     suite.add_argument('--steps', type=int, metavar='N',
                        help="gradient steps of each run (default: the preset's)")
     suite.add_argument('--seeds', type=int, nargs='+', metavar='N',
-                       help='of training (default: 0 1 2)')
+                       help='of training (default: 0 1 2 of the table of algorithms, 0 of the '
+                            'others)')
     suite.add_argument('--precision', choices=('fp32', 'bf16'),
                        help="of training (default: the profile's)")
     suite.add_argument('--episodes', type=int, metavar='N',
@@ -63,9 +64,9 @@ def _suite(chosen) -> None:
     from stable_crl_ros.experiments import plan
     from stable_crl_ros.experiments.suite import missing_cases, run_suite, SuiteSettings
     from stable_crl_ros.experiments.tables import adopt_counts, describe, write_report
-    changes = {'transitions': chosen.transitions, 'steps': chosen.steps,
-               'seeds': chosen.seeds and tuple(chosen.seeds), 'episodes': chosen.episodes,
-               'precision': chosen.precision}
+    seeds = chosen.seeds and tuple(chosen.seeds)
+    changes = {'transitions': chosen.transitions, 'steps': chosen.steps, 'seeds': seeds,
+               'side_seeds': seeds, 'episodes': chosen.episodes, 'precision': chosen.precision}
     profile = replace(plan.profile_named(chosen.profile),
                       **{name: value for name, value in changes.items() if value is not None})
     rows = plan.make_plan(profile, chosen.table, chosen.recipe or plan.RECIPES,

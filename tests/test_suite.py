@@ -101,8 +101,8 @@ def test_the_critics_are_compared_at_the_same_shares_of_cloning():
                      for recipe in ('expert', 'mixed') for loss in ('mc', 'td')}
     runs = {spec.key for spec in in_order(rows)}
     shared = runs & {spec.key for spec in in_order(make_plan(LAPTOP, ['ablations'], ['expert']))}
-    # 0.8, TD at 0.8, and four of the ablations: three shares, even goals
-    assert len(shared) == 6 * len(LAPTOP.seeds)
+    # 0.8 and TD at 0.8 with all seeds, and four of the ablations: three shares, even goals
+    assert len(shared) == 2 * len(LAPTOP.seeds) + 4 * len(LAPTOP.side_seeds)
 
 
 def test_cloning_and_both_critics_are_also_compared_on_goals_drawn_evenly():
@@ -111,6 +111,26 @@ def test_cloning_and_both_critics_are_also_compared_on_goals_drawn_evenly():
     assert [(algorithm, getattr(config, 'critic_loss', None)) for algorithm, config in found
             if config.actor_goal == 'uniform'] == [
                 ('gcbc', None), ('stable_crl', 'mc'), ('stable_crl', 'td')]
+
+
+def test_further_seeds_are_those_of_the_algorithms_and_of_cloning_on_even_goals():
+    found = {row.label for row in make_plan(LAPTOP) if len(row.runs) == len(LAPTOP.seeds)}
+    assert found == {*ALGORITHMS, 'gcbc, even goals', 'as it is', 'critic TD',
+                     'stable_crl, as it is', 'td, as it is',
+                     *(f'{name}, 60000 transitions' for name in ALGORITHMS if name not in
+                       ('td', 'crl'))}
+    assert {len(row.runs) for row in make_plan(replace(LAPTOP, side_seeds=(0, 1, 2)))} == {3}
+
+
+def test_at_length_every_algorithm_has_the_same_data_steps_and_even_goals():
+    rows = make_plan(LAPTOP, ['long'], ['mixed'])
+    assert [row.label for row in rows] == list(ALGORITHMS)
+    configs = [make_config(row.runs[0].preset, dict(row.runs[0].overrides))[1] for row in rows]
+    assert {config.actor_goal for config in configs} == {'uniform'}
+    assert {(row.table, run.transitions, run.steps) for row in rows for run in row.runs} == {
+        ('at length on mixed', 240_000, 20_000)}
+    assert {config.actor_decay_steps for config in configs} == {20_000}
+    assert make_plan(PROFILES['sim'], ['long']) == []
 
 
 def test_data_are_scaled_by_the_profile_and_their_full_size_is_the_main_tables_run():
@@ -179,6 +199,7 @@ def test_a_report_replaces_its_own_part_of_the_page_and_keeps_the_rest(tmp_path)
     assert text.count('How it was run.') == 1
     assert '90 [' in text
     assert '30 [' not in text
+    assert 'How it was run. 1 of the 1 runs of this plan are done.' in text
     assert (page.parent / 'results' / 'algorithms_on_expert.png').stat().st_size > 1000
     counts = json.loads(page.with_suffix('.json').read_text())
     assert counts[0]['runs'][run(0).key][0]['strict'] == 9

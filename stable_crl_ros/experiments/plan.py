@@ -1,7 +1,7 @@
 """What the suite compares: which runs there are, on which data, and which table each is in."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import hashlib
 import json
 
@@ -15,9 +15,12 @@ SCALED = {'expert': ('stable_crl', 'gcbc'), 'mixed': ('stable_crl', 'gcbc', 'gci
 CLONED_ON = ('expert', 'mixed')
 CLONING = (0.05, 0.2, 0.5)  # cloning's share of the actor's loss: the authors' two, and more
 GENERALISING = ('stable_crl', 'gcbc')
+LONG = 4  # times the transitions and the steps: as much as the shipped checkpoint learned from
 APPEARANCES = ('nominal', 'seen', 'unseen')
 LAST_CHECKPOINTS = 3  # a run's score is that of its last three, mixed evenly
 SAVES = 10  # checkpoints over a run
+
+EVEN = {'actor_goal': 'uniform'}  # evenly over the rest of an episode, as OGBench's
 
 # One change each to the profile's Stable Contrastive RL.
 ABLATIONS: dict[str, dict] = {
@@ -31,7 +34,7 @@ ABLATIONS: dict[str, dict] = {
     'width / 4': {'critic_hidden': 0.25, 'actor_hidden': 0.25},
     'width x 2': {'critic_hidden': 2.0, 'actor_hidden': 2.0},
     'depth 2': {'critic_hidden': 2, 'actor_hidden': 2},
-    'even goals': {'actor_goal': 'uniform'},
+    'even goals': EVEN,
     **{f'cloning {share}': {'bc_coefficient': share} for share in (*CLONING, 0.95)},
 }
 
@@ -45,6 +48,8 @@ class Profile:
     """
     The size of a suite.
 
+    :param seeds: of the table of algorithms, and of what else shares its runs.
+    :param side_seeds: of all other runs.
     :param transitions: of each data set.
     :param scales: sizes of the table on data scaling, in parts of `transitions`, by recipe.
     :param steps: gradient steps of each run; None takes the preset's.
@@ -54,6 +59,7 @@ class Profile:
     :param decay: let the actor's learning rate fall to 0 over the run, as in the authors' Bridge
         configuration: short runs at a constant rate end in noise.
     :param ablated_on: the recipe of the ablations, one that the profile's runs learn from.
+    :param long_on: the recipes on which the algorithms are also compared at length; needs `steps`.
     :raises PlanError: for a size that is none.
     """
 
@@ -62,9 +68,11 @@ class Profile:
     steps: int | None
     episodes: int = 34
     seeds: tuple[int, ...] = (0, 1, 2)
+    side_seeds: tuple[int, ...] = (0,)
     precision: str = 'fp32'
     decay: bool = False
     ablated_on: str = 'mixed'
+    long_on: tuple[str, ...] = ()
     scales: Mapping[str, tuple[float, ...]] = field(
         default_factory=lambda: {'expert': (0.125, 0.25, 0.5, 1.0)})
 
@@ -72,7 +80,8 @@ class Profile:
         """Refuse sizes that are none, before hours of work."""
         sizes = {'transitions': self.transitions, 'steps': self.steps, 'episodes': self.episodes}
         small = [name for name, size in sizes.items() if size is not None and size < 1]
-        if small or not self.seeds or min(self.seeds) < 0:
+        seeds = (*self.seeds, *self.side_seeds)
+        if small or not self.seeds or not self.side_seeds or min(seeds) < 0:
             raise PlanError(f'{", ".join(small) or "seeds"}: give {1 if small else 0} or more')
 
     def preset(self, algorithm: str) -> str:
@@ -84,6 +93,7 @@ PROFILES = {
     # Cloning the block tasks takes longer than the preset's drawer tasks. From `mixed` the
     # unchanged algorithm solves at this size one task of six: nothing would be left to ablate.
     'laptop': Profile('laptop', transitions=60_000, steps=5000, decay=True, ablated_on='expert',
+                      long_on=('expert', 'mixed'),
                       scales={'expert': (0.125, 0.25, 1.0, 4.0), 'mixed': (1.0, 4.0)}),
     'sim': Profile('sim', transitions=1_000_000, steps=None, precision='bf16'),
 }
@@ -182,16 +192,19 @@ def in_order(rows: Sequence[Row]) -> list[RunSpec]:
 
 
 def _runs(profile: Profile, recipe: str, algorithm: str, cases: Sequence[Case],
-          overrides: Mapping | None = None, transitions: int | None = None
-          ) -> tuple[RunSpec, ...]:
-    settings = dict(overrides or {})
+          overrides: Mapping | None = None, transitions: int | None = None,
+          seeds: tuple[int, ...] | None = None) -> tuple[RunSpec, ...]:
+    settings, transitions = dict(overrides or {}), transitions or profile.transitions
+    if seeds is None:
+        in_main = recipe in RECIPES and not settings and transitions == profile.transitions
+        seeds = profile.seeds if in_main else profile.side_seeds
     if profile.precision != 'fp32':
         settings['precision'] = profile.precision
     if profile.decay and profile.steps:
         settings['actor_decay_steps'] = profile.steps
-    settings = tuple(sorted(settings.items()))
-    return tuple(RunSpec(recipe, transitions or profile.transitions, profile.preset(algorithm),
-                         settings, seed, profile.steps, tuple(cases)) for seed in profile.seeds)
+    return tuple(RunSpec(recipe, transitions, profile.preset(algorithm),
+                         tuple(sorted(settings.items())), seed, profile.steps, tuple(cases))
+                 for seed in seeds)
 
 
 def _main(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]) -> list[Row]:
@@ -204,18 +217,19 @@ def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]
     """Compare critics where they steer the actor, between the preset's share and little of it."""
     cases, rows = [Case(task) for task in GOALS], []
     for recipe in [recipe for recipe in CLONED_ON if recipe in recipes]:
-        variants = [('gcbc', 'gcbc', {}),
-                    ('gcbc', 'gcbc, even goals', {'actor_goal': 'uniform'})]  # as OGBench's
+        variants = [('gcbc', 'gcbc', {}), ('gcbc', 'gcbc, even goals', EVEN)]
         for algorithm in ('stable_crl', 'td'):
             variants += [(algorithm, f'{algorithm}, as it is', {})]
             variants += [(algorithm, f'{algorithm}, cloning {share}', {'bc_coefficient': share})
                          for share in reversed(CLONING)]
         # TD at the authors' share, where its critic moves actions and does no harm.
-        variants += [('stable_crl', 'stable_crl, even goals', {'actor_goal': 'uniform'}),
+        variants += [('stable_crl', 'stable_crl, even goals', EVEN),
                      ('td', f'td, even goals, cloning {CLONING[0]}',
-                      {'actor_goal': 'uniform', 'bc_coefficient': CLONING[0]})]
+                      {**EVEN, 'bc_coefficient': CLONING[0]})]
+        # What cloning gains by its goals is what the others are to be seen beside.
         rows += [Row(f'cloning on {recipe}', label,
-                     _runs(profile, recipe, algorithm, cases, changes))
+                     _runs(profile, recipe, algorithm, cases, changes,
+                           seeds=profile.seeds if algorithm == 'gcbc' else None))
                  for algorithm, label, changes in variants if algorithm in algorithms]
     return rows
 
@@ -257,11 +271,21 @@ def _scaling(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]
             for size in (int(profile.transitions * scale) for scale in scales)]
 
 
+def _long(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]) -> list[Row]:
+    """Compare the algorithms where the block tasks can be solved, on the same goals."""
+    if profile.steps is None:
+        return []
+    cases = [Case(task) for task in GOALS]
+    long = replace(profile, transitions=LONG * profile.transitions, steps=LONG * profile.steps)
+    return [Row(f'at length on {recipe}', algorithm, _runs(long, recipe, algorithm, cases, EVEN))
+            for recipe in profile.long_on if recipe in recipes for algorithm in algorithms]
+
+
 def _generalisation(profile: Profile, _: Sequence[str], algorithms: Sequence[str]) -> list[Row]:
     cases = [Case(task, appearance) for task in GOALS for appearance in APPEARANCES]
     return [Row('generalisation', algorithm, _runs(profile, 'varied', algorithm, cases))
             for algorithm in GENERALISING if algorithm in algorithms]
 
 
-TABLES = {'algorithms': _main, 'cloning': _cloning, 'ablations': _ablations, 'scaling': _scaling,
-          'generalisation': _generalisation}
+TABLES = {'algorithms': _main, 'long': _long, 'cloning': _cloning, 'ablations': _ablations,
+          'scaling': _scaling, 'generalisation': _generalisation}

@@ -11,13 +11,21 @@ from stable_crl_ros.evaluation import CONTROLS
 from stable_crl_ros.experiments.plan import (
     Case,
     GOALS,
+    in_order,
     LAST_CHECKPOINTS,
+    LONG,
     PlanError,
     Profile,
     Row,
     RunSpec,
 )
-from stable_crl_ros.experiments.suite import read_tallies, SCORES, Tally, write_tallies
+from stable_crl_ros.experiments.suite import (
+    missing_cases,
+    read_tallies,
+    SCORES,
+    Tally,
+    write_tallies,
+)
 from stable_crl_ros.intervals import seeds_interval
 
 BEGIN, END = '<!-- suite: begin -->', '<!-- suite: end -->'
@@ -97,7 +105,9 @@ def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> N
     """
     from stable_crl_ros.experiments.plots import plot_table
     lines = read_lines(folder, rows)
-    parts = [BEGIN, about]
+    plan = in_order(rows)
+    done = sum(not missing_cases(folder, run) for run in plan)
+    parts = [BEGIN, f'{about} {done} of the {len(plan)} runs of this plan are done.']
     for table, members in groupby(lines, key=lambda line: line.table):
         members = list(members)
         name = table.replace(' ', '_')
@@ -160,16 +170,18 @@ def describe(profile: Profile) -> str:
     meaning = '; '.join(f'{name} {1000 * strict:g} and {1000 * loose:g} mm'
                         for name, (strict, loose) in tolerances.items())
     steps = f'{profile.steps} gradient steps' if profile.steps else "the presets' steps"
+    longer = (f' ({LONG} times both in the tables "at length", where every algorithm draws its '
+              "actor's goals evenly)") if profile.long_on and profile.steps else ''
     rate = (", the actor's learning rate falling to 0 (that of HIQL's values too, which share its "
             'optimiser)') if profile.decay else ''
     return (
         f'Presets `{profile.name}`, {steps} in {profile.precision}{rate}, {profile.transitions} '
-        f'transitions of each data set, at least {profile.episodes} trials per seed and goal from '
-        'random starts, judged at the last step; a run is scored by its last '
-        f'{LAST_CHECKPOINTS} checkpoints, which share the '
-        'trials. Percent of trials with every object within its tolerance (strict and loose: '
-        f'{meaning}), and the 95 % interval: of several seeds by resampling seeds and trials, of '
-        "one seed (and of controls) Wilson's. Nothing is learned from labels.")
+        f'transitions of each data set{longer}, at least {profile.episodes} trials per seed and '
+        'goal from random starts, judged at the last step; a run is scored by its last '
+        f'{LAST_CHECKPOINTS} checkpoints, which share the trials. Percent of trials with every '
+        f'object within its tolerance (strict and loose: {meaning}), and the 95 % interval: of '
+        'several seeds by resampling seeds and trials, of one seed (and of controls) '
+        "Wilson's. Nothing is learned from labels.")
 
 
 def variants(lines: Sequence[Line]) -> list[tuple[str, dict, bool]]:
