@@ -121,6 +121,16 @@ def test_values_pass_no_gradient_to_the_policies():
     assert found == {'value'}
 
 
+def test_values_go_on_learning_where_the_policies_rate_has_fallen_to_zero():
+    agent = small_agent('hiql', actor_decay_steps=10)
+    agent.step = 10
+    before = copy.deepcopy(agent.actor.state_dict())
+    agent.update(random_batch())
+    moved = {name.split('.')[0] for name, tensor in agent.actor.state_dict().items()
+             if not torch.equal(tensor, before[name])}
+    assert moved == {'value'}
+
+
 def test_representations_have_the_length_of_their_dimension():
     agent = small_agent('hiql', representation_size=10)
     pixels = agent.pixels(agent.load_images(random_batch(), ('observations', 'actor_goals')))

@@ -215,7 +215,8 @@ class Agent:
         self.ranks.average(p.grad for p in parameters if p.grad is not None)
         decay = self.config.actor_decay_steps if name == 'actor' else 0
         for group in optimiser.param_groups:
-            group['lr'] = learning_rate(self.config, self.step, decay)
+            group['lr'] = learning_rate(self.config, self.step,
+                                        decay if group.get('decays', True) else 0)
         optimiser.step()
 
     def report(self, metrics: Mapping[str, Tensor]) -> Metrics:

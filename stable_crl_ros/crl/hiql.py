@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl import values
 from stable_crl_ros.crl.config import AgentConfig
 from stable_crl_ros.crl.networks import Head, make_encoder
@@ -148,6 +149,17 @@ class HIQL(ValueAgent):
     Batches also hold `waypoints`, images like the others, and `near`, bool, shape (B,): whether
     the actor's goal comes before the waypoint.
     """
+
+    def __init__(self, config: HIQLConfig, action_dim: int = ACTION_DIM, device: str = 'cpu',
+                 seed: int = 0) -> None:
+        super().__init__(config, action_dim, device, seed)
+        value = list(self.values.parameters())
+        known = set(map(id, value))
+        policies = [one for one in self.actor.parameters() if id(one) not in known]
+        # The policies' rate may fall; the values' stays, as that of every other critic.
+        self.optimisers['actor'] = torch.optim.Adam(
+            [{'params': policies}, {'params': value, 'decays': False}],
+            lr=config.learning_rate, fused=True)
 
     @property
     def values(self) -> GoalValue:
