@@ -172,8 +172,7 @@ def describe(profile: Profile) -> str:
     steps = f'{profile.steps} gradient steps' if profile.steps else "the presets' steps"
     longer = (f' ({LONG} times both in the tables "at length", where every algorithm draws its '
               "actor's goals evenly)") if profile.long_on and profile.steps else ''
-    rate = (", the actor's learning rate falling to 0 (that of HIQL's values too, which share its "
-            'optimiser)') if profile.decay else ''
+    rate = ", the actor's learning rate falling to 0" if profile.decay else ''
     return (
         f'Presets `{profile.name}`, {steps} in {profile.precision}{rate}, {profile.transitions} '
         f'transitions of each data set{longer}, at least {profile.episodes} trials per seed and '
