@@ -4,10 +4,8 @@
 set -euo pipefail
 folder=${1:-runs/checkpoint}
 # In bf16, as most CPUs of the last years and all GPUs compute it; fp32 takes half as long again.
-# Goals are drawn evenly over the rest of an episode: drawn geometrically, as in the preset, 2 % of
-# those seen from the start of 80 steps lie in the last fifth, and the actor hardly learns them.
 how=(--steps 20000 --seed 0 --device cpu --threads 1 --save-every 2000
-     --set actor_decay_steps=20000 precision=bf16 actor_goal=uniform)
+     --set actor_decay_steps=20000 precision=bf16)
 stable-crl collect "$folder/expert" --recipe expert --transitions 240000 --seed 0
 stable-crl train "$folder/expert" --out "$folder/stable_crl" --preset laptop "${how[@]}"
 stable-crl train "$folder/expert" --out "$folder/gcbc" --preset laptop-gcbc "${how[@]}"

@@ -20,7 +20,9 @@ APPEARANCES = ('nominal', 'seen', 'unseen')
 LAST_CHECKPOINTS = 3  # a run's score is that of its last three, mixed evenly
 SAVES = 10  # checkpoints over a run
 
-EVEN = {'actor_goal': 'uniform'}  # evenly over the rest of an episode, as OGBench's
+# The authors draw the actor's goals as the critic's, OGBench evenly over the rest of an episode.
+NEAR, EVEN = {'actor_goal': 'geometric'}, {'actor_goal': 'uniform'}
+OGBENCH = ('gciql', 'hiql')
 
 # One change each to the profile's Stable Contrastive RL.
 ABLATIONS: dict[str, dict] = {
@@ -198,6 +200,8 @@ def _runs(profile: Profile, recipe: str, algorithm: str, cases: Sequence[Case],
     if seeds is None:
         in_main = recipe in RECIPES and not settings and transitions == profile.transitions
         seeds = profile.seeds if in_main else profile.side_seeds
+    if algorithm not in OGBENCH:
+        settings = {**NEAR, **settings}
     if profile.precision != 'fp32':
         settings['precision'] = profile.precision
     if profile.decay and profile.steps:

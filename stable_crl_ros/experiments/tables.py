@@ -14,6 +14,7 @@ from stable_crl_ros.experiments.plan import (
     in_order,
     LAST_CHECKPOINTS,
     LONG,
+    OGBENCH,
     PlanError,
     Profile,
     Row,
@@ -170,17 +171,18 @@ def describe(profile: Profile) -> str:
     meaning = '; '.join(f'{name} {1000 * strict:g} and {1000 * loose:g} mm'
                         for name, (strict, loose) in tolerances.items())
     steps = f'{profile.steps} gradient steps' if profile.steps else "the presets' steps"
-    longer = (f' ({LONG} times both in the tables "at length", where every algorithm draws its '
-              "actor's goals evenly)") if profile.long_on and profile.steps else ''
+    longer = f' ({LONG} times both at length)' if profile.long_on and profile.steps else ''
     rate = ", the actor's learning rate falling to 0" if profile.decay else ''
     return (
         f'Presets `{profile.name}`, {steps} in {profile.precision}{rate}, {profile.transitions} '
-        f'transitions of each data set{longer}, at least {profile.episodes} trials per seed and '
-        'goal from random starts, judged at the last step; a run is scored by its last '
-        f'{LAST_CHECKPOINTS} checkpoints, which share the trials. Percent of trials with every '
-        f'object within its tolerance (strict and loose: {meaning}), and the 95 % interval: of '
-        'several seeds by resampling seeds and trials, of one seed (and of controls) '
-        "Wilson's. Nothing is learned from labels.")
+        f"transitions of each data set{longer}. The actor's goals are drawn geometrically, as by "
+        f'the authors, and for {" and ".join(OGBENCH)} evenly over the rest of an episode, as in '
+        'OGBench; for all evenly at length and in rows that say so. '
+        f'At least {profile.episodes} trials per seed and goal from random starts, judged at the '
+        f'last step; a run is scored by its last {LAST_CHECKPOINTS} checkpoints, which share the '
+        'trials. Percent of trials with every object within its tolerance (strict and loose: '
+        f'{meaning}), and the 95 % interval: of several seeds by resampling seeds and trials, of '
+        "one seed (and of controls) Wilson's. Nothing is learned from labels.")
 
 
 def variants(lines: Sequence[Line]) -> list[tuple[str, dict, bool]]:
