@@ -195,6 +195,18 @@ def test_tables_give_the_mean_over_seeds_and_say_how_many_there_are(tmp_path):
     assert 'hiql' not in text
 
 
+def test_strict_rates_of_mode_actions_are_shown_and_the_others_folded_away(tmp_path):
+    spec = run(0, cases=tuple(Case('open_drawer', look, sampled) for look in ('nominal', 'unseen')
+                              for sampled in (False, True)))
+    write_tallies(tmp_path / 'runs' / spec.key / SCORES,
+                  {case: tally(5, case=case) for case in spec.cases})
+    shown, folded = format_table(read_lines(tmp_path, [Row('looks', 'gcbc', (spec,))])).split(
+        '<details>')
+    assert shown.count('strict tolerance, mode actions') == shown.count('| seeds |') == 2
+    assert folded.count('| seeds |') == 6
+    assert folded.endswith('</details>')
+
+
 def test_a_report_replaces_its_own_part_of_the_page_and_keeps_the_rest(tmp_path):
     rows = [Row('algorithms on expert', 'gcbc', (run(0),))]
     score(tmp_path, run(0), 3)

@@ -204,8 +204,17 @@ def variants(lines: Sequence[Line]) -> list[tuple[str, dict, bool]]:
 
 
 def format_table(lines: Sequence[Line]) -> str:
-    """Lay out one table per tolerance and way to act: percent, 95 % interval, seeds."""
-    return '\n\n'.join(_format_variant(lines, *variant) for variant in variants(lines))
+    """
+    Lay out one table per tolerance and way to act: percent, 95 % interval, seeds.
+
+    Strict ones of the policies' modes come first; the others are folded away.
+    """
+    shown, folded, sampled = [], [], False
+    for heading, kind, loose in variants(lines):
+        hidden, sampled = loose or kind['sampled'], sampled or kind['sampled']
+        (folded if hidden else shown).append(_format_variant(lines, heading, kind, loose))
+    also = 'loose tolerance, sampled actions' if sampled else 'loose tolerance'
+    return '\n\n'.join([*shown, f'<details><summary>{also}</summary>', *folded, '</details>'])
 
 
 def _format_variant(lines: Sequence[Line], heading: str, kind: dict, loose: bool) -> str:
