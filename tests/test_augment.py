@@ -6,6 +6,7 @@ from learning_samples import small_config
 import numpy as np
 import pytest
 from stable_crl_ros.crl.augment import augment, jitter, random_crop, resized_crop, shift_colours
+from stable_crl_ros.crl.draws import BatchGenerator
 import torch
 
 
@@ -93,6 +94,25 @@ def test_one_coin_per_sample_changes_some():
             for new, old in zip(changed, [images, goals], strict=True)]
     assert same[0] == same[1]
     assert 280 < sum(same[0]) < 330
+
+
+@pytest.mark.parametrize('augmentation', ['crop', 'jitter'])
+def test_coins_of_samples_leave_the_random_streams_of_all_ranks_alike(augmentation):
+    config = small_config(augmentation=augmentation, augment_probability=0.3,
+                          augment_per='sample')
+    streams = [BatchGenerator(), BatchGenerator()]
+    for rank, stream in enumerate(streams):
+        stream.seed_all(0)
+        stream.rank, stream.ranks = rank, 2
+    untouched = set()
+    for _ in range(30):  # of two samples per rank: in half of the batches none is changed
+        images = random_images(2)
+        for rank, stream in enumerate(streams):
+            (changed,) = augment([images], config, stream)
+            if torch.equal(changed.float(), images.float()):
+                untouched.add(rank)
+        assert torch.equal(streams[0].get_state(), streams[1].get_state())
+    assert untouched == {0, 1}
 
 
 @pytest.mark.parametrize('changes', [{'augmentation': 'none'}, {'augment_probability': 0.0}])

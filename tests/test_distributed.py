@@ -39,7 +39,8 @@ def run_updates(name, ranks):
     agent.join(ranks)
     for optimiser in agent.optimisers.values():
         # Steps as large as gradients: Adam would make whole ones of the rounding of those near 0.
-        optimiser.param_groups[0]['eps'] = 1.0
+        for group in optimiser.param_groups:
+            group['eps'] = 1.0
     metrics = [dict(agent.update(rows_of(random_batch(SIZE, seed=seed), ranks.rows(SIZE)),
                                  detailed=True)) for seed in range(UPDATES)]
     return metrics, {key: value.clone() for key, value in agent.tensors().items()}

@@ -23,7 +23,7 @@ def alike(batch, probability, **changes):
     shifts = torch.zeros(2, B, dtype=torch.int64)
     if probability:
         shifts = torch.randint(-4, 5, (2, B, 1), generator=draw)[..., 0].flip(0)
-    noise, next_noise = (torch.randn(B, 7, generator=draw) for _ in range(2))
+    next_noise, noise = (torch.randn(B, 7, generator=draw) for _ in range(2))
     return agent, trainer, (bool(probability), shifts, noise, next_noise)
 
 

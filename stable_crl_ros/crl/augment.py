@@ -29,15 +29,14 @@ def augment(images: Sequence[Tensor], config: AgentConfig,
     chosen = torch.rand(1, generator=coins_of(generator)) if whole \
         else rand((len(images[0]),), generator)
     chosen = chosen < config.augment_probability
-    # Reading a device's numbers would wait for all that it has still to do.
-    known = chosen.device.type == 'cpu'
-    if known and not chosen.any():
-        return None
+    if whole and not chosen.any():
+        return None  # one sample's coins must not decide what is drawn: other ranks draw, too
     if config.augmentation == 'crop':
         changed = random_crop(images, config.crop_padding, generator)
     else:
         changed = jitter(images, generator)
-    if known and chosen.all():
+    # Reading a device's numbers would wait for all that it has still to do.
+    if chosen.device.type == 'cpu' and chosen.all():
         return changed
     mask = chosen.to(images[0].device)[:, None, None, None]
     return [torch.where(mask, new, old) for new, old in zip(changed, images, strict=True)]

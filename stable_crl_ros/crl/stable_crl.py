@@ -150,6 +150,8 @@ class StableCRL(Agent):
         """
         Step the actor, then the critic, then its target, in the authors' order.
 
+        Both losses are of the networks as they are before any step.
+
         :param detailed: also score all goals of the batch against each other.
         """
         td = self.config.critic_loss == 'td'
@@ -172,12 +174,13 @@ class StableCRL(Agent):
             projected = self.critic.project(observed)
             psi = self.critic.represent_goals(reached)
             actor_psi = psi.detach() if shared else self._represent(goals)
+        weights = self._importance_weights(pixels[size:2 * size]) if td else None
         metrics = self._update_actor(observations, goals, augmented, actions, projected,
                                      actor_psi)
         with self.autocast():
             phi = self.critic.represent_actions(projected, actions)
         if td:
-            loss = self._td_loss(phi, psi, pixels[size:2 * size], metrics)
+            loss = self._td_loss(phi, psi, weights, metrics)
         else:
             phi, psi = self.ranks.gather(phi, 1), self.ranks.gather(psi, 1)
             loss = ALL_PAIRS[self.config.critic_loss](all_logits(phi, psi))
@@ -217,20 +220,23 @@ class StableCRL(Agent):
         return {'actor/loss': loss, 'actor/q': q.mean(),
                 'actor/squared_error': (cloned - actions).square().sum(1).mean()}
 
-    def _td_loss(self, phi: Tensor, psi: Tensor, next_observations: Tensor,
-                 metrics: dict[str, Tensor]) -> Tensor:
-        """Take the goal of sample i's negative from sample i + 1, in the batch's order."""
-        positive = paired_logits(phi, psi)
-        negative = paired_logits(phi, self.ranks.roll(psi, 1))
-        with torch.no_grad(), self.autocast():
+    @torch.no_grad()
+    def _importance_weights(self, next_observations: Tensor) -> Tensor:
+        """Weigh negatives, whose goals are those of sample i + 1, in the batch's order."""
+        with self.autocast():
             target = self.target_critic
             next_actions = self.sample(self.actor(
                 next_observations, self.ranks.roll(next_observations), self.generator))
             features = target.encoder(next_observations)
             next_phi = target.represent_actions(target.project(features), next_actions)
             next_psi = self.ranks.roll(target.represent_goals(features), 1)
-        weights = losses.importance_weights(paired_logits(next_phi, next_psi),
-                                            self.config.importance_limit)
+        return losses.importance_weights(paired_logits(next_phi, next_psi),
+                                         self.config.importance_limit)
+
+    def _td_loss(self, phi: Tensor, psi: Tensor, weights: Tensor,
+                 metrics: dict[str, Tensor]) -> Tensor:
+        positive = paired_logits(phi, psi)
+        negative = paired_logits(phi, self.ranks.roll(psi, 1))
         metrics.update({'critic/positive': positive.mean(), 'critic/negative': negative.mean(),
                         'critic/importance_weight': weights.mean()})
         return losses.td_critic_loss(positive, negative, weights, self.config.discount)

@@ -154,11 +154,11 @@ class PublishedTrainer:
         following, actions = batch['next_observations'] / 255.0, batch['actions']
         if augmented:
             self._crop([following], shifts)  # theirs does, and uses it nowhere
+        critic_loss = self._critic_loss(observations, actions, following, next_noise)
         actor_loss = self._actor_loss(observations, goals, actions, augmented, shifts, noise)
         self.policy_optimiser.zero_grad()
         actor_loss.backward()  # the critic's gradients are computed too, and dropped below
         self.policy_optimiser.step()
-        critic_loss = self._critic_loss(observations, actions, following, next_noise)
         self.critic_optimiser.zero_grad()
         critic_loss.backward()
         self.critic_optimiser.step()
