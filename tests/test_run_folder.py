@@ -5,11 +5,11 @@ import pytest
 from stable_crl_ros.crl.run_folder import differences, open_run, TrainError
 
 
-def save(folder, step, keep_last, described=None):
+def save(folder, step, keep_last, described=None, unscheduled=()):
     agent = small_agent('gcbc')
     folder.save(step, agent.tensors(), metadata(agent.config, 'gcbc'), agent.state_dict(),
                 {'described': described or {'seed': 0}})
-    folder.prune(keep_last)
+    folder.prune(keep_last, (), unscheduled)
 
 
 def test_the_newest_checkpoints_stay_beyond_six_digits_too(tmp_path):
@@ -18,6 +18,17 @@ def test_the_newest_checkpoints_stay_beyond_six_digits_too(tmp_path):
             save(folder, step, keep_last=2)
     assert sorted(path.name for path in (tmp_path / 'run').glob('step_*')) == [
         'step_1000000.safetensors', 'step_1000500.safetensors']
+
+
+def test_where_a_run_was_stopped_pushes_no_checkpoint_out(tmp_path):
+    def kept():
+        return [int(path.stem[5:]) for path in sorted((tmp_path / 'run').glob('step_*'))]
+    with open_run(tmp_path / 'run', resume=False) as folder:
+        for step in (10, 20, 23):
+            save(folder, step, keep_last=2, unscheduled=[23])
+        assert kept() == [10, 20, 23]
+        save(folder, 30, keep_last=2, unscheduled=[23])
+    assert kept() == [20, 30]
 
 
 def test_the_last_checkpoint_stays_whatever_is_asked(tmp_path):

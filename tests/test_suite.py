@@ -43,7 +43,7 @@ OPEN = Case('open_drawer')
 
 
 def run(seed, label='gcbc', cases=(OPEN,)):
-    return RunSpec('expert', 1000, f'laptop-{label}', (), seed, 10, cases)
+    return RunSpec('expert', 1000, f'laptop-{label}', (), seed, 10, cases, episodes=10)
 
 
 def tally(strict, loose=None, case=None, trials=10):
@@ -182,6 +182,22 @@ def test_only_what_is_not_scored_yet_is_missing(tmp_path):
     assert missing_cases(tmp_path, spec) == [Case('open_drawer', sampled=True)]
 
 
+def test_more_trials_than_were_made_are_missing(tmp_path):
+    spec = run(0)
+    score(tmp_path, spec, 5)
+    assert missing_cases(tmp_path, spec) == []
+    assert missing_cases(tmp_path, replace(spec, episodes=11)) == [OPEN]
+    runs = {len(row.runs): row.runs[0].episodes for row in make_plan(LAPTOP)}
+    assert all(seeds * trials >= 100 for seeds, trials in runs.items())
+
+
+def test_where_a_run_was_stopped_is_no_matter_to_its_score(tmp_path):
+    for step in (8, 10, 11, 12):
+        (tmp_path / f'step_{step:06d}.safetensors').touch()
+    assert [path.name for path in last_checkpoints(tmp_path, 2)] == [
+        f'step_{step:06d}.safetensors' for step in (8, 10, 12)]
+
+
 def test_tables_give_the_mean_over_seeds_and_say_how_many_there_are(tmp_path):
     rows = [Row('algorithms on expert', 'gcbc', (run(0), run(1), run(2))),
             Row('algorithms on expert', 'hiql', (run(0, 'hiql'),))]
@@ -221,7 +237,8 @@ def test_a_report_replaces_its_own_part_of_the_page_and_keeps_the_rest(tmp_path)
     assert text.count('How it was run.') == 1
     assert '90 [' in text
     assert '30 [' not in text
-    assert 'How it was run. 1 of the 1 runs of this plan are done.' in text
+    assert ('How it was run. Every rate is of at least 10 trials per seed. 1 of the 1 runs of '
+            'this plan are done.') in text
     assert (page.parent / 'results' / 'algorithms_on_expert.png').stat().st_size > 1000
     counts = json.loads(page.with_suffix('.json').read_text())
     assert counts[0]['runs'][run(0).key][0]['strict'] == 9
@@ -260,9 +277,9 @@ def test_the_plan_can_be_read_before_anything_is_run(tmp_path, capsys):
 
 def test_a_suite_goes_on_where_it_was_cut_off_and_does_nothing_twice(tmp_path):
     spec = RunSpec('expert', 150, 'laptop-gcbc', (('batch_size', 8),), 0, 20,
-                   (Case('open_drawer'), Case('open_drawer', sampled=True)))
+                   (Case('open_drawer'), Case('open_drawer', sampled=True)), episodes=3)
     rows = [Row('algorithms on expert', 'gcbc', (spec,))]
-    settings = SuiteSettings(tmp_path, episodes=3, control_episodes=3, workers=1, hours=0.0)
+    settings = SuiteSettings(tmp_path, control_episodes=3, workers=1, hours=0.0)
     told = []
     assert not run_suite(rows, settings, told.append)  # data and controls only
     assert any('0 of 1 runs are done' in line for line in told)
@@ -270,7 +287,7 @@ def test_a_suite_goes_on_where_it_was_cut_off_and_does_nothing_twice(tmp_path):
     settings = replace(settings, hours=None)
     assert run_suite(rows, settings, told.append)
     folder = tmp_path / 'runs' / spec.key
-    assert [path.name for path in last_checkpoints(folder)] == [
+    assert [path.name for path in last_checkpoints(folder, 2)] == [
         f'step_{step:06d}.safetensors' for step in (16, 18, 20)]
     tallies = read_tallies(folder / SCORES)
     assert {case: tally.trials for case, tally in tallies.items()} == dict.fromkeys(spec.cases, 3)

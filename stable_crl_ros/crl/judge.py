@@ -83,7 +83,8 @@ class Judge:
 
     def _prune(self) -> None:
         needed = self._evaluation.steps if self._evaluation else ()
-        self._folder.prune(self._schedule.keep_last, needed)
+        unscheduled = [step for step in self._folder.steps if not self._schedule.saves(step)]
+        self._folder.prune(self._schedule.keep_last, needed, unscheduled)
 
     def _compare_held_out(self, step: int, metrics: Mapping[str, float]) -> None:
         best = self._folder.best()

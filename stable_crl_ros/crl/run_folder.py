@@ -101,16 +101,20 @@ class RunFolder:
         except CheckpointError:
             return None
 
-    def prune(self, keep_last: int, needed: Collection[int] = ()) -> None:
+    def prune(self, keep_last: int, needed: Collection[int] = (),
+              unscheduled: Collection[int] = ()) -> None:
         """
         Delete old checkpoints: not the last few, not the best, not those that are needed.
 
         :param keep_last: at least the last one stays.
         :param needed: steps.
+        :param unscheduled: steps at which a run was stopped; they push no other one out.
         """
-        best = self.best()
-        kept = {*self.steps[-max(keep_last, 1):], *needed, *([best['step']] if best else [])}
-        for step in self.steps:
+        best, steps = self.best(), self.steps
+        counted = [step for step in steps if step not in unscheduled]
+        kept = {*steps[-1:], *counted[-max(keep_last, 1):], *needed,
+                *([best['step']] if best else [])}
+        for step in steps:
             if step not in kept:
                 self.checkpoint(step).unlink()
 

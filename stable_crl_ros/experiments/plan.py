@@ -57,6 +57,7 @@ class Profile:
     :param steps: gradient steps of each run; None takes the preset's.
     :param episodes: trials per run and goal, in scenes drawn with the run's seed: three seeds
         are scored in 102 different scenes of each goal.
+    :param side_episodes: the same of runs with side seeds, of which there may be one.
     :param precision: of training; bf16 is faster on a GPU and on the CPUs that compute in it.
     :param decay: let the actor's learning rate fall to 0 over the run, as in the authors' Bridge
         configuration: short runs at a constant rate end in noise.
@@ -69,6 +70,7 @@ class Profile:
     transitions: int
     steps: int | None
     episodes: int = 34
+    side_episodes: int = 102
     seeds: tuple[int, ...] = (0, 1, 2)
     side_seeds: tuple[int, ...] = (0,)
     precision: str = 'fp32'
@@ -80,7 +82,8 @@ class Profile:
 
     def __post_init__(self) -> None:
         """Refuse sizes that are none, before hours of work."""
-        sizes = {'transitions': self.transitions, 'steps': self.steps, 'episodes': self.episodes}
+        sizes = {'transitions': self.transitions, 'steps': self.steps,
+                 'episodes': min(self.episodes, self.side_episodes)}
         small = [name for name, size in sizes.items() if size is not None and size < 1]
         seeds = (*self.seeds, *self.side_seeds)
         if small or not self.seeds or not self.side_seeds or min(seeds) < 0:
@@ -120,6 +123,7 @@ class RunSpec:
     :param transitions: the first episodes of the recipe, up to so many.
     :param overrides: settings changed from the preset's, as sorted pairs.
     :param cases: what its policy is scored on.
+    :param episodes: trials of each case.
     """
 
     recipe: str
@@ -129,6 +133,7 @@ class RunSpec:
     seed: int
     steps: int | None
     cases: tuple['Case', ...] = field(compare=False, default=())
+    episodes: int = field(compare=False, default=34)
 
     @property
     def key(self) -> str:
@@ -188,8 +193,7 @@ def in_order(rows: Sequence[Row]) -> list[RunSpec]:
     cases: dict[RunSpec, set[Case]] = {}
     for run in [run for row in rows for run in row.runs]:
         cases.setdefault(run, set()).update(run.cases)
-    runs = [RunSpec(run.recipe, run.transitions, run.preset, run.overrides, run.seed, run.steps,
-                    tuple(sorted(found))) for run, found in cases.items()]
+    runs = [replace(run, cases=tuple(sorted(found))) for run, found in cases.items()]
     return sorted(runs, key=lambda run: run.seed)
 
 
@@ -197,9 +201,9 @@ def _runs(profile: Profile, recipe: str, algorithm: str, cases: Sequence[Case],
           overrides: Mapping | None = None, transitions: int | None = None,
           seeds: tuple[int, ...] | None = None) -> tuple[RunSpec, ...]:
     settings, transitions = dict(overrides or {}), transitions or profile.transitions
-    if seeds is None:
-        in_main = recipe in RECIPES and not settings and transitions == profile.transitions
-        seeds = profile.seeds if in_main else profile.side_seeds
+    in_main = recipe in RECIPES and not settings and transitions == profile.transitions
+    aside = seeds is None and not in_main
+    seeds = seeds or (profile.side_seeds if aside else profile.seeds)
     if algorithm not in OGBENCH:
         settings = {**NEAR, **settings}
     if profile.precision != 'fp32':
@@ -207,8 +211,8 @@ def _runs(profile: Profile, recipe: str, algorithm: str, cases: Sequence[Case],
     if profile.decay and profile.steps:
         settings['actor_decay_steps'] = profile.steps
     return tuple(RunSpec(recipe, transitions, profile.preset(algorithm),
-                         tuple(sorted(settings.items())), seed, profile.steps, tuple(cases))
-                 for seed in seeds)
+                         tuple(sorted(settings.items())), seed, profile.steps, tuple(cases),
+                         profile.side_episodes if aside else profile.episodes) for seed in seeds)
 
 
 def _main(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]) -> list[Row]:

@@ -32,7 +32,6 @@ class SuiteSettings:
     How a suite is run.
 
     :param folder: of everything it makes.
-    :param episodes: trials per run and case, in scenes drawn with the run's seed.
     :param control_episodes: trials of each control on each goal.
     :param workers: runs at the same time, each on one CPU core.
     :param hours: no run begins after so many; None for no limit.
@@ -41,7 +40,6 @@ class SuiteSettings:
     """
 
     folder: Path
-    episodes: int = 34
     control_episodes: int = 100
     workers: int = 2
     hours: float | None = None
@@ -143,7 +141,8 @@ def score_controls(settings: SuiteSettings, recipe: str, say: Callable[[str], No
         path = settings.folder / 'controls' / name / SCORES
         policy = name if name in CONTROLS else f'{REPLAY}{settings.folder / "data" / recipe}'
         found = read_tallies(path)
-        cases = [Case(task) for task in GOALS if Case(task) not in found]
+        cases = [case for case in map(Case, GOALS)
+                 if case not in found or found[case].trials < settings.control_episodes]
         if cases:
             say(f'scoring the control: {"actions of " if name in RECIPES else ""}{name}')
         for case in cases:
@@ -154,9 +153,10 @@ def score_controls(settings: SuiteSettings, recipe: str, say: Callable[[str], No
 
 
 def missing_cases(folder: Path, run: RunSpec) -> list[Case]:
-    """Return what a run has still to be scored on."""
+    """Return what a run has still to be scored on, or in more trials."""
     found = read_tallies(folder / 'runs' / run.key / SCORES)
-    return [case for case in run.cases if case not in found]
+    return [case for case in run.cases
+            if case not in found or found[case].trials < run.episodes]
 
 
 def perform(settings: SuiteSettings, run: RunSpec, deadline: float | None) -> float | None:
@@ -171,33 +171,45 @@ def perform(settings: SuiteSettings, run: RunSpec, deadline: float | None) -> fl
         return None
     path = settings.folder / 'runs' / run.key
     _train(settings, run, path)
-    checkpoints = [str(found) for found in last_checkpoints(path)]
+    checkpoints = [str(found) for found in last_checkpoints(path, _save_every(run))]
     found = read_tallies(path / SCORES)
     for case in missing_cases(settings.folder, run):
         found[case] = Tally.of(case, evaluate(
-            checkpoints, case.task, settings.episodes, run.seed, 1,
+            checkpoints, case.task, run.episodes, run.seed, 1,
             sampled=case.sampled, appearance=case.appearance))
         write_tallies(path / SCORES, found)
     return (time.time() - began) / 60
 
 
-def last_checkpoints(path: Path) -> list[Path]:
-    """Return the last few checkpoints of a run: its score is theirs, never the best one's."""
-    found = sorted(path.glob('step_*.safetensors'), key=lambda file: (len(file.name), file.name))
-    return found[-LAST_CHECKPOINTS:]
+def last_checkpoints(path: Path, every: int) -> list[Path]:
+    """
+    Return the last few checkpoints of a run: its score is theirs, never the best one's.
+
+    :param every: steps at which the run saved; where it was stopped is no matter.
+    """
+    found = {int(file.stem.removeprefix('step_')): file
+             for file in path.glob('step_*.safetensors')}
+    return [found[step] for step in sorted(found) if step % every == 0][-LAST_CHECKPOINTS:]
+
+
+def _steps(run: RunSpec) -> int:
+    from stable_crl_ros.crl.presets import make_config
+    return run.steps or make_config(run.preset, dict(run.overrides))[1].steps
+
+
+def _save_every(run: RunSpec) -> int:
+    return max(_steps(run) // SAVES, 1)
 
 
 def _train(settings: SuiteSettings, run: RunSpec, path: Path) -> None:
-    from stable_crl_ros.crl.presets import make_config
     from stable_crl_ros.crl.train import train
-    overrides = dict(run.overrides)
-    steps = run.steps or make_config(run.preset, overrides)[1].steps
+    steps = _steps(run)
     if path.joinpath('trained').exists():
         return
-    train([settings.folder / 'data' / run.recipe], path, run.preset, overrides, steps=steps,
-          seed=run.seed, resume=(path / 'trainer_state.pt').exists(), device=settings.device,
-          threads=1, transitions=run.transitions, save_every=max(steps // SAVES, 1),
-          keep_last=LAST_CHECKPOINTS, progress=False,
+    train([settings.folder / 'data' / run.recipe], path, run.preset, dict(run.overrides),
+          steps=steps, seed=run.seed, resume=(path / 'trainer_state.pt').exists(),
+          device=settings.device, threads=1, transitions=run.transitions,
+          save_every=_save_every(run), keep_last=LAST_CHECKPOINTS, progress=False,
           calibrates=False)  # scored by what they do; nobody asks them how far it is
     write_atomic(path / 'trained', str(steps).encode())
 

@@ -108,7 +108,11 @@ def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> N
     lines = read_lines(folder, rows)
     plan = in_order(rows)
     done = sum(not missing_cases(folder, run) for run in plan)
-    parts = [BEGIN, f'{about} {done} of the {len(plan)} runs of this plan are done.']
+    trials = [tally.trials for line in lines if line.seeds for tallies in line.tallies.values()
+              for tally in tallies]
+    counted = (f'Every rate is of at least {min(trials, default=0)} trials per seed. '
+               f'{done} of the {len(plan)} runs of this plan are done.')
+    parts = [BEGIN, f'{about} {counted}']
     for table, members in groupby(lines, key=lambda line: line.table):
         members = list(members)
         name = table.replace(' ', '_')
@@ -178,7 +182,7 @@ def describe(profile: Profile) -> str:
         f"transitions of each data set{longer}. The actor's goals are drawn geometrically, as by "
         f'the authors, and for {" and ".join(OGBENCH)} evenly over the rest of an episode, as in '
         'OGBench; for all evenly at length and in rows that say so. '
-        f'At least {profile.episodes} trials per seed and goal from random starts, judged at the '
+        'Trials from random starts, judged at the '
         f'last step; a run is scored by its last {LAST_CHECKPOINTS} checkpoints, which share the '
         'trials. Percent of trials with every object within its tolerance (strict and loose: '
         f'{meaning}), and the 95 % interval: of several seeds by resampling seeds and trials, of '
