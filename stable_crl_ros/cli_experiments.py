@@ -31,8 +31,8 @@ def _add_suite(commands) -> None:
     suite.add_argument('--recipe', action='append', default=[], metavar='NAME',
                        help='expert, mixed, stitch or play; may be repeated (default: all)')
     suite.add_argument('--algorithm', action='append', default=[], metavar='NAME',
-                       help='stable_crl, td, crl, gcbc, gciql or hiql; may be repeated '
-                            '(default: all)')
+                       help='stable_crl, td (laptop) or mc (sim), crl, gcbc, gciql or hiql; may '
+                            'be repeated (default: all)')
     suite.add_argument('--transitions', type=int, metavar='N',
                        help="of each data set (default: the profile's)")
     suite.add_argument('--steps', type=int, metavar='N',
@@ -62,7 +62,7 @@ def _add_suite(commands) -> None:
 def _suite(chosen) -> None:
     from dataclasses import replace
 
-    from stable_crl_ros.experiments import plan
+    from stable_crl_ros.experiments import comparisons, plan
     from stable_crl_ros.experiments.suite import missing_cases, run_suite, SuiteSettings
     from stable_crl_ros.experiments.tables import adopt_counts, describe, write_report
     seeds = chosen.seeds and tuple(chosen.seeds)
@@ -71,8 +71,8 @@ def _suite(chosen) -> None:
                'side_episodes': chosen.episodes, 'precision': chosen.precision}
     profile = replace(plan.profile_named(chosen.profile),
                       **{name: value for name, value in changes.items() if value is not None})
-    rows = plan.make_plan(profile, chosen.table, chosen.recipe or plan.RECIPES,
-                          chosen.algorithm or plan.ALGORITHMS)
+    rows = comparisons.make_plan(profile, chosen.table, chosen.recipe or plan.RECIPES,
+                                 chosen.algorithm or plan.ALGORITHMS)
     folder = Path(chosen.folder)
     for report in chosen.adopt:
         print(f'{report}: counts of {adopt_counts(folder, rows, Path(report))} runs taken over')

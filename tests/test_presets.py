@@ -14,7 +14,7 @@ BASELINES = ('gcbc', 'gciql', 'hiql', 'crl')
 
 
 def test_every_algorithm_has_a_preset_at_every_place():
-    assert set(PRESETS) == {*PLACES, 'laptop-td', *(
+    assert set(PRESETS) == {*PLACES, 'laptop-td', 'sim-mc', *(
         f'{place}-{name}' for place in PLACES for name in BASELINES)}
     assert {algorithm for algorithm, _ in PRESETS.values()} == set(ALGORITHMS)
 
@@ -45,10 +45,12 @@ def test_algorithms_of_one_place_share_all_but_what_is_stated(place, method):
     assert differing(f'{place}-{method}' if method else place, f'{place}-gcbc') <= STATED[method]
 
 
-def test_the_td_laptop_differs_in_the_loss_of_the_critic_alone():
-    laptop, td = (make_config(name)[1].to_dict() for name in ('laptop', 'laptop-td'))
-    assert {name for name in laptop if laptop[name] != td[name]} == {'critic_loss'}
-    assert (laptop['critic_loss'], td['critic_loss']) == ('mc', 'td')
+@pytest.mark.parametrize(('place', 'critic', 'other'), [('laptop', 'mc', 'td'),
+                                                        ('sim', 'td', 'mc')])
+def test_the_other_critic_of_a_place_differs_in_its_loss_alone(place, critic, other):
+    one, two = (make_config(name)[1].to_dict() for name in (place, f'{place}-{other}'))
+    assert {name for name in one if one[name] != two[name]} == {'critic_loss'}
+    assert (one['critic_loss'], two['critic_loss']) == (critic, other)
 
 
 def test_defaults_of_value_learning_are_those_of_ogbench():

@@ -6,13 +6,11 @@ import json
 import pytest
 from stable_crl_ros.cli import main
 from stable_crl_ros.crl.presets import make_config
+from stable_crl_ros.experiments.comparisons import ABLATIONS, make_plan
 from stable_crl_ros.experiments.plan import (
-    ABLATIONS,
-    ALGORITHMS,
     Case,
     GOALS,
     in_order,
-    make_plan,
     PlanError,
     PROFILES,
     Row,
@@ -54,10 +52,15 @@ def score(folder, spec, strict):
     write_tallies(folder / 'runs' / spec.key / SCORES, {Case('open_drawer'): tally(strict)})
 
 
-def test_every_run_of_the_plan_has_a_preset_and_settings_that_exist():
-    runs = in_order(make_plan(LAPTOP))
+@pytest.mark.parametrize('profile', PROFILES.values(), ids=PROFILES)
+def test_every_run_of_the_plan_has_a_preset_and_settings_that_exist(profile):
+    rows = make_plan(profile)
+    runs = in_order(rows)
     for spec in runs:
         make_config(spec.preset, dict(spec.overrides))
+    critics = {make_config(row.runs[0].preset)[1].critic_loss for row in rows
+               if row.table == 'algorithms on expert' and row.label in ('stable_crl', 'td', 'mc')}
+    assert critics == {'mc', 'td'}
     assert {case.task for spec in runs for case in spec.cases} == set(GOALS)
     assert set(GOALS) <= set(TASKS)
     assert len({spec.key for spec in runs}) == len(runs)
@@ -77,12 +80,23 @@ def test_the_first_seed_of_everything_comes_before_the_second_of_anything():
     assert set(seeds) == {0, 1, 2}
 
 
-def test_an_ablation_changes_what_its_name_says_and_nothing_else():
-    rows = {row.label: row for row in make_plan(LAPTOP, ['ablations'], ['expert'])}
-    base = make_config('laptop', dict(rows['as it is'].runs[0].overrides))[1].to_dict()
-    for label, changes in ABLATIONS.items():
-        changed = make_config('laptop', dict(rows[label].runs[0].overrides))[1].to_dict()
-        assert {name for name in base if base[name] != changed[name]} == set(changes), label
+@pytest.mark.parametrize(('profile', 'idle'), [
+    ('laptop', {'no augmentation'}), ('sim', {'crops in cloning', 'cloning 0.05'})])
+def test_an_ablation_changes_what_its_name_says_and_nothing_else(profile, idle):
+    rows = {row.label: row for row in make_plan(PROFILES[profile], ['ablations'])}
+    base = make_config(profile, dict(rows['as it is'].runs[0].overrides))[1].to_dict()
+    assert ABLATIONS.keys() - rows.keys() == idle  # what the preset does anyway is no ablation
+    for label in ABLATIONS.keys() & rows.keys():
+        changed = make_config(profile, dict(rows[label].runs[0].overrides))[1].to_dict()
+        found = {name for name in base if base[name] != changed[name]}
+        assert found and found <= ABLATIONS[label].keys(), label
+        assert all(changed[name] == value for name, value in ABLATIONS[label].items()
+                   if isinstance(value, (str, bool))), label
+
+
+def test_ablations_scale_the_layers_of_the_preset():
+    rows = {row.label: row for row in make_plan(LAPTOP, ['ablations'])}
+    base = make_config('laptop')[1].to_dict()
     half = make_config('laptop', dict(rows['width x 2'].runs[0].overrides))[1]
     assert half.critic_hidden == tuple(2 * size for size in base['critic_hidden'])
     assert make_config('laptop', dict(rows['depth 2'].runs[0].overrides))[1].actor_hidden == \
@@ -125,16 +139,16 @@ def test_cloning_and_both_critics_are_also_compared_on_goals_drawn_evenly():
 
 def test_further_seeds_are_those_of_the_algorithms_and_of_cloning_on_even_goals():
     found = {row.label for row in make_plan(LAPTOP) if len(row.runs) == len(LAPTOP.seeds)}
-    assert found == {*ALGORITHMS, 'gcbc, even goals', 'as it is', 'critic TD',
+    assert found == {*LAPTOP.algorithms, 'gcbc, even goals', 'as it is', 'critic TD',
                      'stable_crl, as it is', 'td, as it is',
-                     *(f'{name}, 60000 transitions' for name in ALGORITHMS if name not in
-                       ('td', 'crl'))}
+                     *(f'{name}, 60000 transitions' for name in LAPTOP.algorithms
+                       if name not in ('td', 'crl'))}
     assert {len(row.runs) for row in make_plan(replace(LAPTOP, side_seeds=(0, 1, 2)))} == {3}
 
 
 def test_at_length_every_algorithm_has_the_same_data_steps_and_even_goals():
     rows = make_plan(LAPTOP, ['long'], ['mixed'])
-    assert [row.label for row in rows] == list(ALGORITHMS)
+    assert [row.label for row in rows] == list(LAPTOP.algorithms)
     configs = [make_config(row.runs[0].preset, dict(row.runs[0].overrides))[1] for row in rows]
     assert {config.actor_goal for config in configs} == {'uniform'}
     assert {(row.table, run.transitions, run.steps) for row in rows for run in row.runs} == {
@@ -270,7 +284,7 @@ def test_the_plan_can_be_read_before_anything_is_run(tmp_path, capsys):
     assert main(['suite', str(tmp_path), '--dry-run', '--table', 'algorithms', '--recipe',
                  'expert', '--seeds', '4']) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(ALGORITHMS)
+    assert len(lines) == len(LAPTOP.algorithms)
     assert all(line.endswith('seed_4') for line in lines)
     assert list(tmp_path.iterdir()) == []
 

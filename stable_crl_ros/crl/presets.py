@@ -84,8 +84,9 @@ def _make_presets() -> dict[str, tuple[str, dict]]:
         for place, shared in PLACES.items():
             name = f'{place}-{suffix}' if suffix else place
             presets[name] = algorithm, {**shared, **everywhere, **by_place.get(place, {})}
-    algorithm, laptop = presets['laptop']
-    presets['laptop-td'] = algorithm, {**laptop, 'critic_loss': 'td'}
+    for place, other in (('laptop', 'td'), ('sim', 'mc')):  # than the place's own critic
+        algorithm, settings = presets[place]
+        presets[f'{place}-{other}'] = algorithm, {**settings, 'critic_loss': other}
     return presets
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from stable_crl_ros.durable import write_atomic
 from stable_crl_ros.evaluation import CONTROLS
+from stable_crl_ros.experiments.comparisons import LONG, OGBENCH
 from stable_crl_ros.experiments.plan import (
     Case,
     GOALS,
     in_order,
     LAST_CHECKPOINTS,
-    LONG,
-    OGBENCH,
     PlanError,
     Profile,
     Row,
