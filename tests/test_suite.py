@@ -233,7 +233,8 @@ def test_strict_rates_of_mode_actions_are_shown_and_the_others_folded_away(tmp_p
     shown, folded = format_table(read_lines(tmp_path, [Row('looks', 'gcbc', (spec,))])).split(
         '<details>')
     assert shown.count('strict tolerance, mode actions') == shown.count('| seeds |') == 2
-    assert folded.count('| seeds |') == 6
+    assert folded.count('| seeds |') == 10
+    assert '| arm in place, object not, mode actions | seeds | open_drawer |' in folded
     assert folded.endswith('</details>')
 
 

@@ -29,6 +29,9 @@ from stable_crl_ros.experiments.suite import (
 from stable_crl_ros.intervals import seeds_interval
 
 BEGIN, END = '<!-- suite: begin -->', '<!-- suite: end -->'
+OUTCOMES = {'strict': 'strict tolerance', 'loose': 'loose tolerance',
+            'arm_only': 'arm in place, object not'}
+FOLDED = 'loose tolerance, arm alone in place, sampled actions where they were scored'
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,16 @@ class Line:
         """The seeds whose runs are scored."""
         return tuple(run.seed for run in self.runs)
 
-    def rate(self, case: Case, loose: bool = False) -> tuple[float, float, float] | None:
-        """Return the mean rate and its interval, each 0..1; None where nothing was scored."""
+    def rate(self, case: Case, outcome: str = 'strict') -> tuple[float, float, float] | None:
+        """
+        Return the mean rate and its interval, each 0..1; None where nothing was scored.
+
+        :param outcome: 'strict', 'loose' or 'arm_only', see `Tally`.
+        """
         found = self.tallies.get(case)
         if not found:
             return None
-        counts = [tally.loose if loose else tally.strict for tally in found]
+        counts = [getattr(tally, outcome) for tally in found]
         trials = [tally.trials for tally in found]
         mean = sum(c / n for c, n in zip(counts, trials, strict=True)) / len(found)
         return mean, *seeds_interval(counts, trials)
@@ -180,19 +187,20 @@ def describe(profile: Profile) -> str:
         f'Presets `{profile.name}`, {steps} in {profile.precision}{rate}, {profile.transitions} '
         f"transitions of each data set{longer}. The actor's goals are drawn geometrically, as by "
         f'the authors, and for {" and ".join(OGBENCH)} evenly over the rest of an episode, as in '
-        'OGBench; for all evenly at length and in rows that say so. '
-        'Trials from random starts, judged at the '
-        f'last step; a run is scored by its last {LAST_CHECKPOINTS} checkpoints, which share the '
-        'trials. Percent of trials with every object within its tolerance (strict and loose: '
-        f'{meaning}), and the 95 % interval: of several seeds by resampling seeds and trials, of '
-        "one seed (and of controls) Wilson's. Nothing is learned from labels.")
+        'OGBench; for all evenly at length and in rows that say so. Trials from random starts, '
+        f'judged at the last step; a run is scored by its last {LAST_CHECKPOINTS} checkpoints, '
+        'which share the trials. Percent of trials with every object within its tolerance (strict '
+        f'and loose: {meaning}), or with the arm alone within {1000 * Tally.ARM_NEAR:g} mm of '
+        "the goal picture's and an object outside the loose tolerance, and the 95 % interval: of "
+        "several seeds by resampling seeds and trials, of one seed (and of controls) Wilson's. "
+        'Nothing is learned from labels.')
 
 
-def variants(lines: Sequence[Line]) -> list[tuple[str, dict, bool]]:
+def variants(lines: Sequence[Line]) -> list[tuple[str, dict, str]]:
     """
     Say which tables the lines of one table give.
 
-    :returns: heading, the cases' settings, whether tolerances are the loose ones.
+    :returns: heading, the cases' settings, the outcome that is counted.
     """
     cases = {case for line in lines if line.seeds for case in line.tallies}
     kinds = sorted({(case.appearance, case.sampled) for case in cases})
@@ -200,9 +208,8 @@ def variants(lines: Sequence[Line]) -> list[tuple[str, dict, bool]]:
     for appearance, sampled in kinds:
         where = '' if appearance == 'nominal' else f', {appearance} cameras and colours'
         how = 'sampled actions' if sampled else 'mode actions'
-        for loose in (False, True):
-            found.append((f'{"loose" if loose else "strict"} tolerance, {how}{where}',
-                          {'appearance': appearance, 'sampled': sampled}, loose))
+        found += [(f'{name}, {how}{where}', {'appearance': appearance, 'sampled': sampled},
+                   outcome) for outcome, name in OUTCOMES.items()]
     return found
 
 
@@ -212,15 +219,14 @@ def format_table(lines: Sequence[Line]) -> str:
 
     Strict ones of the policies' modes come first; the others are folded away.
     """
-    shown, folded, sampled = [], [], False
-    for heading, kind, loose in variants(lines):
-        hidden, sampled = loose or kind['sampled'], sampled or kind['sampled']
-        (folded if hidden else shown).append(_format_variant(lines, heading, kind, loose))
-    also = 'loose tolerance, sampled actions' if sampled else 'loose tolerance'
-    return '\n\n'.join([*shown, f'<details><summary>{also}</summary>', *folded, '</details>'])
+    shown, folded = [], []
+    for heading, kind, outcome in variants(lines):
+        hidden = outcome != 'strict' or kind['sampled']
+        (folded if hidden else shown).append(_format_variant(lines, heading, kind, outcome))
+    return '\n\n'.join([*shown, f'<details><summary>{FOLDED}</summary>', *folded, '</details>'])
 
 
-def _format_variant(lines: Sequence[Line], heading: str, kind: dict, loose: bool) -> str:
+def _format_variant(lines: Sequence[Line], heading: str, kind: dict, outcome: str) -> str:
     cases = [Case(task, **kind) for task in GOALS]
     cases = [case for case in cases if any(case in line.tallies for line in lines if line.seeds)]
     rows = [' | '.join([heading, 'seeds', *(case.task for case in cases)]),
@@ -228,7 +234,7 @@ def _format_variant(lines: Sequence[Line], heading: str, kind: dict, loose: bool
     for line in lines:
         # A control acts alike whatever is drawn from a policy.
         asked = cases if line.seeds else [Case(case.task) for case in cases]
-        cells = [_format_rate(line.rate(case, loose)) for case in asked]
+        cells = [_format_rate(line.rate(case, outcome)) for case in asked]
         rows.append(' | '.join([line.label, str(len(line.seeds) or '-'), *cells]))
     return '\n'.join(f'| {row} |' for row in rows)
 
