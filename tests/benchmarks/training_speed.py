@@ -166,21 +166,27 @@ def report(found: dict[str, list[float]], options: argparse.Namespace,
           'one update, at what this machine measures on a large product and a copy.')
 
 
-def show_profile(update: Callable[[], object], name: str, times: int) -> None:
-    """Print the operators that take the most time themselves."""
-    with profile(activities=[ProfilerActivity.CPU]) as found:
+def show_profile(update: Callable[[], object], name: str, options: argparse.Namespace) -> None:
+    """Print the operators that take the most time themselves, on the device that computes."""
+    activities = [ProfilerActivity.CPU]
+    if options.device != 'cpu':
+        activities.append(ProfilerActivity.CUDA)
+    times, kind = options.times, 'cpu' if options.device == 'cpu' else 'device'
+    clock = f'self_{kind}_time_total'
+    with profile(activities=activities) as found:
         for _ in range(times):
             update()
-    operators = sorted(found.key_averages(), key=lambda row: -row.self_cpu_time_total)
-    total = sum(row.self_cpu_time_total for row in operators)
+        if options.device != 'cpu':
+            torch.cuda.synchronize()
+    operators = sorted(found.key_averages(), key=lambda row: -getattr(row, clock))
+    total = sum(getattr(row, clock) for row in operators)
     print(f'\n{name}: {total / times / 1e3:.0f} ms per update\n\n| operator | calls | ms | share |'
           '\n|---|---|---|---|')
     for row in operators[:12]:
         print(f'| `{row.key}` | {row.count / times:.0f} | '
-              f'{row.self_cpu_time_total / times / 1e3:.1f} | '
-              f'{row.self_cpu_time_total / total:.1%} |')
+              f'{getattr(row, clock) / times / 1e3:.1f} | {getattr(row, clock) / total:.1%} |')
     rest = operators[12:]
-    left = sum(row.self_cpu_time_total for row in rest)
+    left = sum(getattr(row, clock) for row in rest)
     print(f'| the other {len(rest)} | {sum(row.count for row in rest) / times:.0f} | '
           f'{left / times / 1e3:.1f} | {left / total:.1%} |')
 
@@ -192,7 +198,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--batch', type=int, help="instead of the preset's")
     parser.add_argument('--set', nargs='+', default=[], metavar='NAME=VALUE',
                         help='settings of ours alone; critic_loss=td lets laptop do as published')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--devices', nargs='+', metavar='DEVICE',
+                        default=['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu'],
+                        help='one after another (default: all there are)')
     parser.add_argument('--threads', type=int, help='of torch on the CPU')
     parser.add_argument('--precision', nargs='+', default=['fp32', 'bf16'])
     parser.add_argument('--rounds', type=int, default=5)
@@ -203,11 +211,8 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    """Measure and print."""
-    options = parse()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+def measure_device(options: argparse.Namespace) -> None:
+    """Time both sides on `options.device`, and print."""
     cache = make_cache(make_config(options.preset)[1].image_size)
     sides = {'published': make_published(options, cache)} | {
         f'ours, {precision}': make_ours(options, cache, precision)
@@ -219,7 +224,16 @@ def main() -> None:
     report(found, options, work)
     if options.profile:
         for name, update in sides.items():
-            show_profile(update, name, options.times)
+            show_profile(update, name, options)
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parse()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    for device in options.devices:
+        measure_device(argparse.Namespace(**vars(options), device=device))
 
 
 if __name__ == '__main__':
