@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from learning_samples import OVERRIDES, SMALL
+from learning_samples import OVERRIDES, SMALL, SMALL_VALUES
 import pytest
 from stable_crl_ros.checkpoint import load_checkpoint
 from stable_crl_ros.crl.run_folder import STATE_FILE
@@ -106,17 +106,17 @@ def assert_same(first, second):
             assert value == second[name], name
 
 
-@pytest.mark.parametrize(('preset', 'changes'), [
-    ('laptop', {'critic_loss': 'mc'}), ('laptop', {'critic_loss': 'td'}), ('laptop-gcbc', None)],
-    ids=['mc', 'td', 'gcbc'])
-def test_kills_at_random_moments_change_nothing(nursery, dots, tmp_path, preset, changes):
-    overrides = SMALL if changes is None else {**OVERRIDES, **changes}
+@pytest.mark.parametrize(('preset', 'overrides'), [
+    ('laptop', {**OVERRIDES, 'critic_loss': 'mc'}), ('laptop', {**OVERRIDES, 'critic_loss': 'td'}),
+    ('laptop-gcbc', SMALL), ('laptop-gciql', {**SMALL, **SMALL_VALUES}),
+    ('laptop-hiql', {**SMALL, **SMALL_VALUES})], ids=['mc', 'td', 'gcbc', 'gciql', 'hiql'])
+def test_kills_at_random_moments_change_nothing(nursery, dots, tmp_path, preset, overrides):
     settings = {'dataset_paths': [str(dots)], 'preset': preset, 'overrides': overrides,
                 'steps': STEPS, 'threads': 1, 'device': 'cpu', 'log_every': 4, 'save_every': 2,
                 'keep_last': 2, 'validation_episodes': [2], 'progress': False}
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
     train(**settings, out_dir=whole)
-    rng, kills, half_written, statuses = random.Random(f'{preset} {changes}'), 0, 0, []
+    rng, kills, half_written, statuses = random.Random(f'{preset} {overrides}'), 0, 0, []
     while 0 not in statuses:
         child = nursery.start({**settings, 'out_dir': str(broken),
                                'resume': (broken / STATE_FILE).exists()})
