@@ -43,7 +43,7 @@ def test_bridge_preset_has_the_published_values():
         'actor_dropout': 0.1, 'std': 1.0, 'batch_size': 256, 'steps': 2_000_000,
         'learning_rate': 3e-4, 'warmup_steps': 2000, 'actor_decay_steps': 2_000_000,
         'discount': 0.98, 'target_update_rate': 0.002, 'bc_coefficient': 0.2,
-        'actor_goal': 'uniform', 'augment_critic': True, 'critic_loss': 'td'}
+        'actor_goal': 'later', 'augment_critic': True, 'critic_loss': 'td'}
     assert {name: found[name] for name in published} == published
     assert make_config('bridge')[1].image_spec == ImageSpec(128, 128, 'lanczos')
 

@@ -12,6 +12,7 @@ from stable_crl_ros.data.sampling import (
     BatchSampler,
     GoalMixture,
     sample_future,
+    sample_later_future,
     sample_random,
     sample_uniform_future,
     SamplingError,
@@ -94,6 +95,14 @@ def test_uniform_goals_are_uniform_over_the_future():
     assert chi_square(np.bincount(goals - 4, minlength=17), np.full(17, 1 / 17)) < 4.5
 
 
+def test_later_goals_are_uniform_beyond_the_next_frame():
+    t = np.full(DRAWS, 3)
+    goals = sample_later_future(t, t + 17, np.random.default_rng(1))
+    assert chi_square(np.bincount(goals - 5, minlength=16), np.full(16, 1 / 16)) < 4.5
+    for steps in (1, 2):  # the last frame is all there is
+        assert (sample_later_future(t, t + steps, np.random.default_rng(1)) == 3 + steps).all()
+
+
 def test_random_goals_are_outcomes_of_the_given_transitions():
     frames = np.array([0, 1, 2, 10, 11])
     goals = sample_random(frames, DRAWS, np.random.default_rng(2))
@@ -114,7 +123,7 @@ EVERYTHING = ('observations', 'next_observations', 'actor_goals', 'critic_goals'
               'waypoints')
 
 
-@pytest.mark.parametrize('actor_goal', ['geometric', 'uniform'])
+@pytest.mark.parametrize('actor_goal', ['geometric', 'uniform', 'later'])
 def test_no_batch_reaches_across_an_episode(cache, actor_goal):
     sampler = BatchSampler(cache, 512, discount=0.99, actor_goal=actor_goal, images=EVERYTHING,
                            value_goal=GoalMixture(random=0.0), waypoint_steps=4)
@@ -253,8 +262,8 @@ class CountingCache:
 
 
 @pytest.mark.parametrize(('preset', 'sets'), [
-    ('laptop-gcbc', 2), ('laptop', 2), ('laptop-td', 3), ('bridge', 3), ('laptop-crl', 2),
-    ('bridge-crl', 3), ('laptop-gciql', 4), ('laptop-hiql', 5)])
+    ('laptop-gcbc', 2), ('laptop', 3), ('laptop-td', 3), ('bridge', 3), ('sim-mc', 2),
+    ('sim-crl', 2), ('bridge-crl', 3), ('laptop-gciql', 4), ('laptop-hiql', 5)])
 def test_a_learner_reads_only_the_images_it_asks_for(cache, preset, sets):
     algorithm, config = make_config(preset)
     asked = find_algorithm(algorithm)[0].sampling(config)
@@ -309,7 +318,7 @@ def test_another_seed_draws_other_batches(cache):
 
 @pytest.mark.parametrize(('options', 'message'), [
     ({'discount': 1.0}, 'discount'),
-    ({'actor_goal': 'next'}, r"choose one of \['geometric', 'uniform', 'random'\]"),
+    ({'actor_goal': 'next'}, r"choose one of \['geometric', 'uniform', 'later', 'random'\]"),
     ({'critic_goal': 'best'}, r"choose one of \['geometric', 'next'\]"),
     ({'batch_size': 0}, 'cannot draw 0'),
     ({'images': ('observations', 'depth')}, "unknown images 'depth'; choose one of"),
@@ -323,7 +332,7 @@ def test_rejects_options_out_of_range(cache, options, message):
 @pytest.mark.parametrize(('values', 'message'), [
     ({'reached': 0.8, 'random': 0.3}, 'add up to 1 at most; got 0.8 reached and 0.3 random'),
     ({'random': -0.1}, 'must be >= 0'), ({'reached': float('nan')}, 'got nan'),
-    ({'future': 'next'}, r"unknown future 'next'; choose one of \['geometric', 'uniform'\]"),
+    ({'future': 'next'}, r"unknown future 'next'; choose one of \['geometric', 'uniform', 'l"),
     ({'at': 'goal'}, r"unknown at 'goal'; choose one of \['current', 'next'\]")])
 def test_rejects_a_mixture_that_is_none(values, message):
     with pytest.raises(SamplingError, match=message):

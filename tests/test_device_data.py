@@ -42,7 +42,7 @@ def test_goals_that_are_the_same_frames_are_the_same_tensor(cache):
     assert batch['next_observations'] is not batch['observations']
 
 
-@pytest.mark.parametrize('actor_goal', ['geometric', 'uniform', 'random'])
+@pytest.mark.parametrize('actor_goal', ['geometric', 'uniform', 'later', 'random'])
 def test_goals_are_distributed_as_on_the_host(cache, actor_goal):
     asked = {**EVERYTHING, 'actor_goal': actor_goal}
     found = on_cpu(cache, 60000, **asked).sample_indices()

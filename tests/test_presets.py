@@ -73,10 +73,10 @@ def test_bridge_baseline_has_the_published_values():
     found = config.to_dict()
     published = {'expectile': 0.7, 'policy_loss': 'awr', 'alpha': 1.0, 'discount': 0.98,
                  'target_update_rate': 0.002, 'value_hidden': [256] * 3, 'actor_dropout': 0.1,
-                 'std': 1.0, 'actor_goal': 'uniform', 'critics': 1, 'value_norm': 'none'}
+                 'std': 1.0, 'actor_goal': 'later', 'critics': 1, 'value_norm': 'none'}
     assert {name: found[name] for name in published} == published
     # Negatives replace a tenth of all goals; a tenth of the others are reached.
-    assert config.goal_mixture == GoalMixture(0.09, 0.1, 'uniform', 'next')
+    assert config.goal_mixture == GoalMixture(0.09, 0.1, 'later', 'next')
 
 
 def test_laptop_networks_are_of_comparable_size():

@@ -22,10 +22,10 @@ CHOICES = {
     'critic_loss': ('td', 'mc', 'nce'),
     'value_norm': ('none', 'centred', 'affine'),
     'policy_loss': ('ddpgbc', 'awr'),
-    'value_goal': ('geometric', 'uniform'),
+    'value_goal': ('geometric', 'uniform', 'later'),
     'goal_input': ('stacked', 'difference'),
     'reached_at': ('current', 'next'),
-    'actor_goal': ('geometric', 'uniform'),
+    'actor_goal': ('geometric', 'uniform', 'later'),
     'augmentation': ('none', 'crop', 'jitter'),
     'augment_per': ('batch', 'sample'),
     'action_scale': ('bounds', 'statistics', 'bridge'),
@@ -62,7 +62,7 @@ class AgentConfig:
     crop_padding: int = 4  # pixels of replicated border for 'crop' (SC)
 
     action_scale: str = 'bounds'  # box -> -1..1 | 'statistics' of the data | 'bridge' published
-    actor_goal: str = 'geometric'  # future goal of the actor (SC); 'uniform' in BD
+    actor_goal: str = 'geometric'  # future goal of the actor (SC); 'later' in BD
     discount: float = 0.99  # per step; also of geometric goals (SC); 0.98 in BD
     batch_size: int = 2048  # (SC); 256 in BD
     steps: int = 300_000  # gradient steps (SC); 2,000,000 in BD

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812 the name every PyTorch user knows
 class ValueConfig(AgentConfig):
     """Settings of values learnt from the reward -1 per step until the goal is reached."""
 
-    actor_goal: str = 'uniform'  # future goal of the actor (OGB, BD)
+    actor_goal: str = 'uniform'  # future goal of the actor (OGB); 'later' in BD
     value_hidden: tuple[int, ...] = (1024, 1024, 1024, 1024)  # as SC's critic; 3 x 512 in OGB
     value_norm: str = 'affine'  # layer norm in the values' heads (OGB); 'none' in BD
     value_final_init: float = 0.0  # last layers U(-x, x); 0 = as hidden (OGB, BD)
@@ -27,7 +27,8 @@ class ValueConfig(AgentConfig):
     expectile: float = 0.9  # of the targets that a value is (OGB for GCIQL); 0.7 in BD
     target_update_rate: float = 5e-3  # Polyak, every step (OGB); 0.002 in BD
     # Future goal of the values: 'geometric' up to the episode's end (in OGB, what would lie beyond
-    # it is its last frame: of episodes of 60 steps at 0.95 a third, here 6 %) | 'uniform' (BD)
+    # it is its last frame: of episodes of 60 steps at 0.95 a third, here 6 %) | 'uniform' |
+    # 'later' (BD)
     value_goal: str = 'geometric'
     value_goal_reached: float = 0.2  # share of goals that are reached (OGB); 0.09 in BD
     value_goal_random: float = 0.3  # share of goals of any episode (OGB); 0.1 in BD

@@ -7,9 +7,9 @@ import zlib
 import numpy as np
 from stable_crl_ros.data.cache import TrainingCache
 
-ACTOR_GOALS = ('geometric', 'uniform', 'random')
+FUTURES = ('geometric', 'uniform', 'later')
+ACTOR_GOALS = (*FUTURES, 'random')
 CRITIC_GOALS = ('geometric', 'next')
-FUTURES = ('geometric', 'uniform')
 REACHED = ('current', 'next')
 IMAGES = ('observations', 'next_observations', 'actor_goals', 'critic_goals', 'value_goals',
           'waypoints')
@@ -27,8 +27,8 @@ class GoalMixture:
 
     :param reached: probability of a goal that is reached already.
     :param random: probability of the outcome of any transition.
-    :param future: 'geometric' or 'uniform', how the rest is drawn; see `sample_future`, where
-        OGBench takes an episode's last frame for all that would lie beyond it.
+    :param future: 'geometric', 'uniform' or 'later', how the rest is drawn; see `sample_future`,
+        where OGBench takes an episode's last frame for all that would lie beyond it.
     :param at: which frame reaches its own goal: the 'current' one (OGBench) or the 'next'
         (BridgeData V2's code).
     :raises SamplingError: for a value out of range.
@@ -83,6 +83,21 @@ def sample_uniform_future(t: np.ndarray, ends: np.ndarray,
     return t + 1 + rng.integers(0, _choices(t, ends))
 
 
+def sample_later_future(t: np.ndarray, ends: np.ndarray,
+                        rng: np.random.Generator) -> np.ndarray:
+    """
+    Draw a future frame beyond the next, all equally likely; the next where it is the last.
+
+    BridgeData V2's `uniform` goal relabelling.
+
+    :param t: int, shape (B,), frame indices; `ends` as for `sample_future`.
+    :returns: int64, shape (B,), frame indices in [min(t + 2, ends), ends].
+    :raises SamplingError: for a frame without a future.
+    """
+    others = np.maximum(_choices(t, ends) - 1, 1)
+    return np.minimum(t + 2, ends) + rng.integers(0, others)
+
+
 def sample_random(frames: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """
     Draw the outcome of any transition.
@@ -118,7 +133,8 @@ class BatchSampler:
     :param batch_size: transitions per batch.
     :param seed: of the sampler's own random stream.
     :param discount: of the geometric goals, in (0, 1).
-    :param actor_goal: 'geometric' or 'uniform' future, or 'random' frames of any episode.
+    :param actor_goal: 'geometric', 'uniform' or 'later' future, or 'random' frames of any
+        episode.
     :param critic_goal: 'geometric' future, or the 'next' observation.
     :param value_goal: where 'value_goals' come from.
     :param waypoint_steps: >= 1.
@@ -196,6 +212,8 @@ class BatchSampler:
             return sample_future(t, ends, self.discount, self._rng)
         if kind == 'uniform':
             return sample_uniform_future(t, ends, self._rng)
+        if kind == 'later':
+            return sample_later_future(t, ends, self._rng)
         return sample_random(self.cache.frames, len(t), self._rng)
 
     def _draw_value_goals(self, t: np.ndarray, ends: np.ndarray) -> np.ndarray:
