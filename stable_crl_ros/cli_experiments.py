@@ -48,7 +48,8 @@ def _add_suite(commands) -> None:
     suite.add_argument('--workers', type=int, default=2, metavar='N',
                        help='runs at the same time, each on one core (default: %(default)s)')
     suite.add_argument('--hours', type=float, metavar='H', help='begin no run after so many')
-    suite.add_argument('--device', default='cpu', help='of training (default: cpu)')
+    suite.add_argument('--device', default='auto',
+                       help='of training: cpu, cuda, or auto (default: auto)')
     suite.add_argument('--adopt', action='append', default=[], metavar='FILE',
                        help="counts of runs made elsewhere, the JSON of another suite's report: "
                             'these are not run again; may be repeated')

@@ -35,7 +35,7 @@ class SuiteSettings:
     :param control_episodes: trials of each control on each goal.
     :param workers: runs at the same time, each on one CPU core.
     :param hours: no run begins after so many; None for no limit.
-    :param device: of training; trials run on the CPU.
+    :param device: of training, as for `crl.train.train`; trials run on the CPU.
     :raises PlanError: for hours that are none.
     """
 
@@ -43,7 +43,7 @@ class SuiteSettings:
     control_episodes: int = 100
     workers: int = 2
     hours: float | None = None
-    device: str = 'cpu'
+    device: str = 'auto'
 
     def __post_init__(self) -> None:
         """Refuse a limit that never comes."""
