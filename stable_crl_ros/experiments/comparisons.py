@@ -99,25 +99,32 @@ def _main(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]) -
 
 
 def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]) -> list[Row]:
-    """Compare critics where they steer the actor, between the preset's share and little of it."""
+    """Compare ways to draw the actor's goals, and critics where they steer it."""
     cases, rows = [Case(task) for task in GOALS], []
-    for recipe in [recipe for recipe in CLONED_ON if recipe in recipes]:
+    for recipe in recipes:
         variants = [('gcbc', 'gcbc', {}), ('gcbc', 'gcbc, even goals', EVEN)]
-        for algorithm in ('stable_crl', profile.other_critic):
-            variants += [(algorithm, f'{algorithm}, as it is', {})]
-            variants += [(algorithm, f'{algorithm}, cloning {share}', {'bc_coefficient': share})
-                         for share in reversed(CLONING)]
-        # TD at the authors' share, where its critic moves actions and does no harm.
-        td = 'stable_crl' if profile.critic == 'td' else 'td'
-        variants += [('stable_crl', 'stable_crl, even goals', EVEN),
-                     (td, f'{td}, even goals, cloning {CLONING[0]}',
-                      {**EVEN, 'bc_coefficient': CLONING[0]})]
+        if recipe in CLONED_ON:
+            variants += _shares_of_cloning(profile)
         # What cloning gains by its goals is what the others are to be seen beside.
         rows += [Row(f'cloning on {recipe}', label,
                      _runs(profile, recipe, algorithm, cases, changes,
                            seeds=profile.seeds if algorithm == 'gcbc' else None))
                  for algorithm, label, changes in variants if algorithm in algorithms]
     return rows
+
+
+def _shares_of_cloning(profile: Profile) -> list[tuple[str, str, dict]]:
+    """Give both critics between the preset's share of cloning and little of it."""
+    variants = []
+    for algorithm in ('stable_crl', profile.other_critic):
+        variants += [(algorithm, f'{algorithm}, as it is', {})]
+        variants += [(algorithm, f'{algorithm}, cloning {share}', {'bc_coefficient': share})
+                     for share in reversed(CLONING)]
+    # TD at the authors' share, where its critic moves actions and does no harm.
+    td = 'stable_crl' if profile.critic == 'td' else 'td'
+    return [*variants, ('stable_crl', 'stable_crl, even goals', EVEN),
+            (td, f'{td}, even goals, cloning {CLONING[0]}',
+             {**EVEN, 'bc_coefficient': CLONING[0]})]
 
 
 def _ablations(profile: Profile, recipes: Sequence[str], _: Sequence[str]) -> list[Row]:
