@@ -103,6 +103,16 @@ def test_later_goals_are_uniform_beyond_the_next_frame():
         assert (sample_later_future(t, t + steps, np.random.default_rng(1)) == 3 + steps).all()
 
 
+def test_goals_that_come_soon_are_uniform_within_their_horizon(cache):
+    sampler = BatchSampler(cache, DRAWS, 3, actor_goal='soon', actor_goal_horizon=9)
+    indices = sampler.sample_indices()
+    ahead = indices['actor_goals'] - indices['observations']
+    left = cache.ends[indices['transitions']] - indices['observations']
+    long, short = ahead[left >= 9], ahead[left == 4]
+    assert chi_square(np.bincount(long - 1, minlength=9), np.full(9, 1 / 9)) < 4.5
+    assert chi_square(np.bincount(short - 1, minlength=4), np.full(4, 1 / 4)) < 4.5
+
+
 def test_random_goals_are_outcomes_of_the_given_transitions():
     frames = np.array([0, 1, 2, 10, 11])
     goals = sample_random(frames, DRAWS, np.random.default_rng(2))
@@ -123,7 +133,7 @@ EVERYTHING = ('observations', 'next_observations', 'actor_goals', 'critic_goals'
               'waypoints')
 
 
-@pytest.mark.parametrize('actor_goal', ['geometric', 'uniform', 'later'])
+@pytest.mark.parametrize('actor_goal', ['geometric', 'uniform', 'later', 'soon'])
 def test_no_batch_reaches_across_an_episode(cache, actor_goal):
     sampler = BatchSampler(cache, 512, discount=0.99, actor_goal=actor_goal, images=EVERYTHING,
                            value_goal=GoalMixture(random=0.0), waypoint_steps=4)
@@ -318,7 +328,7 @@ def test_another_seed_draws_other_batches(cache):
 
 @pytest.mark.parametrize(('options', 'message'), [
     ({'discount': 1.0}, 'discount'),
-    ({'actor_goal': 'next'}, r"choose one of \['geometric', 'uniform', 'later', 'random'\]"),
+    ({'actor_goal': 'next'}, r"choose one of \['geometric', .*'soon', 'random'\]"),
     ({'critic_goal': 'best'}, r"choose one of \['geometric', 'next'\]"),
     ({'batch_size': 0}, 'cannot draw 0'),
     ({'images': ('observations', 'depth')}, "unknown images 'depth'; choose one of"),

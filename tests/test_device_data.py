@@ -42,9 +42,9 @@ def test_goals_that_are_the_same_frames_are_the_same_tensor(cache):
     assert batch['next_observations'] is not batch['observations']
 
 
-@pytest.mark.parametrize('actor_goal', ['geometric', 'uniform', 'later', 'random'])
+@pytest.mark.parametrize('actor_goal', ['geometric', 'uniform', 'later', 'soon', 'random'])
 def test_goals_are_distributed_as_on_the_host(cache, actor_goal):
-    asked = {**EVERYTHING, 'actor_goal': actor_goal}
+    asked = {**EVERYTHING, 'actor_goal': actor_goal, 'actor_goal_horizon': 7}
     found = on_cpu(cache, 60000, **asked).sample_indices()
     expected = BatchSampler(cache, 60000, 1, 0.9, **asked).sample_indices()
     assert found.keys() == expected.keys()

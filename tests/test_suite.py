@@ -107,11 +107,12 @@ def test_algorithms_draw_goals_as_published_unless_a_row_says_otherwise():
     found = {}
     for row in make_plan(LAPTOP):
         config = make_config(row.runs[0].preset, dict(row.runs[0].overrides))[1]
-        even = 'even goals' in row.label or row.table.startswith('at length')
-        found.setdefault(config.actor_goal, set()).add(
-            'even' if even else row.runs[0].preset.split('-')[-1])
-    assert found == {'geometric': {'laptop', 'td', 'crl', 'gcbc'},
-                     'uniform': {'even', 'gciql', 'hiql'}}
+        said = [word for word in ('even goals', 'soon goals', 'at length')
+                if word in f'{row.table}: {row.label}']
+        found.setdefault(config.actor_goal, set()).update(
+            said or [row.runs[0].preset.split('-')[-1]])
+    assert found == {'geometric': {'laptop', 'td', 'crl', 'gcbc'}, 'soon': {'soon goals'},
+                     'uniform': {'even goals', 'at length', 'gciql', 'hiql'}}
 
 
 def test_the_critics_are_compared_at_the_same_shares_of_cloning():
@@ -139,8 +140,8 @@ def test_cloning_and_both_critics_are_also_compared_on_goals_drawn_evenly():
 
 def test_further_seeds_are_those_of_the_algorithms_and_of_cloning_on_even_goals():
     found = {row.label for row in make_plan(LAPTOP) if len(row.runs) == len(LAPTOP.seeds)}
-    assert found == {*LAPTOP.algorithms, 'gcbc, even goals', 'as it is', 'critic TD',
-                     'stable_crl, as it is', 'td, as it is',
+    assert found == {*LAPTOP.algorithms, 'gcbc, even goals', 'gcbc, soon goals', 'as it is',
+                     'critic TD', 'stable_crl, as it is', 'td, as it is',
                      *(f'{name}, 60000 transitions' for name in LAPTOP.algorithms
                        if name not in ('td', 'crl'))}
     assert {len(row.runs) for row in make_plan(replace(LAPTOP, side_seeds=(0, 1, 2)))} == {3}

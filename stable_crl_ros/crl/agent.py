@@ -63,7 +63,9 @@ class Agent:
     @classmethod
     def sampling(cls, config: AgentConfig) -> dict:
         """Return the arguments of `BatchSampler` that make this learner's batches."""
-        return {'actor_goal': config.actor_goal, 'images': ('observations', 'actor_goals')}
+        return {'actor_goal': config.actor_goal,
+                'actor_goal_horizon': config.actor_goal_horizon,
+                'images': ('observations', 'actor_goals')}
 
     @classmethod
     def act(cls, networks: Mapping[str, nn.Module], observations: Tensor,

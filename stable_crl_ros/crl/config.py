@@ -25,7 +25,7 @@ CHOICES = {
     'value_goal': ('geometric', 'uniform', 'later'),
     'goal_input': ('stacked', 'difference'),
     'reached_at': ('current', 'next'),
-    'actor_goal': ('geometric', 'uniform', 'later'),
+    'actor_goal': ('geometric', 'uniform', 'later', 'soon'),
     'augmentation': ('none', 'crop', 'jitter'),
     'augment_per': ('batch', 'sample'),
     'action_scale': ('bounds', 'statistics', 'bridge'),
@@ -63,6 +63,7 @@ class AgentConfig:
 
     action_scale: str = 'bounds'  # box -> -1..1 | 'statistics' of the data | 'bridge' published
     actor_goal: str = 'geometric'  # future goal of the actor (SC); 'later' in BD
+    actor_goal_horizon: int = 100  # steps within which goals lie that come 'soon' (ours)
     discount: float = 0.99  # per step; also of geometric goals (SC); 0.98 in BD
     batch_size: int = 2048  # (SC); 256 in BD
     steps: int = 300_000  # gradient steps (SC); 2,000,000 in BD
@@ -88,6 +89,7 @@ class AgentConfig:
         self._check_range('actor_dropout', 0.0, 0.95)
         self._check_range('image_size', 16, 1024)
         self._check_range('batch_size', 2, 1_000_000)
+        self._check_range('actor_goal_horizon', 1, 1_000_000)
         self._check_range('crop_padding', 0, self.image_size)
         for name in ('std', 'learning_rate', 'steps', 'hidden_gain'):
             self._check_range(name, 1e-12, math.inf)

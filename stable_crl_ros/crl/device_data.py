@@ -91,6 +91,8 @@ class DeviceSampler(BatchSampler):
             return t + 1 + self._integers(choices, len(t))
         if kind == 'later':
             return torch.minimum(t + 2, ends) + self._integers((choices - 1).clamp(min=1), len(t))
+        if kind == 'soon':
+            return t + 1 + self._integers(choices.clamp(max=self.actor_goal_horizon), len(t))
         log_discount = float(np.log(self.discount))
         total = -torch.expm1(choices * log_discount)  # as in `sample_future`
         k = (torch.log1p(-self._random(len(t)) * total) / log_discount).long()

@@ -89,7 +89,7 @@ class StableCRL(Agent):
     def sampling(cls, config: StableCRLConfig) -> dict:
         """Ask for the goals of the chosen critic alone."""
         goals = 'next_observations' if config.critic_loss == 'td' else 'critic_goals'
-        return {'actor_goal': config.actor_goal, 'images': ('observations', goals, 'actor_goals')}
+        return super().sampling(config) | {'images': ('observations', goals, 'actor_goals')}
 
     @classmethod
     def encode_goals(cls, networks: Mapping[str, nn.Module], goals: Tensor) -> Tensor:

@@ -74,8 +74,9 @@ class ValueAgent(Agent):
     @classmethod
     def sampling(cls, config: ValueConfig) -> dict:
         """Ask for value goals beside the actor's."""
-        return {'actor_goal': config.actor_goal, 'value_goal': config.goal_mixture,
-                'images': ('observations', 'next_observations', 'value_goals', 'actor_goals')}
+        return super().sampling(config) | {
+            'value_goal': config.goal_mixture,
+            'images': ('observations', 'next_observations', 'value_goals', 'actor_goals')}
 
     @torch.no_grad()
     def _update_target(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from stable_crl_ros.data.cache import TrainingCache
 
 FUTURES = ('geometric', 'uniform', 'later')
-ACTOR_GOALS = (*FUTURES, 'random')
+ACTOR_GOALS = (*FUTURES, 'soon', 'random')
 CRITIC_GOALS = ('geometric', 'next')
 REACHED = ('current', 'next')
 IMAGES = ('observations', 'next_observations', 'actor_goals', 'critic_goals', 'value_goals',
@@ -133,8 +133,8 @@ class BatchSampler:
     :param batch_size: transitions per batch.
     :param seed: of the sampler's own random stream.
     :param discount: of the geometric goals, in (0, 1).
-    :param actor_goal: 'geometric', 'uniform' or 'later' future, or 'random' frames of any
-        episode.
+    :param actor_goal: 'geometric', 'uniform' or 'later' future, 'soon' for a uniform one within
+        `actor_goal_horizon` steps (>= 1), or 'random' frames of any episode.
     :param critic_goal: 'geometric' future, or the 'next' observation.
     :param value_goal: where 'value_goals' come from.
     :param waypoint_steps: >= 1.
@@ -144,8 +144,8 @@ class BatchSampler:
     def __init__(self, cache: TrainingCache, batch_size: int = 256, seed: int = 0,
                  discount: float = 0.99, actor_goal: str = 'geometric',
                  critic_goal: str = 'geometric', images: Sequence[str] = IMAGES[:4],
-                 value_goal: GoalMixture = GoalMixture(),
-                 waypoint_steps: int = 1) -> None:
+                 value_goal: GoalMixture = GoalMixture(), waypoint_steps: int = 1,
+                 actor_goal_horizon: int = 100) -> None:
         _check_choice('actor_goal', actor_goal, ACTOR_GOALS)
         _check_choice('critic_goal', critic_goal, CRITIC_GOALS)
         for name in images:
@@ -156,10 +156,12 @@ class BatchSampler:
             raise SamplingError(f'discount must be inside (0, 1), got {discount}')
         if waypoint_steps < 1:
             raise SamplingError(f'waypoint_steps must be >= 1, got {waypoint_steps}')
+        if actor_goal_horizon < 1:
+            raise SamplingError(f'actor_goal_horizon must be >= 1, got {actor_goal_horizon}')
         self.cache = cache
         self.batch_size = batch_size
         self.discount = discount
-        self.actor_goal = actor_goal
+        self.actor_goal, self.actor_goal_horizon = actor_goal, actor_goal_horizon
         self.critic_goal = critic_goal
         self.images = tuple(images)
         self.value_goal = value_goal
@@ -214,6 +216,9 @@ class BatchSampler:
             return sample_uniform_future(t, ends, self._rng)
         if kind == 'later':
             return sample_later_future(t, ends, self._rng)
+        if kind == 'soon':
+            return sample_uniform_future(t, np.minimum(ends, t + self.actor_goal_horizon),
+                                         self._rng)
         return sample_random(self.cache.frames, len(t), self._rng)
 
     def _draw_value_goals(self, t: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -23,8 +23,9 @@ GENERALISING = ('stable_crl', 'gcbc')
 LONG = 4  # times the transitions and the steps: as much as the shipped checkpoint learned from
 APPEARANCES = ('nominal', 'seen', 'unseen')
 
-# The authors draw the actor's goals as the critic's, OGBench evenly over the rest of an episode.
-NEAR, EVEN = {'actor_goal': 'geometric'}, {'actor_goal': 'uniform'}
+# The authors draw the actor's goals as the critic's, OGBench evenly over the rest of an episode,
+# the laptop's presets evenly over the next steps: the same but for the long episodes of `play`.
+NEAR, EVEN, SOON = ({'actor_goal': kind} for kind in ('geometric', 'uniform', 'soon'))
 OGBENCH = ('gciql', 'hiql')
 
 # One change each to the profile's Stable Contrastive RL.
@@ -81,8 +82,7 @@ def _runs(profile: Profile, recipe: str, algorithm: str, cases: Sequence[Case],
     in_main = recipe in RECIPES and not settings and transitions == profile.transitions
     aside = seeds is None and not in_main
     seeds = seeds or (profile.side_seeds if aside else profile.seeds)
-    if algorithm not in OGBENCH:
-        settings = {**NEAR, **settings}
+    settings = {**(EVEN if algorithm in OGBENCH else NEAR), **settings}
     if profile.precision != 'fp32':
         settings['precision'] = profile.precision
     if profile.decay and profile.steps:
@@ -103,10 +103,14 @@ def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]
     cases, rows = [Case(task) for task in GOALS], []
     for recipe in recipes:
         variants = [('gcbc', 'gcbc', {}), ('gcbc', 'gcbc, even goals', EVEN)]
+        if recipe == 'play':
+            variants += [(name, f'{name}, soon goals', SOON) for name in (
+                'gcbc', 'stable_crl', *OGBENCH)]
         if recipe in CLONED_ON:
             variants += _shares_of_cloning(profile)
+        table = f'{"cloning" if recipe in CLONED_ON else "goals"} on {recipe}'
         # What cloning gains by its goals is what the others are to be seen beside.
-        rows += [Row(f'cloning on {recipe}', label,
+        rows += [Row(table, label,
                      _runs(profile, recipe, algorithm, cases, changes,
                            seeds=profile.seeds if algorithm == 'gcbc' else None))
                  for algorithm, label, changes in variants if algorithm in algorithms]
