@@ -240,12 +240,14 @@ def test_strict_rates_of_mode_actions_are_shown_and_the_others_folded_away(tmp_p
 
 
 def test_a_report_replaces_its_own_part_of_the_page_and_keeps_the_rest(tmp_path):
-    rows = [Row('algorithms on expert', 'gcbc', (run(0),))]
+    rows = [Row('algorithms on expert', 'gcbc', (run(0), replace(run(1), episodes=11), run(2)))]
     score(tmp_path, run(0), 3)
+    score(tmp_path, run(1), 3)
     page = tmp_path / 'docs' / 'results.md'
     write_report(tmp_path, rows, page, 'How it was run.')
     page.write_text(f'# Title\n\n{page.read_text()}\n## Mine\n')
-    score(tmp_path, run(0), 9)
+    for seed in (0, 1):
+        score(tmp_path, run(seed), 9)
     write_report(tmp_path, rows, page, 'How it was run.')
     text = page.read_text()
     assert text.startswith('# Title\n')
@@ -253,8 +255,8 @@ def test_a_report_replaces_its_own_part_of_the_page_and_keeps_the_rest(tmp_path)
     assert text.count('How it was run.') == 1
     assert '90 [' in text
     assert '30 [' not in text
-    assert ('How it was run. Every rate is of at least 10 trials per seed. 1 of the 1 runs of '
-            'this plan are done.') in text
+    assert ('How it was run. Every rate is of at least 10 trials per seed. 1 of the 3 runs of '
+            'this plan are done, 1 more in part or in fewer trials.') in text
     assert (page.parent / 'results' / 'algorithms_on_expert.png').stat().st_size > 1000
     counts = json.loads(page.with_suffix('.json').read_text())
     assert counts[0]['runs'][run(0).key][0]['strict'] == 9

@@ -116,8 +116,10 @@ def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> N
     done = sum(not missing_cases(folder, run) for run in plan)
     trials = [tally.trials for line in lines if line.seeds for tallies in line.tallies.values()
               for tally in tallies]
+    begun = len({run.key for line in lines for run in line.runs}) - done
     counted = (f'Every rate is of at least {min(trials, default=0)} trials per seed. '
-               f'{done} of the {len(plan)} runs of this plan are done.')
+               f'{done} of the {len(plan)} runs of this plan are done, {begun} more in part or in '
+               'fewer trials.')
     parts = [BEGIN, f'{about} {counted}']
     for table, members in groupby(lines, key=lambda line: line.table):
         members = list(members)
