@@ -138,6 +138,17 @@ def test_cloning_and_both_critics_are_also_compared_on_goals_drawn_evenly():
                 ('gcbc', None), ('stable_crl', 'mc'), ('stable_crl', 'td')]
 
 
+def test_unweighted_hiql_differs_in_nothing_but_what_its_values_choose():
+    for recipe in ('mixed', 'play'):
+        rows = {row.label: row.runs[0] for row in make_plan(LAPTOP, ['cloning'], [recipe])}
+        weighted, not_weighted = (
+            make_config(rows[label].preset, dict(rows[label].overrides))[1].to_dict()
+            for label in ('hiql', 'hiql, unweighted'))
+        assert {name: value for name, value in not_weighted.items()
+                if value != weighted[name]} == {'low_alpha': 0.0, 'high_alpha': 0.0}
+    assert not any('unweighted' in row.label for row in make_plan(LAPTOP, recipes=['expert']))
+
+
 def test_further_seeds_are_those_of_the_algorithms_and_of_cloning_on_even_goals():
     found = {row.label for row in make_plan(LAPTOP) if len(row.runs) == len(LAPTOP.seeds)}
     assert found == {*LAPTOP.algorithms, 'gcbc, even goals', 'gcbc, soon goals', 'as it is',

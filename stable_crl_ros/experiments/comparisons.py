@@ -27,6 +27,10 @@ APPEARANCES = ('nominal', 'seen', 'unseen')
 # the laptop's presets evenly over the next steps: the same but for the long episodes of `play`.
 NEAR, EVEN, SOON = ({'actor_goal': kind} for kind in ('geometric', 'uniform', 'soon'))
 OGBENCH = ('gciql', 'hiql')
+# Temperature 0 gives every sample the weight 1: waypoints and their code stay, the values' choice
+# among what the data show goes.
+UNWEIGHTED = {'low_alpha': 0.0, 'high_alpha': 0.0}
+SUBOPTIMAL = ('mixed', 'play')  # where there is a choice to make
 
 # One change each to the profile's Stable Contrastive RL.
 ABLATIONS: dict[str, dict] = {
@@ -99,7 +103,7 @@ def _main(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]) -
 
 
 def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]) -> list[Row]:
-    """Compare ways to draw the actor's goals, and critics where they steer it."""
+    """Compare ways to draw the actor's goals, and critics and values where they steer it."""
     cases, rows = [Case(task) for task in GOALS], []
     for recipe in recipes:
         variants = [('gcbc', 'gcbc', {}), ('gcbc', 'gcbc, even goals', EVEN)]
@@ -108,6 +112,8 @@ def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]
                 'gcbc', 'stable_crl', *OGBENCH)]
         if recipe in CLONED_ON:
             variants += _shares_of_cloning(profile)
+        if recipe in SUBOPTIMAL:
+            variants += [('hiql', 'hiql', {}), ('hiql', 'hiql, unweighted', UNWEIGHTED)]
         table = f'{"cloning" if recipe in CLONED_ON else "goals"} on {recipe}'
         # What cloning gains by its goals is what the others are to be seen beside.
         rows += [Row(table, label,
