@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-ROBOTS = ('mock', 'emulated', 'dynamixel', 'xs_sdk', 'joint_trajectory')
+from stable_crl_ros.bringup import ROBOTS
+from stable_crl_ros.cli_trials import launch_arguments
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -17,7 +18,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                          'history.png, adopted.safetensors')
     where = improve.add_mutually_exclusive_group(required=True)
     where.add_argument('--sim', action='store_true', help='in the embedded simulator, unattended')
-    where.add_argument('--robot', choices=ROBOTS,
+    where.add_argument('--robot', choices=[name for name in ROBOTS if name != 'sim'],
                        help='on a robot, with an operator who sets scenes and judges the trials')
     improve.add_argument('--checkpoint', default='shipped', metavar='FILE',
                          help='to begin with (default: the shipped one)')
@@ -114,7 +115,6 @@ def _in_simulation(chosen, folder: Path, settings):
 
 
 def _on_robot(chosen, folder: Path, settings):
-    from stable_crl_ros.bringup import GRAPHS, parse_arguments
     from stable_crl_ros.nodes.improve import OnRobot
-    arguments = parse_arguments(GRAPHS['policy'], chosen.launch)
+    arguments = launch_arguments(chosen.launch)
     return OnRobot(folder, settings, arguments, chosen.limit, chosen.operator)

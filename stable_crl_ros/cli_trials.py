@@ -1,9 +1,11 @@
 """The commands of `stable-crl` that score checkpoints on the robot: trials."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
-ROBOTS = ('sim', 'mock', 'emulated', 'dynamixel', 'xs_sdk', 'joint_trajectory')
+from stable_crl_ros.bringup import BringupError, GRAPHS, parse_arguments, ROBOTS
+
 OWN = ('goal', 'robot', 'checkpoint', 'record', 'autostart', 'dataset_path', 'sim_task', 'seed')
 
 
@@ -61,12 +63,9 @@ def _add_report(verbs) -> None:
 
 
 def _run(chosen) -> int:
-    from stable_crl_ros.bringup import GRAPHS, parse_arguments
     from stable_crl_ros.nodes.trials import run
-    from stable_crl_ros.trials.plan import open_plan, TrialError
-    arguments = parse_arguments(GRAPHS['policy'], chosen.launch)
-    if taken := sorted(set(arguments) & set(OWN)):
-        raise TrialError(f'--launch {", ".join(taken)}: the plan says that; leave it out')
+    from stable_crl_ros.trials.plan import open_plan
+    arguments = launch_arguments(chosen.launch)
     folder = Path(chosen.out).expanduser()
     plan = open_plan(folder, _design(chosen, arguments))
     print(f'plan {plan.sha256[:12]}: {len(plan.trials)} trials, {folder / "plan.json"}')
@@ -76,6 +75,18 @@ def _run(chosen) -> int:
     print(f'all {len(plan.trials)} trials are done; what is which: '
           f'stable-crl trials report {folder}')
     return 0
+
+
+def launch_arguments(words: Iterable[str]) -> dict[str, str]:
+    """
+    Read what --launch adds to the stack of a day.
+
+    :raises BringupError: also for what the plan of the day says.
+    """
+    arguments = parse_arguments(GRAPHS['policy'], words)
+    if taken := sorted(set(arguments) & set(OWN)):
+        raise BringupError(f'--launch {", ".join(taken)}: the plan says that; leave it out')
+    return arguments
 
 
 def _design(chosen, arguments: dict[str, str]):

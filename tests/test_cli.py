@@ -130,6 +130,8 @@ def test_launch_lists_the_arguments(capsys):
     (['evaluate', 'none', '--task', 'fly'], "unknown task 'fly'"),
     (['evaluate', 'none', '--json', '/no/such/folder/scores.json'], 'folder/scores.json'),
     (['episodes', 'import', '/no/such/folder', '/tmp/none'], '/no/such/folder'),
+    (['improve', '/tmp/none', '--robot', 'mock', '--launch', 'autostart:=true', 'robot:=sim'],
+     '--launch autostart, robot: the plan says that'),
     (['train', '/no/such/folder', '--out', '/tmp/none', '--set', 'discount'], 'NAME=VALUE'),
 ])
 def test_refusals_are_one_line_without_a_traceback(capsys, words, message):

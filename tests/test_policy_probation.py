@@ -11,6 +11,7 @@ import torch
 pytest.importorskip('rclpy')
 
 from stable_crl_ros.checkpoint import load_checkpoint, save_checkpoint
+from stable_crl_ros.nodes import client
 from stable_crl_ros.nodes.client import Client
 from stable_crl_ros.nodes.common import ERROR, LATCHED, OK, WARN
 from std_msgs.msg import String
@@ -181,10 +182,11 @@ def test_who_asks_just_after_a_swap_was_given_up_is_answered(bench, second, firs
     assert 'nothing was swapped: a rollback was asked for' in await_swap(bench).message
 
 
-def test_the_client_swaps_and_says_why_not(bench, second, tmp_path):
+def test_the_client_swaps_and_says_why_not(bench, second, tmp_path, monkeypatch):
+    monkeypatch.setattr(client, 'ANSWER_S', 0.01)  # a check takes longer than other answers
     def ask(path):
-        with Client('') as client:
-            return client.swap_checkpoint(str(path))
+        with Client('') as asking:
+            return asking.swap_checkpoint(str(path))
     with ThreadPoolExecutor() as pool:
         asked = [pool.submit(ask, path) for path in (second, tmp_path / 'none.safetensors')]
         bench.ros.spin_until(lambda: all(one.done() for one in asked), timeout_s=SWAP_S)

@@ -92,6 +92,16 @@ def test_quitting_between_trials_loses_nothing(tmp_path):
     assert len(results.done) == 2 and results.redone == []
 
 
+def test_ctrl_c_instead_of_a_verdict_leaves_no_recording_open(tmp_path):
+    class Leaving(Scripted):
+        def verdict(self, acted):
+            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        day(tmp_path, Leaving('late'), n=1)
+    dataset = Dataset(tmp_path / 'episodes')
+    assert dataset.recover() == [] and dataset.ids == []
+
+
 def test_a_checkpoint_that_the_stack_gave_up_has_failed(tmp_path):
     plan = open_plan(tmp_path, make_design(n=1))
 

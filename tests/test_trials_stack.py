@@ -1,5 +1,6 @@
 """Trials through the real stack: processes, swaps, goals, the simulator's verdict, keys."""
 
+import contextlib
 import json
 import os
 import pty
@@ -14,7 +15,13 @@ from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.data.verify import errors, verify_dataset
 from stable_crl_ros.environment import StackLock
-from stable_crl_ros.nodes.trials import open_stage
+from stable_crl_ros.launcher import Launcher
+from stable_crl_ros.nodes import client
+from stable_crl_ros.nodes.client import Client, ClientError
+from stable_crl_ros.nodes.improve import LiveSwap
+from stable_crl_ros.nodes.trials import open_stage, stack_specs
+from stable_crl_ros.teleop.terminal import TerminalError
+from stable_crl_ros.trials.day import check_checkpoint, STOP
 from stable_crl_ros.trials.plan import CheckpointEntry, GoalEntry, open_plan, TrialError
 from trial_samples import make_design
 
@@ -108,6 +115,70 @@ def test_what_cannot_run_is_refused_before_anything_starts(tmp_path, options, re
     assert done.returncode == 2
     assert reason in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+@pytest.fixture(scope='module')
+def running(tmp_path_factory):
+    """Start a stack as for `--running`; give the plan of a day on it, and its folder."""
+    folder = tmp_path_factory.mktemp('running') / 'day'
+    plan = open_plan(folder, make_design(
+        goals=(GoalEntry('open_drawer'),), checkpoints=(check_checkpoint(SHIPPED_CHECKPOINT),)))
+    with Launcher(stack_specs(folder, plan, {}), 'running', output=lambda line: None):
+        yield plan, folder
+
+
+@contextlib.contextmanager
+def prepared(plan, folder):
+    """Give a stage on the running stack, ready for the first trial."""
+    with open_stage(folder, plan, {'namespace': 'running'}, True, False) as stage:
+        stage.prepare(plan.trials[0], plan.design.goals[0], plan.design.checkpoints[0])
+        yield stage
+
+
+def assert_at_rest():
+    with Client('running') as probe:
+        assert probe.state('policy') == 'inactive'
+        assert probe.text('mode') == 'paused'
+        assert probe.text('episode_logger/recording') == ''
+
+
+def test_the_operator_s_stop_looks_for_no_service(running, monkeypatch):
+    with prepared(*running) as stage, monkeypatch.context() as patch:
+        def stop():
+            patch.delattr(client, 'SETTLE_S')  # whoever connects now fails
+            return STOP
+        assert stage.act(9.0, stop).word == STOP
+        stage.drop('stopped')
+    assert_at_rest()
+
+
+@pytest.mark.parametrize('lost', [KeyboardInterrupt(), TerminalError('the terminal was closed'),
+                                  signal.SIGHUP])
+def test_a_trial_that_is_cut_off_leaves_nothing_acting_and_nothing_recording(running, lost):
+    def watch():
+        if not isinstance(lost, signal.Signals):
+            raise lost
+        os.kill(os.getpid(), lost)
+        return ''
+    with pytest.raises((KeyboardInterrupt, TerminalError)), prepared(*running) as stage:
+        stage.act(9.0, watch)
+    assert_at_rest()
+
+
+def test_beside_a_stack_that_records_nothing_is_begun_and_what_acted_acts_again(running):
+    plan, folder = running
+    live = LiveSwap(folder.parent / 'loop', ('open_drawer',), 0, 'running')
+    with Client('running') as operator:
+        assert operator.transition('policy', 'activate')
+        assert operator.call('episode_logger/start')[0]
+        with pytest.raises(ClientError, match='is recording episode_'):
+            live.check()
+        assert operator.call('episode_logger/discard')[0]
+        live.check()
+        said = live(1, SHIPPED_CHECKPOINT)
+        assert 'of 1 live trials' in said
+        assert operator.state('policy') == 'active'
+        assert operator.transition('policy', 'deactivate')
 
 
 @pytest.mark.slow

@@ -18,9 +18,10 @@ from rclpy.node import Node
 from rclpy.parameter import get_parameter_value, parameter_value_to_python
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from sensor_msgs.msg import Image
-from stable_crl_ros.nodes.common import IMAGE_IN
+from stable_crl_ros.nodes.common import IMAGE_IN, LATCHED
 from stable_crl_ros.nodes.conversions import message_to_image
 from stable_crl_ros.patience import wait_until
+from std_msgs.msg import String
 from std_srvs.srv import Empty, SetBool, Trigger
 
 VERBS = {f'std_srvs/srv/{kind.__name__}': kind for kind in (Trigger, SetBool, Empty)}
@@ -38,6 +39,7 @@ TYPE_NAMES = {
     ParameterType.PARAMETER_STRING_ARRAY: 'a list of words, such as [left, right]',
 }
 ANSWER_S = 60.0  # configuring loads a checkpoint
+SWAP_S = 180.0  # checking a checkpoint may take two minutes, and then it is built
 SILENCE_S = 3.0  # after which an answer may have been lost
 SETTLE_S = 0.3
 # Fast DDS announces itself every 3 s: whoever misses one still finds its service.
@@ -76,12 +78,23 @@ class Client:
         self._executor.shutdown()
         rclpy.try_shutdown(context=self._context)
 
-    def call(self, service: str, data: bool | None = None) -> tuple[bool, str]:
+    def connect(self, service: str) -> None:
+        """
+        Find a Trigger, SetBool or Empty service now, so that no call of it has to.
+
+        :raises ClientError: when it is not there, or is of another type.
+        """
+        name = self._full(service)
+        self._connected(self._verb(name), name)
+
+    def call(self, service: str, data: bool | None = None,
+             patience_s: float | None = None) -> tuple[bool, str]:
         """
         Call a Trigger, SetBool or Empty service.
 
         :param service: such as 'goal/capture'.
         :param data: what a SetBool asks for.
+        :param patience_s: longest wait for the answer, s; None for `ANSWER_S`.
         :returns: success and message, as the node gave them.
         :raises ClientError: when it is not there, is of another type, or gives no answer.
         """
@@ -91,7 +104,7 @@ class Client:
             raise ClientError(f'{name} needs true or false after it' if data is None
                               else f'{name} takes no true or false')
         answer = self._ask(kind, name, SetBool.Request(data=data) if kind is SetBool
-                           else kind.Request(), repeat=False)
+                           else kind.Request(), repeat=False, patience_s=patience_s)
         return (True, '') if kind is Empty else (answer.success, answer.message)
 
     def set_parameter(self, node: str, parameter: str, text: str) -> tuple[bool, str]:
@@ -118,7 +131,7 @@ class Client:
         :raises ClientError: when the node is not there or gives no answer.
         """
         taken, reason = self.set_parameter(node, 'checkpoint_path', path)
-        return self.call(f'{node}/await_swap') if taken else (False, reason)
+        return self.call(f'{node}/await_swap', patience_s=SWAP_S) if taken else (False, reason)
 
     def get_parameter(self, node: str, parameter: str):
         """
@@ -151,6 +164,22 @@ class Client:
         finally:
             self._node.destroy_subscription(subscription)
         return message_to_image(images[-1], name), images[-1].header.frame_id
+
+    def text(self, topic: str) -> str:
+        """
+        Return what a node said last on a latched topic of text.
+
+        :param topic: such as 'episode_logger/recording'.
+        :raises ClientError: when it said nothing.
+        """
+        name, texts = self._full(topic), []
+        subscription = self._node.create_subscription(String, name, texts.append, LATCHED)
+        try:
+            if not self._wait(lambda: texts, self._discovery_s):
+                raise ClientError(f'nothing was said on {name} (waited {self._discovery_s:g} s)')
+        finally:
+            self._node.destroy_subscription(subscription)
+        return texts[-1].data
 
     def transition(self, node: str, label: str) -> bool:
         """
@@ -237,15 +266,17 @@ class Client:
         self._wait(lambda: False, SETTLE_S)
         return client
 
-    def _ask(self, kind, name: str, request, repeat: bool = True):
+    def _ask(self, kind, name: str, request, repeat: bool = True,
+             patience_s: float | None = None):
         """Call a service; `repeat` where asking twice does no harm."""
+        patience_s = patience_s or ANSWER_S
         client = self._connected(kind, name)
-        end = time.monotonic() + ANSWER_S
+        end = time.monotonic() + patience_s
         while time.monotonic() < end:
             future = client.call_async(request)
-            if self._wait(future.done, SILENCE_S if repeat else ANSWER_S):
+            if self._wait(future.done, SILENCE_S if repeat else patience_s):
                 return future.result()
-        raise ClientError(f'{name} gave no answer within {ANSWER_S:g} s')
+        raise ClientError(f'{name} gave no answer within {patience_s:g} s')
 
     def _wait(self, condition: Callable, timeout_s: float):
         return wait_until(condition, timeout_s,

@@ -11,7 +11,7 @@ from stable_crl_ros.goals import DEFAULT_DIRECTORY
 from stable_crl_ros.improvement.history import Settings
 from stable_crl_ros.improvement.loop import FINAL
 from stable_crl_ros.improvement.rule import CANDIDATE, RUNNING
-from stable_crl_ros.nodes.client import Client
+from stable_crl_ros.nodes.client import Client, ClientError
 from stable_crl_ros.nodes.trials import open_stage, run
 from stable_crl_ros.teleop.terminal import Terminal
 from stable_crl_ros.trials.day import check_checkpoint, check_goal, run_day
@@ -40,21 +40,35 @@ class LiveSwap:
         """
         Refuse before hours of work what would fail after them.
 
-        :raises ClientError: when no stack runs, or one without policy, recording or simulator.
+        :raises ClientError: when no stack runs, or one without policy, recording or simulator, or
+            one that is recording already.
         """
         os.environ.update(ros_environment())
         with Client(self.namespace) as client:
             client.state('policy')
             client.get_parameter('episode_logger', 'dataset_path')
             client.get_parameter('sim', 'seed')
+            if episode := client.text('episode_logger/recording'):
+                raise ClientError(f'the stack is recording {episode}, and could record no trial; '
+                                  'end it first: stable-crl call episode_logger/stop true, or '
+                                  'false, or stable-crl call episode_logger/discard')
 
     def __call__(self, number: int, checkpoint: Path) -> str:
-        """Swap through `checkpoint_path`, run the trials, and say what came of it."""
+        """
+        Swap through `checkpoint_path`, run the trials, and say what came of it.
+
+        A policy that was active is so again afterwards.
+        """
         folder = self.folder.absolute() / f'round_{number:02d}' / 'live'
         plan = open_plan(folder, Design(
             tuple(check_goal(goal, SIMULATOR, folder) for goal in self.goals),
             (check_checkpoint(checkpoint),), 1, self.seed + number, 0.0, SIMULATOR, 'sim'))
+        with Client(self.namespace) as client:
+            active = client.state('policy') == 'active'
         results = run(folder, plan, {'namespace': self.namespace}, running=True)
+        if active:
+            with Client(self.namespace) as client:
+                client.transition('policy', 'activate')
         won = sum(result.success for result in results.done)
         return (f'swapped into the running stack by policy/checkpoint_path; {won} of '
                 f'{len(results.done)} live trials succeeded')

@@ -1,6 +1,7 @@
 """The stage of trials in ROS: the running stack, whose nodes do what a trial asks for."""
 
 from collections.abc import Callable
+import contextlib
 from pathlib import Path
 import time
 
@@ -10,7 +11,7 @@ from rclpy.executors import SingleThreadedExecutor
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.labels import relabel
 from stable_crl_ros.goals import Goal, GoalError, GoalStore
-from stable_crl_ros.nodes.client import Client
+from stable_crl_ros.nodes.client import Client, SWAP_S
 from stable_crl_ros.nodes.trial_monitor import TrialMonitor
 from stable_crl_ros.sim.tasks import Task, task_named
 from stable_crl_ros.sim.world import CAMERA_NAME, World, WorldState
@@ -21,7 +22,6 @@ SETTLED_STEPS = 10  # control steps at the goal, after which a trial in simulati
 REST_S = 1.0  # from the last command to the verdict
 BRING_UP_S = 90.0  # longest, until the policy is configured
 FIRST_STEP_S = 15.0  # longest, from activating the policy
-SWAP_S = 60.0  # longest
 HOME_S = 30.0  # longest
 RETRY_S = 0.3
 SPARE = 1.5  # of a limit in steps, as time
@@ -36,8 +36,8 @@ class TrialStage:
     :param simulated: whether the stack has a sim node, whose scene shall be put back.
     :param namespace: of the stack.
     :param poll: called several times a second; raises when the stack ended.
-    :param blind_s: how long preparing takes at least, s: what takes longer for one checkpoint
-        than for another would tell them apart.
+    :param blind_s: how long preparing takes at least once the arm is home, s: what takes longer
+        for one checkpoint than for another would tell them apart.
     """
 
     def __init__(self, folder: Path, judged: bool, simulated: bool, namespace: str = 'widowx',
@@ -71,12 +71,15 @@ class TrialStage:
 
         :raises TrialError: when they are not in time; ClientError when nobody is there.
         """
-        if not self._spin(BRING_UP_S, lambda: self._monitor.checkpoint != ''):
+        monitor = self._monitor
+        if not self._spin(BRING_UP_S, lambda: monitor.checkpoint and monitor.mode):
             raise TrialError(f'the policy was not configured within {BRING_UP_S:g} s')
         if self._client.state('policy') == 'active':
             self._transition('policy', 'deactivate')
         if self._client.state('arm') == 'inactive':
             self._transition('arm', 'activate')
+        for service in ('arm/stop', 'episode_logger/discard'):  # whoever stops does not wait
+            self._client.connect(service)
         self.dataset = Path(self._client.get_parameter('episode_logger', 'dataset_path')
                             ).expanduser().absolute()
         self._period_s = 1.0 / self._client.get_parameter('policy', 'control_rate')
@@ -92,13 +95,13 @@ class TrialStage:
 
         :raises TrialError: when a node refuses its part, saying why.
         """
-        end = time.monotonic() + self._blind_s
         if self._monitor.mode == 'paused':
             self._call('arm/resume')
         if self._simulated:
             self._reset(goal, trial.scene_seed)
         else:
             self._home()
+        end = time.monotonic() + self._blind_s  # not before: how long the way home is varies
         self._show(self._picture(goal, trial.scene_seed))
         self.swap(checkpoint)
         self._set('episode_logger', 'task', goal.name)
@@ -110,13 +113,19 @@ class TrialStage:
 
         :raises TrialError: when the policy does not begin.
         """
-        monitor = self._monitor
-        monitor.begin(self._reached if self._judged else None)
+        self._monitor.begin(self._reached if self._judged else None)
+        # When this is refused, what is being recorded is somebody else's.
         self._call('episode_logger/start')
+        try:
+            return self._act(limit_s, watch)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _act(self, limit_s: float, watch: Callable[[], str]) -> Acted:
+        monitor = self._monitor
         self._transition('policy', 'activate')
         if not self._spin(FIRST_STEP_S, lambda: monitor.steps):
-            self._transition('policy', 'deactivate')
-            self.drop('the policy took no step')
             raise TrialError(f'the policy took no step within {FIRST_STEP_S:g} s; its log says '
                              'why it holds')
         word = self._watch(limit_s, watch)
@@ -130,6 +139,14 @@ class TrialStage:
                      self._reached() if self._judged else None, monitor.reached_s,
                      {name: round(error, 5) for name, error in errors.items()},
                      monitor.interventions)
+
+    def _abandon(self) -> None:
+        """Leave nothing acting or recording, whatever of it fails; Ctrl-C skips a step."""
+        for step in (lambda: self._client.call('arm/stop'),
+                     lambda: self._client.transition('policy', 'deactivate'),
+                     lambda: self._client.call('episode_logger/discard')):
+            with contextlib.suppress(Exception, KeyboardInterrupt):
+                step()
 
     def keep(self, success: bool | None) -> int:
         """

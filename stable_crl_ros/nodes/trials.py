@@ -5,6 +5,7 @@ import contextlib
 from dataclasses import replace
 import os
 from pathlib import Path
+import signal
 
 from stable_crl_ros.bringup import GRAPHS, SIMULATED
 from stable_crl_ros.environment import LaunchError, ros_environment
@@ -57,6 +58,7 @@ def open_stage(folder: Path, plan: Plan, arguments: dict[str, str], running: boo
     log = folder / LOG
     with contextlib.ExitStack() as stack:
         try:
+            stack.enter_context(_ended_in_order())
             poll = _nothing
             if not running:
                 file = stack.enter_context(open(log, 'a'))
@@ -73,6 +75,20 @@ def open_stage(folder: Path, plan: Plan, arguments: dict[str, str], running: boo
             said = '' if running else f'; {last_words(log)}'
             raise TrialError(blind(plan, f'{error}{said}') if by_eye else f'{error}{said}') \
                 from error
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Have SIGTERM, and a terminal that is closed, end the day as Ctrl-C does."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def blind(plan: Plan, text: str) -> str:

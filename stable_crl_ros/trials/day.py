@@ -127,8 +127,12 @@ def _run_trial(folder: Path, plan: Plan, trial: Trial, stage: Stage, judge: Judg
     began = time.strftime('%Y-%m-%d %H:%M:%S')
     stage.prepare(trial, goal, checkpoint)
     acted = stage.act(plan.design.limit_s, judge.watch)
-    word, notes = judge.verdict(acted) if acted.word in ('', SUCCESS, FAILURE) else (
-        acted.word, '')
+    try:
+        word, notes = judge.verdict(acted) if acted.word in ('', SUCCESS, FAILURE) else (
+            acted.word, '')
+    except BaseException:  # Ctrl-C, or a terminal that is gone
+        stage.drop(f'trial {trial.number}: nobody judged it')
+        raise
     if word in (REDO, STOP):
         stage.drop(f'trial {trial.number}: {word}')
         results.add_redo(Redo(trial.number, began, notes or word))
