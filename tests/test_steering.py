@@ -91,6 +91,20 @@ def test_the_gripper_does_not_answer_without_the_deadman():
     assert made.gripper == 1.0
 
 
+def test_a_press_of_the_grippers_key_is_sent_once_although_it_was_let_go_before_its_turn():
+    made = steering(events=['gripper'])
+    made.take(OperatorInput(FORWARD), 1.1)
+    assert made.steers  # what is measured does not replace it
+    np.testing.assert_array_equal(made.action(None), np.zeros(7))
+    assert made.action(None) is None
+
+
+def test_a_press_of_the_grippers_key_is_forgotten_with_a_stop():
+    made = steering(events=['gripper', 'stop_arm'])
+    made.take(OperatorInput(), 1.1)
+    assert made.action(None) is None
+
+
 def test_after_a_stop_the_deadman_must_be_let_go_once():
     made = steering(events=['stop_arm'])
     assert made.action(None) is None

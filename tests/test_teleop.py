@@ -108,6 +108,16 @@ def test_the_gripper_key_closes_the_gripper(desk):
     np.testing.assert_allclose(desk.applied[-1].applied, np.zeros(7), atol=1e-9)
 
 
+def test_a_short_press_of_the_gripper_key_right_after_a_step_is_not_lost(desk):
+    desk.type(b'w')
+    desk.ros.spin_until(lambda: desk.applied)
+    desk.type(b' ')  # let go before the next command is due
+    desk.ros.spin_until(lambda: len(desk.applied) == 2)
+    np.testing.assert_allclose(desk.applied[-1].applied[6], 0.0)
+    desk.ros.spin_for(0.5)
+    assert len(desk.applied) == 2
+
+
 def test_taking_over_keeps_the_grippers_setpoint(desk):
     grippers = desk.probe.create_publisher(Float64, 'gripper_cmd', COMMAND)
     twists = desk.probe.create_publisher(TwistStamped, 'delta_twist_cmds', COMMAND)

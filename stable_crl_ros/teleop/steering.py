@@ -54,11 +54,16 @@ class Steering:
         self._given = OperatorInput()
         self._open = True
         self._toggled_s = -np.inf
+        self._pressed = False  # the gripper's key, of which no action has told yet
         self._blocked = False
 
     @property
     def steers(self) -> bool:
-        """Say whether the deadman is held and counts."""
+        """Say whether the deadman is held and counts, or a press of the gripper's key is due."""
+        return self._holds or self._pressed
+
+    @property
+    def _holds(self) -> bool:
         return self._given.deadman and not self._blocked
 
     def take(self, given: OperatorInput, now: float) -> list[str]:
@@ -74,7 +79,7 @@ class Steering:
 
     def _steer(self, event: str, now: float) -> bool:
         if event == 'gripper':
-            if self.steers:
+            if self._holds:
                 self._toggle(now)
         elif event == 'faster':
             self.speed = min((level for level in LEVELS if level > self.speed + 1e-9),
@@ -87,6 +92,7 @@ class Steering:
         else:
             # Whoever stops the arm still holds on: the next motion must be meant anew.
             self._blocked = self._blocked or event == 'stop_arm'
+            self._pressed = self._pressed and event != 'stop_arm'
             return False
         return True
 
@@ -94,7 +100,7 @@ class Steering:
         bounces = now - self._toggled_s < GRIPPER_REST_S
         self._toggled_s = now
         if not bounces:
-            self._open = not self._open
+            self._open, self._pressed = not self._open, True
             self.gripper = 1.0 if self._open else 0.0
 
     def follow(self, gripper: float) -> None:
@@ -116,8 +122,11 @@ class Steering:
         :returns: float64, (7,), m, rad about the fixed axes of base_link, gripper 0..1 or NaN;
             None when nobody steers, or the tool's axes are not known: then nothing is sent.
         """
-        if not self.steers or (self.frame == 'tool' and rotation is None):
+        if not self.steers or (self._holds and self.frame == 'tool' and rotation is None):
             return None
+        self._pressed = False
+        if not self._holds:
+            return np.append(np.zeros(6), self.gripper)
         delta = self.speed * self.shape(self._given.axes) * LARGEST_STEP
         if self.frame == 'tool':
             delta = in_base(delta, rotation)
