@@ -209,6 +209,34 @@ def test_stopping_the_arm_in_mid_episode_leaves_a_gap_that_is_marked(stack):
     assert episode.attrs['refused'] == {'held': 1}
 
 
+@pytest.mark.parametrize(('interrupt', 'why'), [
+    (['arm/home'], 'put back'), (['sim/reset'], 'put back'),
+    (['arm/stop', 'arm/resume'], 'stopped')])
+def test_what_nobody_s_command_did_in_mid_episode_leaves_a_gap(stack, interrupt, why):
+    """The operator lets go meanwhile: no command is refused that would tell of it."""
+    stack.begin()
+    stack.run(2, prefix='teleop/')
+    stack.ros.spin_until(lambda: stack.logger._input.arm_mode == 'ready')
+    for verb in interrupt:
+        stack.ros.spin_until(lambda verb=verb: stack.ros.call(
+            Trigger, verb, node=stack.probe).success)
+    stack.ros.spin_for(PERIOD_S)  # it is on its way
+    stack.ros.spin_until(lambda: stack.logger._input.arm_mode == 'ready')
+    stack.run(2, prefix='teleop/')
+    answer = stack.call('stop', True)
+    assert '4 steps, 1 dropped' in answer.message and why in answer.message
+    assert stack.episode().attrs['gaps'] == [2]
+
+
+def test_an_operator_who_pauses_leaves_no_gap(stack):
+    stack.begin()
+    stack.run(2, prefix='teleop/')
+    stack.ros.spin_until(lambda: stack.logger._input.arm_mode == 'ready')
+    stack.run(2, prefix='teleop/')
+    stack.call('stop', True)
+    assert stack.episode().attrs['gaps'] == []
+
+
 def test_a_checkpoint_swapped_in_mid_episode_is_noted_with_its_step(stack):
     old, new = (f'{number}123456789ab' for number in '12')
     stack.checkpoint.publish(String(data=old + 'cdef'))

@@ -137,8 +137,12 @@ class ArmNode(ManagedNode):
         """
         if self._servo is None:
             action()
-        else:
-            self._servo.undisturbed(action)
+            return
+        with self._deciding:
+            self._controller.arbiter.begin_reset()
+        self._publish_mode()  # whoever records sees that no step led there
+        self._servo.undisturbed(action)
+        self._publish_mode()
 
     @property
     def moving(self) -> bool:

@@ -1,5 +1,6 @@
 """What the episode logger hears: images, arm states, goal, checkpoint, kept until needed."""
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 import json
@@ -17,10 +18,16 @@ from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.nodes.common import LATCHED, param, StartupError
 from stable_crl_ros.nodes.conversions import message_to_image, to_nanoseconds
 from stable_crl_ros.nodes.messages import decode_ee_pose, decode_joint_states, MessageError
+from stable_crl_ros.robot.arbiter import ArmMode
 from std_msgs.msg import String
 
 # Reliable, unlike the policy's, and with room for a second in which this process does not run.
 RELIABLE_IMAGES = QoSProfile(depth=30, reliability=ReliabilityPolicy.RELIABLE)
+EVERY_MODE = QoSProfile(depth=20, reliability=LATCHED.reliability, durability=LATCHED.durability)
+# Modes in which nobody may steer, and what the arm was then: it may be elsewhere after them.
+INTERRUPTIONS = {ArmMode.PAUSED: 'stopped', ArmMode.FAULT: 'stopped', ArmMode.IDLE: 'not active',
+                 ArmMode.RESETTING: 'put back'}
+MOST_INTERRUPTIONS = 100
 STATE_AGE_NS = 1_000_000_000
 JPEG_START = b'\xff\xd8'
 HISTORY_S = 0.5  # how long images are kept beyond max_image_age
@@ -48,6 +55,8 @@ class EpisodeInput:
         self.goal: Image | None = None
         self.checkpoint = ''
         self.arm_mode = ''
+        # When the arm said that nobody may steer it, ns, and what it was then.
+        self.interruptions: deque[tuple[int, str]] = deque(maxlen=MOST_INTERRUPTIONS)
         self.keeps_jpeg = False  # the dataset stores a JPEG as it comes
         self.scales: dict[str, str] = {}  # JSON of the action scale, by checkpoint
         self.sha256s: dict[str, str] = {}  # of every checkpoint heard of, by their first digits
@@ -80,7 +89,7 @@ class EpisodeInput:
         create(JointState, 'joint_states', self._timed(self._on_joints), 50)
         create(PoseStamped, 'ee_pose', self._timed(self._on_pose), 50)
         create(Image, 'goal/image', self._on_goal, LATCHED)
-        create(String, 'mode', self._on_mode, LATCHED)
+        create(String, 'mode', self._on_mode, EVERY_MODE)
         create(String, 'policy/checkpoint_id', self._on_checkpoint, LATCHED)
         create(String, 'policy/action_scale', self._on_action_scale, LATCHED)
 
@@ -165,8 +174,10 @@ class EpisodeInput:
     def _on_goal(self, message: Image) -> None:
         self.goal = message
 
-    def _on_mode(self, message: String) -> None:
+    def _on_mode(self, message: String, info: dict) -> None:
         self.arm_mode = message.data
+        if message.data in INTERRUPTIONS:
+            self.interruptions.append((info['source_timestamp'], INTERRUPTIONS[message.data]))
 
     def _on_checkpoint(self, message: String) -> None:
         self.checkpoint = message.data

@@ -175,7 +175,8 @@ class EpisodeLoggerNode(Node):
             self._input.keeps_jpeg = dataset.codec.kind == JPEG
             self._recording = Recording(
                 recorder, dataset.episode_path(number), self._input.alignment, self._period_s,
-                self._input.max_image_age_s, self._input.sha256s, self._input.scales)
+                self._input.max_image_age_s, self._input.sha256s, self._input.scales,
+                self._input.interruptions)
             self._armed = False
             for tick, at in self._heard:
                 self._recording.add_tick(tick, at)

@@ -1,7 +1,7 @@
 """One running episode: what the arm did, put together with what was seen, and handed on."""
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 import json
 import math
@@ -77,13 +77,15 @@ class Recording:
     :param max_image_age_s: a step whose image is older has no image and is counted as dropped.
     :param sha256s: of the checkpoints that are known, by their first digits; it may grow.
     :param scales: their action scales as JSON, by sha256; it may grow.
+    :param interruptions: when nobody might steer the arm any more, ns, and what it was then; they
+        may grow.
     """
 
     def __init__(self, recorder: EpisodeRecorder, path: Path, alignment: Alignment,
                  period_s: float, max_image_age_s: float, sha256s: Mapping[str, str],
-                 scales: Mapping[str, str]) -> None:
+                 scales: Mapping[str, str], interruptions: Iterable[tuple[int, str]]) -> None:
         self.path = path
-        self._sha256s, self._scales = sha256s, scales
+        self._sha256s, self._scales, self._interruptions = sha256s, scales, interruptions
         self.refused: Counter[str] = Counter()
         self.late = self.steps = 0
         self.begun_s = time.monotonic()
@@ -96,7 +98,7 @@ class Recording:
             'checkpoints': [], 'scales': [], 'goals': [], 'modes': []}
         self._policy_heard_s = -math.inf
         self._look = 0
-        self._held = False
+        self._interrupted = ''  # what the arm was since the last step, '' for nothing
         self._last: AppliedAction | None = None
         self._after: Observation | None = None
 
@@ -220,11 +222,11 @@ class Recording:
         step = pending.step
         pending.tick = pending.tick or self._take_tick(step)
         if step.flags & StepFlag.HELD:
-            self._held = self._last is not None
+            self._interrupted = 'stopped' if self._last is not None else ''
             return
-        if self._held:
-            self.recorder.lose('the arm was stopped during the episode')
-            self._held = False
+        if interrupted := self._interrupted or self._interruption(step):
+            self.recorder.lose(f'the arm was {interrupted} during the episode')
+            self._interrupted = ''
         try:
             observation = self._alignment.seen_at(step.capture_ns, self._max_image_age_s)
         except UnseenError as error:
@@ -240,6 +242,13 @@ class Recording:
         self._last, self._after = step, None
         self._note_changes(pending)
         self.steps += 1
+
+    def _interruption(self, step: AppliedAction) -> str:
+        """Say what the arm was between the last step and this one, '' when it only waited."""
+        if self._last is None:
+            return ''
+        return next((what for at_ns, what in self._interruptions
+                     if self._last.applied_ns < at_ns <= step.applied_ns), '')
 
     def _note_changes(self, pending: _Pending) -> None:
         if pending.tick is not None:  # it knows better than what was heard at about that time
