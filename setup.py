@@ -29,7 +29,7 @@ setup(
     # ROS itself is never listed: pip would shadow the one that is installed.
     install_requires=[
         'setuptools', 'dynamixel-sdk>=4.0', 'gymnasium', 'matplotlib>=3.8', 'mujoco>=3.3',
-        'numpy>=1.26', 'opencv-python>=4.8', 'pyyaml', 'safetensors', 'tensorboard',
+        'numpy>=1.26', 'opencv-python>=4.8', 'pillow>=9.1', 'pyyaml', 'safetensors', 'tensorboard',
         'torch>=2.4,<3', 'tqdm', 'zarr>=3.1',
     ],
     extras_require={

@@ -40,7 +40,8 @@ def _add_calibrate(verbs) -> None:
     verb.add_argument('--camera', metavar='NAME', help='needed when there are several')
     verb.add_argument('--validation-fraction', type=float, default=0.05, metavar='F',
                       help='of the episodes, on which the fit is checked (default: %(default)s); '
-                           'the same ones that training with the same seed held out')
+                           'those that training with the same seed held out, if it drew them '
+                           'from the same episodes')
     verb.add_argument('--seed', type=int, help="of what is drawn (default: the checkpoint's)")
 
 

@@ -19,7 +19,7 @@ def _add_train(commands) -> None:
     text = 'train a policy from recorded datasets'
     train = commands.add_parser('train', help=text, description=(
         f'{text}. Ctrl-C saves before it ends; --resume goes on from there, or from the last '
-        'checkpoint after a crash, exactly as if nothing had happened.'), epilog=(
+        'checkpoint after a crash: on the CPU exactly as if nothing had happened.'), epilog=(
         'The folder of a run holds step_N.safetensors, latest.safetensors, best.safetensors (the '
         'rule is in its metadata: `stable-crl checkpoint show FILE`), metrics.csv, '
         'evaluations.csv, tensorboard and trainer_state.pt, which resuming needs.'))
@@ -42,9 +42,9 @@ def _add_train(commands) -> None:
 
 def _add_learning(group) -> None:
     group.add_argument('--preset', metavar='NAME',
-                       help='laptop, sim or bridge for Stable Contrastive RL; with -gcbc, '
-                            '-gciql, -hiql or -crl for another algorithm (default: laptop, or '
-                            'the settings of --init-from)')
+                       help='laptop, sim or bridge for Stable Contrastive RL, laptop-td and '
+                            'sim-mc with the other critic; with -gcbc, -gciql, -hiql or -crl for '
+                            'another algorithm (default: laptop, or the settings of --init-from)')
     group.add_argument('--init-from', metavar='FILE',
                        help='begin with the weights of this checkpoint (.safetensors), whose '
                             'network must be the same; optimisers and steps begin anew')

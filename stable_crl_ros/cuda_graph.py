@@ -38,10 +38,12 @@ class CudaGraph:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """
-        Run it; waits once, for the result.
+        Run it, after all that this thread gave the device before; waits once, for the result.
 
         :param image: uint8, of the shape that was captured.
         """
+        # What the computation reads, such as a new goal, may still be on its way there.
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream), torch.inference_mode():
             self._from_host.numpy()[0] = image
             self._image.copy_(self._from_host, non_blocking=True)

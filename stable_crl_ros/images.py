@@ -6,14 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 MOST_PIXELS = 2 ** 26  # 8192 x 8192; a picture of 1 kB may claim a thousand times as many
 JPEG_SIZE_MARKERS = {bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)}
-INTERPOLATIONS = {
-    'area': cv2.INTER_AREA,
-    'linear': cv2.INTER_LINEAR,
-    'lanczos': cv2.INTER_LANCZOS4,
-}
+LANCZOS3 = 'lanczos3'  # Pillow's, over as many pixels as one of the result covers
+OPENCV = {'area': cv2.INTER_AREA, 'linear': cv2.INTER_LINEAR}
+INTERPOLATIONS = (*OPENCV, LANCZOS3)
 
 
 class ImageError(ValueError):
@@ -29,7 +28,8 @@ class ImageSpec:
 
     :param height: rows, pixels.
     :param width: columns, pixels.
-    :param interpolation: one of `INTERPOLATIONS`; 'area' averages when it shrinks.
+    :param interpolation: one of `INTERPOLATIONS`. 'area' averages when it shrinks; 'lanczos3' is
+        what BridgeData V2 was shrunk with (`Image.LANCZOS` of Pillow; OpenCV's would alias).
     :raises ImageError: for a size below 8 pixels or an unknown interpolation.
     """
 
@@ -44,7 +44,7 @@ class ImageSpec:
                 raise ImageError(f'image {field} must be a whole number, 8 to 4096; got {value!r}')
         if self.interpolation not in INTERPOLATIONS:
             raise ImageError(f'unknown interpolation {self.interpolation!r}; '
-                             f'choose one of {sorted(INTERPOLATIONS)}')
+                             f'choose one of {", ".join(INTERPOLATIONS)}')
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -62,8 +62,11 @@ class ImageSpec:
         check_rgb(image)
         if image.shape == self.shape:
             return np.ascontiguousarray(image)
+        if self.interpolation == LANCZOS3:
+            return np.array(Image.fromarray(image).resize(
+                (self.width, self.height), Image.Resampling.LANCZOS))
         return cv2.resize(image, (self.width, self.height),
-                          interpolation=INTERPOLATIONS[self.interpolation])
+                          interpolation=OPENCV[self.interpolation])
 
     def to_dict(self) -> dict:
         """Return plain values, as stored in checkpoints, datasets and goals."""

@@ -26,7 +26,8 @@ def calibrate_checkpoint(path: str | Path, datasets: Sequence[str | Path], out: 
 
     :param datasets: best those it was trained on; at one control rate, its own.
     :param out: may be the same file.
-    :param validation_fraction: of the episodes, held out as training with this seed does.
+    :param validation_fraction: of the episodes, held out as training on all of them with this
+        seed and fraction does; others that the checkpoint was trained on make the check look good.
     :param seed: of all that is drawn; the checkpoint's own, or 0, when None.
     :returns: its identity before and after, and the calibration.
     :raises CalibrationError: without a critic, at another control rate, and as `calibrate`.

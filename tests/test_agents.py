@@ -212,6 +212,25 @@ def test_bfloat16_stays_near_single_precision():
     assert losses[1]['critic/loss'] != losses[0]['critic/loss']
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('precision', ['fp32', 'bf16'])
+@pytest.mark.parametrize('algorithm', ['stable_crl', 'gcbc', 'gciql', 'hiql'])
+def test_a_gpu_learns_what_the_cpu_learns(algorithm, precision):
+    config = small_config(algorithm, precision=precision, augmentation='none', **WARM)
+    cpu, gpu = (make_agent(algorithm, config, device=device, seed=0)
+                for device in ('cpu', 'cuda'))
+    for seed in range(5):
+        found = [dict(agent.update(random_batch(seed=seed), detailed=True))
+                 for agent in (cpu, gpu)]
+        if algorithm == 'gcbc':  # the others draw actions, each device its own
+            assert found[1] == pytest.approx(found[0], rel=0.1 if precision == 'bf16' else 0.01)
+        assert all(np.isfinite(list(found[1].values())))
+    restored = make_agent(algorithm, config, device='cuda', seed=1)
+    restored.load_state_dict(gpu.state_dict())
+    first, second = (dict(agent.update(random_batch(seed=9))) for agent in (gpu, restored))
+    assert second == pytest.approx(first, rel=1e-3)
+
+
 def test_action_dimension_can_be_another():
     agent = make_agent('stable_crl', small_config(critic_loss='td'), action_dim=5)
     batch = random_batch()

@@ -45,7 +45,7 @@ def test_bridge_preset_has_the_published_values():
         'discount': 0.98, 'target_update_rate': 0.002, 'bc_coefficient': 0.2,
         'actor_goal': 'later', 'augment_critic': True, 'critic_loss': 'td'}
     assert {name: found[name] for name in published} == published
-    assert make_config('bridge')[1].image_spec == ImageSpec(128, 128, 'lanczos')
+    assert make_config('bridge')[1].image_spec == ImageSpec(128, 128, 'lanczos3')
 
 
 def test_overrides_are_read_from_words():
@@ -72,6 +72,10 @@ def test_later_values_replace_the_preset():
     ({'bc_coefficient': 1.5}, 'bc_coefficient is 1.5, must lie in 0 .. 1'),
     ({'augment_probability': -0.1}, 'augment_probability'),
     ({'channels': '16,32'}, 'channels needs 3 numbers'),
+    ({'channels': '0,8,8'}, r'channels needs .* each of 1 or more; got \(0, 8, 8\)'),
+    ({'actor_hidden': ''}, r'actor_hidden needs one layer or more'),
+    ({'critic_hidden': '-4'}, r'critic_hidden needs .* got \(-4,\)'),
+    ({'batch_size': 'inf'}, "batch_size needs int, got 'inf'"),
     ({'augment_critic': 'perhaps'}, 'augment_critic needs bool'),
     ({'std': 0.0}, 'std is 0'),
     ({'std': float('nan')}, 'std is nan'),

@@ -9,6 +9,8 @@ from stable_crl_ros.crl.config import ConfigError
 from stable_crl_ros.crl.hiql import Features
 import torch
 import torch.nn.functional as F  # noqa: N812 the name every PyTorch user knows
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 
 def image(agent, batch, index, name):
@@ -72,6 +74,30 @@ def test_losses_of_an_update_equal_a_loop_over_the_samples():
     found = agent.update(batch)
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-6)
+
+
+class FirstUses(TorchFunctionMode):
+    """Note of every weight whether gradients are kept where autocast first meets it."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = {}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if torch.is_autocast_enabled('cpu'):
+            for one in tree_leaves((args, kwargs)):
+                if isinstance(one, torch.nn.Parameter):
+                    self.kept.setdefault(id(one), torch.is_grad_enabled())
+        return function(*args, **(kwargs or {}))
+
+
+def test_no_weight_is_first_used_without_gradients_where_torch_may_keep_its_bf16_copy():
+    agent = small_agent('hiql', precision='bf16')
+    with FirstUses() as uses:
+        agent.update(random_batch())
+    used = {name: uses.kept[id(parameter)] for name, parameter in agent.actor.named_parameters()
+            if id(parameter) in uses.kept}
+    assert len(used) > 20 and all(used.values()), used
 
 
 def test_the_encoder_of_the_value_sees_every_image_once():

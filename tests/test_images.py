@@ -39,6 +39,27 @@ def test_area_resize_averages_whole_blocks():
     assert np.abs(small - blocks).max() <= 0.5
 
 
+def test_lanczos_leaves_nothing_of_what_is_finer_than_a_pixel():
+    stripes = np.zeros((480, 640, 3), np.uint8)
+    stripes[:, ::2] = 255
+    small = ImageSpec(128, 128, 'lanczos3').resize(stripes)[:, 3:-3]  # borders see half of it
+    assert np.abs(small.astype(int) - 127).max() <= 2
+
+
+def test_lanczos_is_as_bridge_data_were_shrunk():
+    image = picture(480, 640)
+    small = ImageSpec(128, 128, 'lanczos3').resize(image)
+    # Lanczos of three lobes, each as wide as a pixel of the result, along one axis and the other.
+    for axis, size in ((1, 128), (0, 128)):
+        scale = image.shape[axis] / size
+        centres = (np.arange(size)[:, None] + 0.5) * scale - 0.5
+        x = (np.arange(image.shape[axis])[None] - centres) / scale
+        weights = np.sinc(x) * np.sinc(x / 3) * (np.abs(x) < 3)
+        image = np.moveaxis(np.tensordot(weights / weights.sum(1, keepdims=True), image,
+                                         (1, axis)), 0, axis).clip(0, 255)
+    assert np.abs(small - image).max() <= 1.5
+
+
 def test_resize_of_a_fitting_image_changes_nothing():
     image = picture(48, 48)
     np.testing.assert_array_equal(ImageSpec(48, 48).resize(image), image)
@@ -125,7 +146,7 @@ def test_a_wrong_spec_is_refused(values):
 
 
 def test_a_spec_survives_its_dictionary():
-    spec = ImageSpec(128, 96, 'lanczos')
+    spec = ImageSpec(128, 96, 'lanczos3')
     assert ImageSpec.from_dict(spec.to_dict()) == spec
 
 

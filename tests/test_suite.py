@@ -4,8 +4,11 @@ from dataclasses import replace
 import json
 
 import pytest
+from stable_crl_ros.actions import ActionScale
+from stable_crl_ros.checkpoint import ACTION_LAYER, save_checkpoint
 from stable_crl_ros.cli import main
 from stable_crl_ros.crl.presets import make_config
+from stable_crl_ros.crl.run_folder import LATEST
 from stable_crl_ros.experiments.comparisons import ABLATIONS, make_plan
 from stable_crl_ros.experiments.plan import (
     Case,
@@ -17,6 +20,7 @@ from stable_crl_ros.experiments.plan import (
     RunSpec,
 )
 from stable_crl_ros.experiments.suite import (
+    check_settings,
     last_checkpoints,
     missing_cases,
     read_tallies,
@@ -33,6 +37,7 @@ from stable_crl_ros.experiments.tables import (
     write_report,
 )
 from stable_crl_ros.sim.tasks import TASKS
+import torch
 
 LAPTOP = PROFILES['laptop']
 
@@ -220,8 +225,33 @@ def test_more_trials_than_were_made_are_missing(tmp_path):
 def test_where_a_run_was_stopped_is_no_matter_to_its_score(tmp_path):
     for step in (8, 10, 11, 12):
         (tmp_path / f'step_{step:06d}.safetensors').touch()
-    assert [path.name for path in last_checkpoints(tmp_path, 2)] == [
+    assert [path.name for path in last_checkpoints(tmp_path, 2, 12)] == [
         f'step_{step:06d}.safetensors' for step in (8, 10, 12)]
+
+
+def test_the_last_step_counts_where_checkpoints_do_not_divide_the_run(tmp_path):
+    for step in (36, 108, 120, 123):  # the first is the best by held-out error
+        (tmp_path / f'step_{step:06d}.safetensors').touch()
+    assert [path.stem for path in last_checkpoints(tmp_path, 12, 123)] == [
+        'step_000108', 'step_000120', 'step_000123']
+
+
+def test_a_run_whose_preset_was_changed_since_is_not_mixed_with_those_after(tmp_path):
+    spec = run(0, 'gcbc')
+    config = make_config('laptop-gcbc')[1]
+    path = tmp_path / 'runs' / spec.key / LATEST
+    path.parent.mkdir(parents=True)
+
+    def train(**changed):
+        save_checkpoint(path, {ACTION_LAYER: torch.zeros(7, 1)}, {
+            'algorithm': 'gcbc', 'config': {**config.to_dict(), **changed},
+            'image_spec': config.image_spec.to_dict(), 'step': 10, 'metrics': {},
+            'action_scale': ActionScale.from_bounds().to_dict(), 'dataset_fingerprint': ''})
+    train(of_another_version=1)
+    check_settings(tmp_path, [spec, run(1, 'gcbc')])
+    train(discount=0.5)
+    with pytest.raises(PlanError, match=f'discount: 0.5 then, {config.discount} now'):
+        check_settings(tmp_path, [spec, run(1, 'gcbc')])
 
 
 def test_tables_give_the_mean_over_seeds_and_say_how_many_there_are(tmp_path):
@@ -316,7 +346,7 @@ def test_a_suite_goes_on_where_it_was_cut_off_and_does_nothing_twice(tmp_path):
     settings = replace(settings, hours=None)
     assert run_suite(rows, settings, told.append)
     folder = tmp_path / 'runs' / spec.key
-    assert [path.name for path in last_checkpoints(folder, 2)] == [
+    assert [path.name for path in last_checkpoints(folder, 2, 20)] == [
         f'step_{step:06d}.safetensors' for step in (16, 18, 20)]
     tallies = read_tallies(folder / SCORES)
     assert {case: tally.trials for case, tally in tallies.items()} == dict.fromkeys(spec.cases, 3)

@@ -189,6 +189,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(short, tmp_pa
         short(overrides={**OVERRIDES, 'learning_rate': 1e30, 'critic_loss': 'td'}, steps=50)
     (path,) = (tmp_path / 'run').glob('not_finite_*.npz')
     assert str(path) in str(caught.value)
+    assert 'begin anew in another folder, with a lower learning_rate' in str(caught.value)
     batch = np.load(path)
     assert batch['observations'].shape == (8, SIZE, SIZE, 3)
     assert np.isfinite(batch['actions']).all()
@@ -198,8 +199,9 @@ def test_last_good_checkpoint_stays_when_learning_breaks_down(short, tmp_path):
     run = tmp_path / 'run'
     # A rate that overflows some steps after the first checkpoint.
     overrides = {**OVERRIDES, 'learning_rate': 1e30, 'warmup_steps': 4, 'critic_loss': 'td'}
-    with pytest.raises(TrainError, match=r'step \d+: .* not finite'):
+    with pytest.raises(TrainError, match=r'step \d+: .* not finite') as caught:
         short(overrides=overrides, steps=50, save_every=1)
+    assert f'begin from {run / "latest.safetensors"} or one before it' in str(caught.value)
     saved = sorted(run.glob('step_*'))
     tensors = [tensor for path in saved for tensor in load_checkpoint(path).tensors.values()]
     assert tensors and all(torch.isfinite(tensor).all() for tensor in tensors)
@@ -249,4 +251,4 @@ def test_bridge_preset_trains_on_small_images(short):
     latest = short(preset='bridge', steps=2, overrides={'image_size': 32, 'batch_size': 2})
     found = load_checkpoint(latest).metadata
     assert found['config']['encoder'] == 'resnet34'
-    assert found['image_spec'] == {'height': 32, 'width': 32, 'interpolation': 'lanczos'}
+    assert found['image_spec'] == {'height': 32, 'width': 32, 'interpolation': 'lanczos3'}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 import re
 
-from learning_samples import OVERRIDES, SIZE, write_dots
+from learning_samples import draw_dot, OVERRIDES, SIZE, write_dots
 import numpy as np
 import pytest
 from stable_crl_ros.actions import ActionScale, BRIDGE_MEAN
@@ -16,6 +16,8 @@ from stable_crl_ros.crl.run_log import read_metrics
 from stable_crl_ros.crl.training_data import make_scale
 from stable_crl_ros.data.cache import TrainingCache
 from stable_crl_ros.data.cache_build import build_cache
+from stable_crl_ros.data.episode import EpisodeWriter
+from stable_crl_ros.data.schema import Action, EpisodeMeta, NO_ACTIONS, Observation
 from stable_crl_ros.images import ImageSpec
 
 
@@ -84,6 +86,25 @@ def test_several_datasets_are_joined(short, dots, tmp_path):
     found = load_checkpoint(latest).metadata
     assert (found['datasets'], found['transitions']) == (['dots', 'more'], 8 * 12)
     assert Path(tmp_path / 'cache').is_dir()
+
+
+def test_what_is_not_learned_from_may_have_another_control_rate(short, tmp_path):
+    path = tmp_path / 'mixed'
+    dataset = write_dots(path)
+    with EpisodeWriter(dataset, EpisodeMeta(
+            control_rate=30.0, extra={'actions': NO_ACTIONS})) as video:
+        for _ in range(3):
+            video.add_step(Observation({'camera': draw_dot((0.5, 0.5))}), Action(np.zeros(7)))
+        video.finish(Observation({'camera': draw_dot((0.5, 0.5))}))
+    found = load_checkpoint(short(dataset_paths=[path], validation_fraction=0.0)).metadata
+    assert (found['control_rate'], found['transitions']) == (5.0, 6 * 12)
+
+
+def test_pictures_that_are_enlarged_are_warned_of(short, tmp_path, capsys):
+    short()
+    assert 'warning' not in capsys.readouterr().err
+    short(out_dir=tmp_path / 'larger', overrides={**OVERRIDES, 'image_size': 24}, steps=1)
+    assert 'pictures stored at 16x16 are enlarged to 24x24' in capsys.readouterr().err
 
 
 def test_episodes_of_different_control_rates_are_refused(short, dots, tmp_path):

@@ -122,6 +122,6 @@ def shift_colours(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     sixths = torch.where(strongest == 0, (green - blue) / safe, torch.where(
         strongest == 1, 2 + (blue - red) / safe, 4 + (red - green) / safe))
     chroma = torch.minimum(chroma * saturation, value)
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device)
+    offsets = torch.arange(5.0, 0.0, -2.0, device=images.device)  # made there: no wait
     k = (offsets + sixths + 6 * hue) % 6
     return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)

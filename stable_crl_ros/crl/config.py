@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 import math
 
-from stable_crl_ros.images import ImageSpec
+from stable_crl_ros.images import ImageSpec, INTERPOLATIONS
 
 # Sources named beside the values of the configurations:
 #   SC   the authors' simulation code (PyTorch), its defaults.
@@ -13,7 +13,7 @@ from stable_crl_ros.images import ImageSpec
 #   OGB  OGBench: its reference implementations, with its settings for manipulation from images.
 #   ours a choice of this package.
 CHOICES = {
-    'interpolation': ('area', 'linear', 'lanczos'),
+    'interpolation': INTERPOLATIONS,
     'pixel_range': ('unit', 'symmetric'),
     'encoder': ('cnn', 'resnet34'),
     'activation': ('relu', 'swish'),
@@ -42,7 +42,7 @@ class AgentConfig:
     """Images, actor, behavioural cloning and optimiser: what every algorithm needs."""
 
     image_size: int = 48  # rows and columns of the network's input (SC)
-    interpolation: str = 'area'  # how images are shrunk; 'lanczos' in BD
+    interpolation: str = 'area'  # how images are shrunk; 'lanczos3' in BD
     pixel_range: str = 'unit'  # 'unit' 0..1 (SC) | 'symmetric' -1..1 (BD)
 
     encoder: str = 'cnn'  # 'cnn' 3 convolutions (SC) | 'resnet34' with group norm (BD)
@@ -80,6 +80,11 @@ class AgentConfig:
                         if getattr(self, name) == 'fp16' else '')
                 raise ConfigError(f'{name} is {getattr(self, name)!r}, must be one of '
                                   f'{", ".join(valid)}{hint}')
+        for field in fields(self):
+            sizes = getattr(self, field.name)
+            if field.type == tuple[int, ...] and min(sizes, default=0) < 1:
+                raise ConfigError(f'{field.name} needs one layer or more, each of 1 or more; got '
+                                  f'{sizes}')
         if len(self.channels) != 3:
             raise ConfigError(f'channels needs 3 numbers, got {self.channels}')
         if not 0.0 < self.discount < 1.0:
@@ -152,6 +157,6 @@ def parse(name: str, kind: type, value):
         if kind is int and float(value) != int(float(value)):
             raise ValueError('not a whole number')
         return kind(float(value)) if kind is int else kind(value)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         kind_name = getattr(kind, '__name__', str(kind))
         raise ConfigError(f'{name} needs {kind_name}, got {value!r}') from error

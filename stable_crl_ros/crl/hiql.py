@@ -197,9 +197,11 @@ class HIQL(ValueAgent):
         size = len(images[0])
         with self.autocast():
             pixels = self.pixels(self.augment(images) or images)
-            goals, following = self._encode(pixels[:2 * size]).chunk(2)
+            # With gradients first: older torch goes on with the bf16 copy of a weight that
+            # autocast made first, and through one made without gradients nothing is learned.
             observed, value_goals, waypoints = self.values.encoder(pixels[2 * size:]).chunk(3)
             projected = self.values.project(observed)
+            goals, following = self._encode(pixels[:2 * size]).chunk(2)
         value_loss, metrics = self._value_loss(pixels[size:4 * size], projected, value_goals,
                                                self.load(batch['reached']))
         features = Features(projected, following, goals, waypoints)

@@ -90,7 +90,7 @@ class FiniteWatch:
             flag = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(
                 flag, non_blocking=True)
             arrived = torch.cuda.Event()
-            arrived.record()
+            arrived.record(torch.cuda.current_stream(metrics.tensor.device))
         self._waiting.append((step, metrics, flag, arrived, batch))
         return self._look(self._lag)
 

@@ -29,7 +29,7 @@ PLACES = {
     },
     # The authors' configuration for WidowX and BridgeData V2, on one GPU.
     'bridge': {
-        'image_size': 128, 'interpolation': 'lanczos', 'pixel_range': 'symmetric',
+        'image_size': 128, 'interpolation': 'lanczos3', 'pixel_range': 'symmetric',
         'encoder': 'resnet34', 'activation': 'swish', 'hidden_gain': 1.0,
         'actor_hidden': (256,) * 3, 'actor_norm': 'none', 'actor_dropout': 0.1,
         'actor_final_init': 0.0, 'std': 1.0, 'augmentation': 'jitter',

@@ -17,7 +17,7 @@ from stable_crl_ros.crl.metrics import Failure, FiniteWatch, Metrics
 from stable_crl_ros.crl.periodic import Evaluator
 from stable_crl_ros.crl.presets import make_agent
 from stable_crl_ros.crl.progress import Progress
-from stable_crl_ros.crl.run_folder import RunFolder, TrainError
+from stable_crl_ros.crl.run_folder import LATEST, RunFolder, TrainError
 from stable_crl_ros.crl.run_log import RunLog
 from stable_crl_ros.data.cache import TrainingCache
 from stable_crl_ros.data.sampling import BatchSampler
@@ -133,8 +133,10 @@ class Run:
         path = self.folder.path / f'not_finite_{failure.step:06d}{rank}.npz'
         np.savez_compressed(path, **{name: torch.as_tensor(values).cpu().numpy()
                                      for name, values in failure.batch.items()})
+        begin = f'from {self.folder.path / LATEST} or one before it (init_from)' \
+            if self.folder.steps else 'anew'
         raise TrainError(f'step {failure.step}: {", ".join(failure.names[:4])} not finite; the '
-                         f'batch is in {path}; resume from the last checkpoint with a lower '
+                         f'batch is in {path}; begin {begin} in another folder, with a lower '
                          'learning_rate')
 
     def save(self, schedule: Schedule, judge: Judge, progress: Progress) -> None:

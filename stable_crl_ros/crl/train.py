@@ -14,7 +14,13 @@ from stable_crl_ros.crl.presets import make_config
 from stable_crl_ros.crl.progress import Progress
 from stable_crl_ros.crl.run import Run
 from stable_crl_ros.crl.run_folder import LATEST, open_run, TrainError
-from stable_crl_ros.crl.training_data import find_control_rate, make_scale, show_build, split
+from stable_crl_ros.crl.training_data import (
+    describe_enlarging,
+    find_control_rate,
+    make_scale,
+    show_build,
+    split,
+)
 from stable_crl_ros.crl.warm_start import read_start
 import torch
 
@@ -101,6 +107,8 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
             run.load()
         if ranks.first:
             shown = Progress(schedule.steps, run.agent.step, algorithm, progress)
+            if enlarging := describe_enlarging(dataset_paths, cache):
+                shown.say(enlarging, warning=True)
             run.learn(schedule, shown, interrupted, evaluator)
         else:
             run.follow(schedule, interrupted)

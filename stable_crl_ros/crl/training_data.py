@@ -8,7 +8,7 @@ from stable_crl_ros.actions import ActionScale, BRIDGE_HIGH, BRIDGE_LOW
 from stable_crl_ros.crl.config import AgentConfig
 from stable_crl_ros.crl.run_folder import TrainError
 from stable_crl_ros.data.cache import TrainingCache
-from stable_crl_ros.data.cache_build import build_cache
+from stable_crl_ros.data.cache_build import build_cache, can_be_learned
 from stable_crl_ros.data.dataset import Dataset
 
 # A dimension that hardly moves must not be blown up: 1 % of half of Bridge's box.
@@ -17,11 +17,12 @@ SMALLEST_STD = 0.005 * (np.asarray(BRIDGE_HIGH) - np.asarray(BRIDGE_LOW))
 
 def find_control_rate(dataset_paths: Sequence[str | Path]) -> float:
     """
-    Return the rate (Hz) at which all episodes were recorded: that of one action.
+    Return the rate (Hz) at which the episodes to learn from were recorded: that of one action.
 
     :raises TrainError: when there are several: the same action is another speed at each.
     """
-    rates = {entry['control_rate'] for path in dataset_paths for entry in Dataset(path).index()}
+    rates = {entry['control_rate'] for path in dataset_paths for entry in Dataset(path).index()
+             if can_be_learned(entry)}
     if len(rates) != 1:
         raise TrainError(f'the episodes were recorded at different control rates: '
                          f'{sorted(rates)} Hz; train on those of one rate')
@@ -47,6 +48,19 @@ def show_build(dataset_paths: Sequence[str | Path], config: AgentConfig, camera:
     """Build the cache of the datasets, with a bar where there is a terminal to show it."""
     return build_cache(list(dataset_paths), config.image_spec, camera, cache_dir,
                        None if progress else _show_nothing)
+
+
+def describe_enlarging(dataset_paths: Sequence[str | Path], cache: TrainingCache) -> str | None:
+    """Say so where pictures were stored smaller than the network takes them."""
+    wanted = cache.image_spec
+    smaller = {(height, width) for path in dataset_paths for entry in Dataset(path).index()
+               if can_be_learned(entry) for height, width in [entry['cameras'][cache.camera]]
+               if height < wanted.height or width < wanted.width}
+    if not smaller:
+        return None
+    stored = ', '.join(f'{width}x{height}' for height, width in sorted(smaller))
+    return (f'pictures stored at {stored} are enlarged to {wanted.width}x{wanted.height}, which '
+            'adds nothing to them; record them larger, or choose a smaller image_size')
 
 
 def _show_nothing(done: int, total: int) -> None:

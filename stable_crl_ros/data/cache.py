@@ -120,7 +120,7 @@ class TrainingCache:
         :returns: the training and the validation part; they share the frames.
         :raises CacheError: for an unknown or ambiguous episode, or when a part is empty.
         """
-        held_out = np.isin(self.episode, [self._position(item) for item in validation])
+        held_out = np.isin(self.episode, self._positions(validation))
         if held_out.all() or not held_out.any():
             raise CacheError(f'{self.path}: {held_out.sum()} of {len(self)} transitions would be '
                              f'for validation; leave some on both sides')
@@ -161,7 +161,9 @@ class TrainingCache:
         crossing = np.zeros(len(self), bool)
         starts, ends = self.starts.copy(), self.ends.copy()
         for position, episode in enumerate(self.episodes):
-            rows = np.flatnonzero(self.episode == position) if episode.gaps else ()
+            if not episode.gaps:
+                continue
+            rows = np.arange(*np.searchsorted(self.episode, [position, position + 1]))
             for gap in episode.gaps:
                 after = self.frames[rows[0]] + gap  # frame
                 crossing[rows] |= self.frames[rows] == after - 1
@@ -174,15 +176,21 @@ class TrainingCache:
         names = ('actions', 'frames', 'starts', 'ends', 'episode')
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
-    def _position(self, item: int | tuple[int, int]) -> int:
-        matches = [position for position, episode in enumerate(self.episodes)
-                   if item in (episode.id, (episode.dataset, episode.id))]
-        if len(matches) != 1:
-            known = sorted({episode.id for episode in self.episodes})
-            raise CacheError(
-                f'{self.path}: episode {item} is {"ambiguous" if matches else "unknown"}; give '
-                f'one of {known}, or (dataset position, number) with several datasets')
-        return matches[0]
+    def _positions(self, items: Iterable[int | tuple[int, int]]) -> list[int]:
+        places: dict[int | tuple[int, int], list[int]] = {}
+        for position, episode in enumerate(self.episodes):
+            for name in (episode.id, (episode.dataset, episode.id)):
+                places.setdefault(name, []).append(position)
+        found = []
+        for item in items:
+            matches = places.get(item, [])
+            if len(matches) != 1:
+                known = sorted({episode.id for episode in self.episodes})
+                raise CacheError(
+                    f'{self.path}: episode {item} is {"ambiguous" if matches else "unknown"}; '
+                    f'give one of {known}, or (dataset position, number) with several datasets')
+            found += matches
+        return found
 
 
 def _read_description(path: Path) -> dict:

@@ -1,6 +1,6 @@
 """Build the cache that training reads, or find it: resumable, where the disk allows it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 import errno
@@ -65,14 +65,18 @@ def build_cache(datasets: str | Path | Dataset | Sequence[str | Path | Dataset],
     return wanted.label(TrainingCache.open(path))
 
 
+def can_be_learned(entry: Mapping) -> bool:
+    """Say whether an entry of a dataset's index has actions that led somewhere."""
+    return entry['steps'] > 0 and entry['actions'] != NO_ACTIONS
+
+
 class _Wanted:
     """What a cache must hold, and how it is called."""
 
     def __init__(self, union: DatasetUnion, spec: ImageSpec, camera: str | None) -> None:
         self.spec = spec
         self.datasets = union.datasets
-        self.entries = [entry for entry in union.index()
-                        if entry['steps'] and entry['actions'] != NO_ACTIONS]
+        self.entries = [entry for entry in union.index() if can_be_learned(entry)]
         self.camera = _choose_camera(union, self.entries, camera)
         self.plan = [(entry['checksum'], entry['steps']) for entry in self.entries]
         self.settings = {'version': CACHE_VERSION, 'camera': self.camera,

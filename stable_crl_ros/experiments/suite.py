@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 import time
 
+from stable_crl_ros.checkpoint import peek_checkpoint
+from stable_crl_ros.crl.run_folder import differences, LATEST
 from stable_crl_ros.durable import write_atomic
 from stable_crl_ros.evaluation import CONTROLS, evaluate, REPLAY, Score
 from stable_crl_ros.experiments.plan import (
@@ -95,9 +97,11 @@ def run_suite(rows: Sequence[Row], settings: SuiteSettings,
 
     :param say: told of every step.
     :returns: whether everything is there now.
+    :raises PlanError: see `check_settings`.
     """
     deadline = None if settings.hours is None else time.time() + 3600 * settings.hours
     runs = in_order(rows)
+    check_settings(settings.folder, runs)
     for recipe, transitions in sorted(_sizes(runs).items()):
         collect_data(settings.folder, recipe, transitions, settings.workers, say)
     for recipe in sorted(_sizes(runs)):
@@ -171,7 +175,7 @@ def perform(settings: SuiteSettings, run: RunSpec, deadline: float | None) -> fl
         return None
     path = settings.folder / 'runs' / run.key
     _train(settings, run, path)
-    checkpoints = [str(found) for found in last_checkpoints(path, _save_every(run))]
+    checkpoints = [str(found) for found in last_checkpoints(path, _save_every(run), _steps(run))]
     found = read_tallies(path / SCORES)
     for case in missing_cases(settings.folder, run):
         found[case] = Tally.of(case, evaluate(
@@ -181,15 +185,38 @@ def perform(settings: SuiteSettings, run: RunSpec, deadline: float | None) -> fl
     return (time.time() - began) / 60
 
 
-def last_checkpoints(path: Path, every: int) -> list[Path]:
+def last_checkpoints(path: Path, every: int, steps: int) -> list[Path]:
     """
     Return the last few checkpoints of a run: its score is theirs, never the best one's.
 
     :param every: steps at which the run saved; where it was stopped is no matter.
+    :param steps: of the whole run, whose last one is saved in any case.
     """
     found = {int(file.stem.removeprefix('step_')): file
              for file in path.glob('step_*.safetensors')}
-    return [found[step] for step in sorted(found) if step % every == 0][-LAST_CHECKPOINTS:]
+    return [found[step] for step in sorted(found)
+            if step % every == 0 or step == steps][-LAST_CHECKPOINTS:]
+
+
+def check_settings(folder: Path, runs: Sequence[RunSpec]) -> None:
+    """
+    Refuse runs whose preset has been changed since they were trained: one table, one preset.
+
+    :raises PlanError: naming the run and what differs.
+    """
+    from stable_crl_ros.crl.presets import make_config
+    for run in runs:
+        path = folder / 'runs' / run.key
+        if not (path / LATEST).exists():
+            continue
+        trained = peek_checkpoint(path / LATEST)['config']
+        config = make_config(run.preset, dict(run.overrides))[1].to_dict()
+        shared = trained.keys() & config.keys()  # a setting that is new changed nothing
+        differing = differences({name: trained[name] for name in shared},
+                                {name: config[name] for name in shared})
+        if differing:
+            raise PlanError(f'{path}: trained with other settings ({"; ".join(differing)}); '
+                            'move it away, or make the suite in another folder')
 
 
 def _steps(run: RunSpec) -> int:
