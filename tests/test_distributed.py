@@ -9,7 +9,7 @@ import sys
 from learning_samples import random_batch, small_agent, WARM, write_dots
 import pytest
 from stable_crl_ros.crl.config import ConfigError
-from stable_crl_ros.crl.distributed import Ranks, ranks_of_torchrun
+from stable_crl_ros.crl.distributed import own_device, Ranks, ranks_of_torchrun
 import torch
 from torch import multiprocessing
 
@@ -51,7 +51,7 @@ def work(rank, port, folder):
     torch.set_num_threads(1)
     os.environ |= {'RANK': str(rank), 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1',
                    'MASTER_PORT': str(port)}
-    with ranks_of_torchrun('cpu') as (ranks, _):
+    with ranks_of_torchrun('cpu') as ranks:
         found = {name: run_updates(name, ranks) for name in LEARNERS}
         found['threads'] = [names_of_threads()]
     found['threads'].append(names_of_threads())
@@ -112,9 +112,17 @@ def test_refuses_a_batch_that_does_not_divide():
 
 def test_alone_without_torchrun(monkeypatch):
     monkeypatch.delenv('WORLD_SIZE', raising=False)
-    with ranks_of_torchrun('cpu') as (ranks, device):
-        assert (ranks, device) == (Ranks(), 'cpu')
+    assert [own_device(device) for device in ('cpu', 'cuda')] == ['cpu', 'cuda']
+    with ranks_of_torchrun('cpu') as ranks:
+        assert ranks == Ranks()
         assert [ranks.any(flag) for flag in (True, False)] == [True, False]
+
+
+def test_every_rank_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '4')
+    monkeypatch.setenv('LOCAL_RANK', '3')
+    assert [own_device(device) for device in ('cpu', 'cuda', 'cuda:1')] == [
+        'cpu', 'cuda:3', 'cuda:1']
 
 
 def test_torchrun_trains_and_resumes_one_run(tmp_path):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import zlib
 
 import numpy as np
+from stable_crl_ros.crl.distributed import ALONE, Ranks
 from stable_crl_ros.data.cache import TrainingCache
 from stable_crl_ros.data.sampling import BatchSampler, MARKS
 import torch
@@ -13,14 +14,17 @@ MEMORY_SHARE = 0.5  # of a GPU's free memory that the frames may take
 
 
 def make_sampler(cache: TrainingCache, batch_size: int, seed: int, discount: float,
-                 device: str | torch.device = 'cpu', **asked) -> BatchSampler:
+                 device: str | torch.device = 'cpu', ranks: Ranks = ALONE,
+                 **asked) -> BatchSampler:
     """
     Make the sampler that suits a device: there where the frames fit, else from the memory map.
 
+    :param ranks: all of them draw in one way, or their rows would be of different batches.
     :param asked: `Agent.sampling` of the learner.
     """
     device = torch.device(device)
-    if device.type == 'cuda' and fits(cache, torch.cuda.mem_get_info(device)[0]):
+    if device.type == 'cuda' and not ranks.any(
+            not fits(cache, torch.cuda.mem_get_info(device)[0])):
         return DeviceSampler(cache, batch_size, seed, discount, device=device, **asked)
     return BatchSampler(cache, batch_size, seed, discount, **asked)
 

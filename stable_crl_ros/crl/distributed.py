@@ -96,19 +96,29 @@ class _Gather(torch.autograd.Function):
         return gradient.narrow(ctx.axis, ctx.ranks.rank * ctx.length, ctx.length), None, None
 
 
+def own_device(device: str) -> str:
+    """Name the GPU that is this process's own where `torchrun` started several."""
+    if device == 'cuda' and _started_by_torchrun():
+        return f'cuda:{os.environ["LOCAL_RANK"]}'
+    return device
+
+
+def _started_by_torchrun() -> bool:
+    return int(os.environ.get('WORLD_SIZE', '1')) > 1
+
+
 @contextmanager
-def ranks_of_torchrun(device: str) -> Iterator[tuple[Ranks, str]]:
+def ranks_of_torchrun(device: str) -> Iterator[Ranks]:
     """
     Join the run that `torchrun` started, if it did; leave it at the end.
 
-    :param device: 'cpu' or 'cuda'.
-    :returns: this process's place, and its device: every rank has its own GPU.
+    :param device: as `own_device` returns it.
+    :returns: this process's place.
     """
-    if int(os.environ.get('WORLD_SIZE', '1')) == 1:
-        yield Ranks(), device
+    if not _started_by_torchrun():
+        yield Ranks()
         return
-    if device == 'cuda':
-        device = f'cuda:{os.environ["LOCAL_RANK"]}'
+    if device.startswith('cuda'):
         torch.cuda.set_device(device)
     # Its functions take the group there is when they are first imported as a default, and an
     # optimiser imports them: the group's threads would outlive the group, and abort the process
@@ -116,6 +126,11 @@ def ranks_of_torchrun(device: str) -> Iterator[tuple[Ranks, str]]:
     importlib.import_module('torch.distributed.nn.functional')
     distributed.init_process_group('nccl' if device.startswith('cuda') else 'gloo')
     try:
-        yield Ranks(distributed.get_rank(), distributed.get_world_size()), device
-    finally:
-        distributed.destroy_process_group()
+        yield Ranks(distributed.get_rank(), distributed.get_world_size())
+    except BaseException:
+        # NCCL would wait for the others to leave, and they for this one's part of a sum; this
+        # process's end is what torchrun ends them for.
+        if distributed.get_backend() != 'nccl':
+            distributed.destroy_process_group()
+        raise
+    distributed.destroy_process_group()

@@ -45,7 +45,8 @@ class Run:
         self.agent.join(ranks)
         drawing = {'batch_size': config.batch_size, 'seed': seed, 'discount': config.discount,
                    **self.agent.sampling(config)}
-        self.sampler = make_sampler(self._normalise(training), device=device, **drawing)
+        self.sampler = make_sampler(self._normalise(training), device=device, ranks=ranks,
+                                    **drawing)
         self.sampler.rows = ranks.rows(config.batch_size)
         self._episodes = training, validation
         self.validation = None

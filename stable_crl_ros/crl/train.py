@@ -7,7 +7,7 @@ import signal
 import threading
 
 from stable_crl_ros.crl.config import ConfigError
-from stable_crl_ros.crl.distributed import ranks_of_torchrun
+from stable_crl_ros.crl.distributed import own_device, ranks_of_torchrun
 from stable_crl_ros.crl.judge import Schedule
 from stable_crl_ros.crl.periodic import Evaluator
 from stable_crl_ros.crl.presets import make_config
@@ -97,7 +97,7 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
         **(start.described if start else {})}
     schedule = Schedule(config.steps if steps is None else steps, log_every, save_every,
                         keep_last, evaluate_every or 0, calibrates)
-    with (ranks_of_torchrun(device) as (ranks, device),
+    with (ranks_of_torchrun(device) as ranks,
           open_run(Path(out_dir), resume, ranks.first) as folder,
           _interruptible() as interrupted):
         run = Run(folder, described, config, training, validation, device, ranks)
@@ -117,12 +117,13 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
 
 def choose_device(device: str) -> str:
     """
-    Turn 'auto' into a device that is there.
+    Turn 'auto' into a device that is there, and 'cuda' into this rank's own.
 
     :raises ConfigError: for a device torch does not know or have.
     """
     if device == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    device = own_device(device)
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
