@@ -184,6 +184,9 @@ class XsSdk:
     sent: list = field(default_factory=list)
     requests: list = field(default_factory=list)
     opening: float = 1.0
+    deaf: str = ''  # the joint whose registers cannot be set
+    registers: dict = field(default_factory=lambda: {  # as the vendor's modes.yaml sets them
+        'Profile_Velocity': [2000] * 7, 'Profile_Acceleration': [300] * 7})
 
     def state(self):
         return ArmState(1, START.copy(), np.zeros(6), np.zeros(6), self.opening)
@@ -197,9 +200,18 @@ class XsSdk:
             group = fields['cmd_type'] == 'group'
             return SimpleNamespace(mode=self.mode if group else self.gripper_mode,
                                    profile_type=self.profile, joint_names=self.names)
+        if service == 'set_motor_registers':
+            for number, name in enumerate(JOINT_NAMES):
+                if name != self.deaf:
+                    self.registers[fields['reg']][number] = fields['value']
+            return SimpleNamespace(values=[])
         if service == 'reboot_motors':
-            self.errors[(*JOINT_NAMES, 'gripper').index(fields['name'])] = 0
-        values = self.torque if fields.get('reg') == 'Torque_Enable' else self.errors
+            number = (*JOINT_NAMES, 'gripper').index(fields['name'])
+            for values in (self.errors, *self.registers.values()):
+                values[number] = 0
+        known = {'Torque_Enable': self.torque, 'Hardware_Error_Status': self.errors,
+                 **self.registers}
+        values = known[fields.get('reg', 'Hardware_Error_Status')]
         return SimpleNamespace(values=values[:6] if fields['cmd_type'] == 'group' else values[6:])
 
     def close(self):
@@ -277,6 +289,23 @@ def test_the_grippers_pwm_is_strong_far_away_and_none_when_there(wanted, measure
 def test_an_xs_sdk_that_is_set_up_otherwise_is_refused(changes, reason):
     with pytest.raises(ArmError, match=reason):
         XsSdkArm(XsSdk(**changes)).connect()
+
+
+@pytest.mark.parametrize(('cycle_s', 'total', 'acceleration'), [(0.02, 40, 10), (0.01, 20, 5)])
+def test_joints_behind_xs_sdk_follow_as_fast_as_on_their_own_bus(cycle_s, total, acceleration):
+    sdk = XsSdk(errors=[0, 0, 32, 0, 0, 0, 0])
+    arm = XsSdkArm(sdk, cycle_s)
+    arm.connect()
+    expected = {'Profile_Velocity': [total] * 6 + [2000],
+                'Profile_Acceleration': [acceleration] * 6 + [300]}
+    assert sdk.registers == expected
+    arm.clear_faults()  # the elbow forgets it when it starts again
+    assert sdk.registers == expected
+
+
+def test_a_joint_behind_xs_sdk_that_would_lag_is_refused():
+    with pytest.raises(ArmError, match='Profile_Velocity to 40 ms.*: elbow 2000. The arm would'):
+        XsSdkArm(XsSdk(deaf='elbow')).connect()
 
 
 def test_motors_in_error_are_named_and_restarted_one_by_one():

@@ -66,8 +66,8 @@ def _xs_sdk(node: Node) -> ArmDriver:
     from stable_crl_ros.nodes.xs_sdk import load_messages, RosXsSdkLink
     from stable_crl_ros.robot.xs_sdk import XsSdkArm
     load_messages()
-    return XsSdkArm(RosXsSdkLink(_joint_feed(node, 'xs_sdk', value(node, 'xs_sdk_namespace'),
-                                             'joint_states')))
+    feed = _joint_feed(node, 'xs_sdk', value(node, 'xs_sdk_namespace'), 'joint_states')
+    return XsSdkArm(RosXsSdkLink(feed), 1.0 / value(node, 'servo_rate'))
 
 
 def _joint_trajectory(node: Node) -> ArmDriver:

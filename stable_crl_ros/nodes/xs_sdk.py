@@ -10,6 +10,7 @@ PACKAGE = 'interbotix_xs_msgs'
 TOPICS = {'JointGroupCommand': 'commands/joint_group',
           'JointSingleCommand': 'commands/joint_single'}
 SERVICES = {'get_robot_info': 'RobotInfo', 'get_motor_registers': 'RegisterValues',
+            'set_motor_registers': 'RegisterValues',
             'reboot_motors': 'Reboot'}
 
 

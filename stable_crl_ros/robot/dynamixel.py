@@ -25,6 +25,7 @@ from stable_crl_ros.robot.dynamixel_table import (
     GRIPPER,
     JOINTS,
     LEADERS,
+    profile_times,
     RADIANS_PER_TICK,
     Register,
     SERVOS,
@@ -109,8 +110,7 @@ class DynamixelArm:
                 raise
 
     def _start(self) -> None:
-        total = max(2, round(2000 * self._cycle_s))  # ms; a late goal finds the arm still moving
-        goals = soft_start(self._bus, (total // 4, total), self._watchdog_s)
+        goals = soft_start(self._bus, profile_times(self._cycle_s), self._watchdog_s)
         self._goals = {number: float(goal) for number, goal in goals.items()}
         self._faults.begin()
         self._reader.begin()

@@ -221,6 +221,17 @@ def to_ticks(angle: float) -> int:
     return round(angle / RADIANS_PER_TICK) + CENTRE
 
 
+def profile_times(cycle_s: float) -> tuple[int, int]:
+    """
+    Return a time-based profile with which goals are followed: a late one finds the arm moving.
+
+    :param cycle_s: time between two goals, s.
+    :returns: acceleration time and total time of every move, ms.
+    """
+    total = max(2, round(2000 * cycle_s))
+    return total // 4, total
+
+
 def effort(servo: Servo, raw: int) -> float:
     """Return mA for an XM430, % of its greatest load for an XL430, which cannot measure it."""
     return raw * (CURRENT_UNIT if servo.model == XM430 else LOAD_UNIT)

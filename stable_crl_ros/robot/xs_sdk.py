@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from stable_crl_ros.robot.arm import ArmError, ArmFault, ArmState, check_setpoint
+from stable_crl_ros.robot.dynamixel_table import profile_times
 from stable_crl_ros.robot.gripper import horn_angle
 from stable_crl_ros.robot.kinematics import JOINT_NAMES
 
@@ -73,10 +74,11 @@ class XsSdkArm:
     only at `connect` and `clear_faults`; in between a fault shows as an arm that does not follow.
 
     :param link: closed with this driver.
+    :param cycle_s: time between two calls of `write`, s.
     """
 
-    def __init__(self, link: XsSdkLink) -> None:
-        self._link = link
+    def __init__(self, link: XsSdkLink, cycle_s: float = 0.02) -> None:
+        self._link, self._cycle_s = link, cycle_s
         self._gripper_mode = 'position'
         self._faults: list[ArmFault] = []
         self._measured = self._opening = self._sent = float('nan')
@@ -84,7 +86,7 @@ class XsSdkArm:
 
     def connect(self) -> None:
         """
-        Check the arm's configuration, torque and errors.
+        Check the arm's configuration, torque and errors, and have the joints follow at once.
 
         :raises ArmError: naming what is wrong.
         """
@@ -97,7 +99,28 @@ class XsSdkArm:
         if off:
             raise ArmError(f'torque is off at {", ".join(off)}; hold the arm and call the service '
                            'torque_enable of xs_sdk')
+        self._set_profile()
         self._look()
+
+    def _set_profile(self) -> None:
+        """
+        Have every move of the joints take two cycles: xs_sdk's own 2 s would lag far behind.
+
+        :raises ArmError: when a motor did not take it; the service itself does not tell.
+        """
+        acceleration, total = profile_times(self._cycle_s)
+        # Velocity first: a profile's acceleration may not exceed half of it.
+        profile = {'Profile_Velocity': total, 'Profile_Acceleration': acceleration}
+        for register, wanted in profile.items():
+            self._link.request('set_motor_registers', cmd_type='group', name=ARM, reg=register,
+                               value=wanted)
+            found = self._registers(register)
+            wrong = [f'{name} {found.get(name)}' for name in JOINT_NAMES
+                     if found.get(name) != wanted]
+            if wrong:
+                raise ArmError(f'xs_sdk did not set {register} to {wanted} ms by its service '
+                               f'set_motor_registers: {", ".join(wrong)}. The arm would lag '
+                               'behind what it is sent; look at what xs_sdk says')
 
     def _registers(self, register: str) -> dict[str, int]:
         """Return the register of every joint that answers, and of the gripper."""
@@ -181,6 +204,8 @@ class XsSdkArm:
         for name in names:
             self._link.request('reboot_motors', cmd_type='single', name=name, enable=True,
                                smart_reboot=True)
+        if names:
+            self._set_profile()  # a restarted motor has forgotten it
         self._look()
         if self._faults:
             raise ArmError('; '.join(map(str, self._faults)))
