@@ -137,6 +137,22 @@ def test_a_new_policy_that_misbehaves_is_taken_back_without_a_missed_command(
     assert not bench.rollback().success  # never forward again to one that misbehaved
 
 
+def test_what_was_swapped_in_while_nothing_acted_is_on_probation_from_the_activation_on(
+        bench, first, second):
+    def on_probation(state):
+        return lambda s: {v.key: v.value for v in s.values}['on_probation'] == state
+    assert bench.transition('DEACTIVATE')
+    assert swap(bench, second).success
+    bench.status('checkpoint', on_probation('False'))
+    assert bench.transition('ACTIVATE')
+    bench.status('checkpoint', on_probation('True'))
+    spoil_weights(bench, lambda parameter: parameter.fill_(float('nan')))
+    status = bench.status('checkpoint', lambda s: s.level == ERROR)
+    assert f'went back by itself to {name(first)} from {name(second)}' in status.message
+    assert bench.transition('DEACTIVATE') and bench.transition('ACTIVATE')
+    bench.status('checkpoint', on_probation('False'))  # what went on acting is known
+
+
 @pytest.mark.parametrize('acts', [True, False], ids=['acting', 'holding'])
 def test_a_policy_that_misbehaves_after_its_window_is_not_taken_back(ros, first, second, acts):
     bench = Bench(ros, first, control_rate=RATE, rollback_window=1.0,

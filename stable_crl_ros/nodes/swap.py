@@ -42,10 +42,10 @@ class CheckpointDesk:
     offers `~/rollback` and `~/await_swap`. A checkpoint is looked at when it is asked for, then
     checked in a process of its own, then built and warmed up in a thread.
 
-    :param node: the policy node, which has `control_rate`, `device` and `threads`.
     While the node is active it says when a tick is over: there policies are exchanged, and there
     begins what prepares one in this process.
 
+    :param node: the policy node, which has `control_rate`, `device` and `threads`.
     :param seen: returns a wish for a path: what the running policy saw and did last.
     """
 
@@ -60,6 +60,7 @@ class CheckpointDesk:
         self._gaps = Gaps(1.0 / self._computer.rate)
         self._loader = PolicyLoader(partial(self._computer.prepare, pause=self._gaps.wait))
         self._probation: Probation | None = None
+        self._untried = False  # whether what was swapped in has not acted yet
         self._settling = False
         self._waiting: list[Future] = []
         self._create_interface()
@@ -93,9 +94,11 @@ class CheckpointDesk:
         self._take_over(self._computer.load(value(self._node, 'checkpoint_path')))
 
     def ready(self) -> None:
-        """Wait for what was asked for, and take it."""
+        """Wait for what was asked for, and take it; what has not acted yet is on probation."""
         self._loader.wait()
         self.take_outcome()
+        if self._untried:
+            self._begin_probation()
 
     def clear(self) -> None:
         """Let go of every policy."""
@@ -153,12 +156,16 @@ class CheckpointDesk:
         said = self._compare(outcome)
         self.previous = self.running
         self._take_over(outcome.loaded)
-        window_s = value(self._node, 'rollback_window')
-        self._probation = Probation(
-            outcome.loaded.policy.action_scale, 1.0 / self._computer.rate, window_s,
-            time.monotonic()) if window_s and self._node.active else None
+        self._untried = True
+        if self._node.active:
+            self._begin_probation()
         self._node.get_logger().info(said)
         self._tell(True, said)
+
+    def _begin_probation(self) -> None:
+        if window_s := value(self._node, 'rollback_window'):
+            self._probation = Probation(self.running.policy.action_scale,
+                                        1.0 / self._computer.rate, window_s, time.monotonic())
 
     def fall_back(self, reason: str) -> bool:
         """
@@ -183,6 +190,7 @@ class CheckpointDesk:
 
     def judge(self, action: np.ndarray, inference_s: float) -> None:
         """Look at one action of the running policy, and go back when it must not go on."""
+        self._untried = False
         if self._probation is None:
             return
         if self._probation.over(time.monotonic()):
@@ -202,7 +210,7 @@ class CheckpointDesk:
 
     def _take_over(self, loaded: Loaded) -> None:
         self.running, self.error, self._alarm = loaded, '', False
-        self._probation = None
+        self._probation, self._untried = None, False
         sha256 = loaded.sha256
         self._action_scale.publish(String(data=json.dumps(
             {'checkpoint': sha256, **loaded.policy.action_scale.to_dict()})))
