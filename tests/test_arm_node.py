@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -380,6 +381,41 @@ def test_a_dead_driver_stops_the_arm_and_says_so(ros):
     ros.spin_until(lambda: cell.modes[-1] == 'paused')
     assert cell.call('resume').success
     assert cell.command(UP).flags == 0
+
+
+class SlowlyMended(LooseArm):
+    """A mock arm whose faults take their time to be cleared."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.mended = threading.Event(), threading.Event()
+
+    def clear_faults(self):
+        self.begun.set()
+        assert self.mended.wait(30.0)
+        return super().clear_faults()
+
+
+def test_a_stop_does_not_wait_for_faults_that_are_being_cleared(ros):
+    driver = SlowlyMended()
+    cell = Cell(ros, driver=driver)
+    driver.plugged = False
+    ros.spin_until(lambda: cell.modes[-1] == 'fault')
+    driver.plugged = True
+    driver.connect()
+    client = cell.probe.create_client(Trigger, 'arm/clear_faults')
+    ros.spin_until(client.service_is_ready)
+    clearing = client.call_async(Trigger.Request())
+    ros.spin_until(driver.begun.is_set)
+    try:
+        assert cell.call('stop').success
+        assert 'being cleared already' in cell.call('clear_faults').message
+        assert not clearing.done()
+    finally:
+        driver.mended.set()
+    ros.spin_until(clearing.done)
+    assert clearing.result().success
+    ros.spin_until(lambda: cell.modes[-1] == 'paused')
 
 
 class OddArm(MockArm):

@@ -345,6 +345,20 @@ def test_stop_is_remembered_before_there_is_an_arm():
     assert bench.controller.mode is ArmMode.READY
 
 
+def test_resuming_an_arm_that_is_not_paused_does_not_end_its_way_home():
+    bench = Bench(kind=LoadedArm)
+    bench.command(delta=LEFT)
+    bench.run(2.0)
+    seconds = bench.controller.move_to(HOME, bench.now)
+    for lag in np.linspace(0.0, 0.2, 11):  # rad, as of servos that follow slowly
+        bench.arm.sag = np.array([lag, 0.0, 0.0, 0.0, 0.0, 0.0])
+        bench.run(SERVO_S)
+    bench.controller.resume(bench.now)
+    assert bench.controller.mode is ArmMode.RESETTING
+    bench.run(seconds)
+    np.testing.assert_allclose(bench.arm.setpoints[-1][:6], HOME, atol=1e-6)
+
+
 def test_resuming_keeps_hold_of_what_the_gripper_holds(bench):
     bench.controller.set_gripper(POLICY, 0.0, bench.now)
     bench.command()

@@ -9,6 +9,7 @@ import traceback
 
 from geometry_msgs.msg import PoseStamped, TwistStamped
 import numpy as np
+from rclpy.callback_groups import ReentrantCallbackGroup
 from sensor_msgs.msg import JointState
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.nodes.arm_diagnostics import ArmDiagnostics
@@ -84,7 +85,10 @@ class ArmNode(ManagedNode):
         self._published_mode: ArmMode | None = None
         self._create_topics()
         for name in VERBS:
-            self.create_service(Trigger, f'~/{name}', getattr(self, f'_on_{name}'))
+            # ~/clear_faults answers after seconds, and must not keep ~/stop from its answer.
+            group = ReentrantCallbackGroup() if name == 'clear_faults' else None
+            self.create_service(Trigger, f'~/{name}', getattr(self, f'_on_{name}'),
+                                callback_group=group)
         ArmDiagnostics(self, driver_name, self._look)
         self._publish_mode()
 

@@ -286,12 +286,13 @@ class ArmController:
         """
         Listen again; the gripper keeps its setpoint, and so do joints that are near theirs.
 
-        An arm that was moved away meanwhile is held where it is.
+        An arm that was moved away meanwhile is held where it is. One that was not paused goes on.
 
         :raises ControlError: while a fault is latched.
         """
+        paused = self.mode is ArmMode.PAUSED
         self.arbiter.resume()
-        if self._motion.begun and self._behind() > MOVED_RAD:
+        if paused and self._motion.begun and self._behind() > MOVED_RAD:
             self._go_to(self._where_it_is(), self._settings.period_s, now)
 
     def move_to(self, joints: np.ndarray, now: float, then_pause: str = '') -> float:
