@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stable_crl_ros.experiments.plan import Case, GOALS
+from stable_crl_ros.figures import COLOURS, drawing, GREY
 
-PANEL_WIDTH, LINE_HEIGHT, MARGIN = 1.7, 0.24, 1.0  # inches
-POLICY, CONTROL = '#1f5fa8', '#8a8a8a'
+LINE_HEIGHT, MARGIN = 0.19, 0.6  # inches
 
 
 def plot_table(lines: Sequence, path: Path) -> Path:
@@ -16,21 +16,16 @@ def plot_table(lines: Sequence, path: Path) -> Path:
     :param lines: `tables.Line`s of one table.
     :returns: `path`, a PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     appearances = sorted({case.appearance for line in lines for case in line.tallies})
     entries = [(line, appearance) for line in lines for appearance in appearances
                if any(case.appearance == appearance for case in line.tallies)]
     goals = [goal for goal in GOALS if any(Case(goal) in line.tallies for line in lines)]
-    figure = Figure(figsize=(PANEL_WIDTH * len(goals) + 2.2, LINE_HEIGHT * len(entries) + MARGIN),
-                    layout='constrained')
-    FigureCanvasAgg(figure)
-    for panel, goal in zip(figure.subplots(1, len(goals), sharey=True, squeeze=False)[0], goals,
-                           strict=True):
-        _draw_panel(panel, goal, entries)
-    figure.supxlabel('success rate, % (95 % interval)', fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with drawing(path, LINE_HEIGHT * len(entries) + MARGIN) as figure:
+        panels = figure.subplots(1, len(goals), sharey=True, squeeze=False)[0]
+        for panel, goal in zip(panels, goals, strict=True):
+            _draw_panel(panel, goal, entries)
+        figure.supxlabel('success rate, % (95 % interval)', fontsize=8)
     return path
 
 
@@ -40,19 +35,16 @@ def _draw_panel(panel, goal: str, entries: Sequence[tuple]) -> None:
         if rate is None:
             continue
         mean, low, high = (100 * value for value in rate)
-        colour = POLICY if line.seeds else CONTROL
-        panel.plot([low, high], [height, height], color=colour, linewidth=1.6)
-        panel.plot([mean], [height], 'o', color=colour, markersize=4)
+        colour = COLOURS[0] if line.seeds else GREY
+        panel.plot([low, high], [height, height], color=colour, linewidth=1.4)
+        panel.plot([mean], [height], 'o', color=colour)
     several = len({appearance for _, appearance in entries}) > 1
     panel.set_yticks(range(len(entries)), [
-        f'{line.label}, {appearance}' if several else line.label for line, appearance in entries],
-        fontsize=8)
+        f'{line.label}, {appearance}' if several else line.label for line, appearance in entries])
     panel.set_ylim(len(entries) - 0.5, -0.5)
     panel.set_xlim(-4, 104)
     panel.set_xticks([0, 50, 100])
-    panel.tick_params(labelsize=8)
     panel.grid(axis='x', color='#dddddd', linewidth=0.6)
-    panel.set_title(goal.replace('_', ' '), fontsize=8)
-    for side in ('top', 'right', 'left'):
-        panel.spines[side].set_visible(False)
+    panel.set_title(goal.replace('_', ' '), fontsize=7, fontweight='normal')
+    panel.spines['left'].set_visible(False)
     panel.tick_params(axis='y', length=0)
