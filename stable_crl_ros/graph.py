@@ -2,14 +2,26 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+import json
 import math
 from pathlib import Path
 import re
+import shlex
+
+import yaml
 
 PACKAGE = 'stable_crl_ros'
 TERMINAL_NEEDED, TERMINAL_WELCOME = 'needed', 'welcome'
 
 _NAMESPACE = re.compile(r'([A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*)?')
+
+
+class _QuotingDumper(yaml.SafeDumper):
+    """Quotes every text: bare, rcl reads more of them as another type than PyYAML does."""
+
+
+_QuotingDumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(
+    'tag:yaml.org,2002:str', text, style='"'))
 
 
 class BringupError(ValueError):
@@ -95,6 +107,28 @@ class NodeSpec:
         """Return the overrides in the shape of a ROS parameter file, for any namespace."""
         return {f'/**/{node}': {'ros__parameters': dict(values)}
                 for node, values in self.parameters.items() if values}
+
+    def write_overrides(self, folder: Path) -> list[Path]:
+        """Write the overrides as a ROS parameter file; returns its path, none without any."""
+        if not self.overrides():
+            return []
+        path = folder / f'{self.name.replace("/", ".")}.yaml'
+        path.write_text(yaml.dump(self.overrides(), Dumper=_QuotingDumper))
+        return [path]
+
+    def command(self, stack: str) -> str:
+        """
+        Return what to type to start this process, of one node, beside a stack.
+
+        :param stack: its namespace.
+        """
+        words = ['-r', f'__ns:={self.namespace_in(stack)}']
+        for file in self.config:
+            words += ['--params-file', str(file)]
+        for values in self.parameters.values():
+            for name, value in values.items():
+                words += ['-p', f'{name}:={json.dumps(value)}']
+        return shlex.join(['ros2', 'run', PACKAGE, self.executable, '--ros-args', *words])
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from stable_crl_ros.graph import (
     parse_arguments,
     TERMINAL_NEEDED,
 )
-import yaml
 
-_locks: list[StackLock] = []  # held until this launch process ends
+# Kept until this launch process ends.
+_locks: list[StackLock] = []
+_folders: list[tempfile.TemporaryDirectory] = []
 
 
 def describe(name: str) -> LaunchDescription:
@@ -50,6 +51,7 @@ def _start(context, graph: Graph) -> list:
         for argument in graph.arguments})
     specs, namespace = graph.specs(values), values['namespace']
     _locks.append(StackLock(namespace, dict(os.environ)))
+    _folders.append(tempfile.TemporaryDirectory(prefix=f'{PACKAGE}-'))
     return [_terminal_hint(spec, namespace) if spec.terminal == TERMINAL_NEEDED
             else _node(spec, namespace, values['log_level']) for spec in specs]
 
@@ -65,21 +67,12 @@ def _node(spec: NodeSpec, namespace: str, log_level: str) -> Node:
                    if name not in os.environ and name.endswith('PROFILES_FILE')}
     return Node(
         package=PACKAGE, executable=spec.executable, namespace=spec.namespace_in(namespace),
-        parameters=[*spec.config, *_overrides(spec)],
+        parameters=[*spec.config, *spec.write_overrides(Path(_folders[-1].name))],
         ros_arguments=['--log-level', log_level], output='screen',
         emulate_tty=not spec.terminal,  # launch passes lines on, nothing redrawn in place
         additional_env={**environment, PARENT_VARIABLE: str(os.getpid())},
         respawn=spec.respawn, respawn_delay=RESPAWN_DELAY_S,
         on_exit=None if spec.respawn else _end_stack(spec))
-
-
-def _overrides(spec: NodeSpec) -> list[Path]:
-    if not spec.overrides():
-        return []
-    with tempfile.NamedTemporaryFile(
-            'w', prefix=f'{PACKAGE}-{spec.executable}-', suffix='.yaml', delete=False) as file:
-        yaml.safe_dump(spec.overrides(), file)
-    return [Path(file.name)]
 
 
 def _end_stack(spec: NodeSpec):
@@ -92,6 +85,5 @@ def _end_stack(spec: NodeSpec):
 
 def _terminal_hint(spec: NodeSpec, namespace: str) -> LogInfo:
     # launch gives its processes no keyboard.
-    return LogInfo(msg=f'{spec.executable} needs a terminal of its own; run there: ros2 run '
-                       f'{PACKAGE} {spec.executable} --ros-args -r '
-                       f'__ns:={spec.namespace_in(namespace)}')
+    return LogInfo(msg=f'{spec.executable} needs a terminal of its own; run there: '
+                       f'{spec.command(namespace)}')

@@ -22,7 +22,6 @@ from stable_crl_ros.environment import (
 )
 from stable_crl_ros.graph import check_namespace, NodeSpec
 from stable_crl_ros.patience import wait_until
-import yaml
 
 GRACE_S = 5.0  # from the request to end to the kill
 SHORT_LIFE_S = 10.0  # a respawned node that ends sooner ...
@@ -173,9 +172,7 @@ class Launcher:
         command = [sys.executable, '-m', f'stable_crl_ros.nodes.{spec.executable}', '--ros-args',
                    '-r', f'__ns:={spec.namespace_in(self.namespace)}',
                    '--log-level', self._log_level]
-        own = self._folder / f'{spec.name.replace("/", ".")}.yaml'
-        own.write_text(yaml.safe_dump(spec.overrides()))
-        for file in [*spec.config, *([own] if spec.overrides() else [])]:
+        for file in [*spec.config, *spec.write_overrides(self._folder)]:
             command += ['--params-file', str(file)]
         return command
 

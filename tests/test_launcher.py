@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -270,3 +271,41 @@ def test_user_s_own_dds_profile_and_discovery_range_are_kept():
     ours = ros_environment({})
     assert ours['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
     assert Path(ours[PROFILE_VARIABLES[0]]).is_file()
+
+
+def as_read_by_ros(name, *arguments):
+    """Return the parameters that a node of this name gets out of `--ros-args` arguments."""
+    rclpy = pytest.importorskip('rclpy')
+    context = rclpy.context.Context()
+    rclpy.init(args=['--ros-args', *arguments], context=context)
+    try:
+        node = rclpy.create_node(name, context=context,
+                                 automatically_declare_parameters_from_overrides=True)
+        found = {key: value.value for key, value in node._parameters.items()}
+        namespace = node.get_namespace()
+        node.destroy_node()
+        return found, namespace
+    finally:
+        rclpy.try_shutdown(context=context)
+
+
+@pytest.mark.parametrize('text', ['Y', 'n', 'on', '1e5', '08', '0o17', 'inf', 'NaN', '.5', '~',
+                                  '', 'Zoë\'s "arm": no. 1', 'two\nlines'])
+def test_a_text_reaches_a_node_as_the_text_it_is(tmp_path, text):
+    spec = NodeSpec('episode_logger', {'episode_logger': {
+        'operator': text, 'tags': [text], 'max_steps': 8, 'record_on_start': True}})
+    file, = spec.write_overrides(tmp_path)
+    found, _ = as_read_by_ros('episode_logger', '--params-file', str(file))
+    assert (found['operator'], found['tags']) == (text, [text])
+    assert (found['max_steps'], found['record_on_start']) == (8, True)
+
+
+def test_a_node_that_is_started_by_hand_gets_what_its_stack_was_told():
+    spec = {spec.name: spec for spec in GRAPHS['collect'].specs(
+        {'robot': 'mock', 'teleop': 'keyboard', 'control_rate': '4'})}['teleop']
+    program, verb, package, executable, flag, *arguments = shlex.split(spec.command('left'))
+    assert [program, verb, package, executable, flag] == [
+        'ros2', 'run', 'stable_crl_ros', 'teleop', '--ros-args']
+    found, namespace = as_read_by_ros('teleop', *arguments)
+    assert (found['device'], found['control_rate'], found['key_hold']) == ('keyboard', 4.0, 0.15)
+    assert namespace == '/left'
