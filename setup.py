@@ -34,7 +34,8 @@ setup(
     ],
     extras_require={
         'ros': ['ros-rclpy[fastrtps]==7.1.6', 'ros-sensor-msgs==5.3.6', 'ros-std-msgs==5.3.6',
-                'ros-std-srvs==5.3.6', 'ros-geometry-msgs==5.3.6', 'ros-diagnostic-msgs==5.3.6'],
+                'ros-std-srvs==5.3.6', 'ros-geometry-msgs==5.3.6', 'ros-diagnostic-msgs==5.3.6',
+                'ros-trajectory-msgs==5.3.6'],
         # Not on a robot: pyarrow alone is 170 MB. TensorBoard and Zarr bring the last two.
         'exchange': ['pyarrow>=15', 'rosbags>=0.10', 'protobuf>=4.25', 'google-crc32c>=1.5'],
         'teleop': ['evdev-binary>=1.9', 'hidapi>=0.14'],  # gamepads, SpaceMouse

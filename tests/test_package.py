@@ -76,6 +76,17 @@ def test_ros_is_never_installed_over_the_one_that_is_there(distribution):
     assert not names & {'rclpy', 'launch', 'launch_ros', 'cv_bridge', 'sensor_msgs'}
 
 
+def test_where_ros_comes_by_pip_every_message_that_is_imported_comes_too(distribution):
+    extra = {requirement.partition('==')[0].partition('[')[0]
+             for requirement in distribution.extras_require['ros']}
+    imported = {node.module.split('.')[0] for path in (ROOT / 'stable_crl_ros').rglob('*.py')
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.ImportFrom) and node.module}
+    messages = {name for name in imported if name.endswith('_msgs') or name == 'std_srvs'}
+    with_rclpy = {'builtin_interfaces', 'lifecycle_msgs', 'rcl_interfaces'}
+    assert {f'ros-{name.replace("_", "-")}' for name in messages - with_rclpy} <= extra
+
+
 def test_every_executable_has_a_module_with_main_and_a_script(distribution):
     executables = dict(entry.split(' = ')
                        for entry in distribution.entry_points['console_scripts'])
