@@ -114,7 +114,19 @@ def test_joint_states_that_lack_a_finger_all_at_once_are_told(ros, controllers):
     assert "since then: joint_states lacks ['left_finger']" in cell.call('clear_faults').message
 
 
-def test_joint_trajectory_without_a_controller_is_refused(ros, controllers):
+def test_a_controller_that_is_heard_after_the_joint_states_is_waited_for(ros, controllers):
+    late = threading.Timer(0.5, lambda: controllers.node.create_subscription(
+        JointTrajectory, '/late', controllers.trajectories.append, 10))
+    node = ros.add(ArmNode(context=ros.context, parameter_overrides=ros.parameters(
+        driver='joint_trajectory', joint_state_topic=STATES, trajectory_topic='/late')))
+    late.start()
+    node.trigger_configure()
+    late.join()
+    assert node.refusal == ''
+
+
+def test_joint_trajectory_without_a_controller_is_refused(ros, controllers, monkeypatch):
+    monkeypatch.setattr('stable_crl_ros.nodes.joint_trajectory._MEETING_S', 0.2)
     node = ros.add(ArmNode(context=ros.context, parameter_overrides=ros.parameters(
         driver='joint_trajectory', joint_state_topic=STATES,
         trajectory_topic='/elsewhere')))

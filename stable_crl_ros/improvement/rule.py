@@ -13,7 +13,8 @@ from stable_crl_ros.significance import (
 from stable_crl_ros.trials.scores import Outcome, paired_table
 
 RUNNING, CANDIDATE = 'running', 'candidate'  # labels of outcomes
-BETTER, NOT_WORSE = RULES = ('better', 'not-worse')
+BETTER = 'better'
+RULES = (BETTER, 'not-worse')
 
 
 class ImproveError(RuntimeError):

@@ -1,14 +1,18 @@
 """An arm behind ros2_control: setpoints as one-point trajectories, states from a topic."""
 
+import time
+
 from builtin_interfaces.msg import Duration
 import numpy as np
 from stable_crl_ros.nodes.joint_feed import JointFeed
 from stable_crl_ros.nodes.messages import FINGERS
+from stable_crl_ros.patience import wait_until
 from stable_crl_ros.robot.arm import ArmError, ArmFault, ArmState, check_setpoint
 from stable_crl_ros.robot.gripper import finger_position
 from stable_crl_ros.robot.kinematics import JOINT_NAMES
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+_MEETING_S = 3.0
 _AHEAD = 2.0  # servo periods; the controller is still moving when the next point comes
 
 
@@ -43,7 +47,9 @@ class JointTrajectoryArm:
         """
         self._feed.wait()
         for publisher in filter(None, (self._arm, self._gripper)):
-            if not publisher.get_subscription_count():
+            # The joint states may be heard before the controller's subscription is.
+            if not wait_until(publisher.get_subscription_count, _MEETING_S,
+                              lambda: time.sleep(0.01)):
                 raise ArmError(f'nobody listens to {publisher.topic_name}; start the trajectory '
                                'controller, or name its topic')
         self._opening = None
