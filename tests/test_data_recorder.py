@@ -60,7 +60,30 @@ def test_a_burst_faster_than_the_disk_drops_counts_and_marks_but_never_waits(dat
     assert summary.drops == dataset[0].attrs['drops'] == {'queue full': summary.dropped}
     steps = dataset[0]['action'][:, 0]
     gaps = [row for row in range(accepted) if steps[row] != (steps[row - 1] + 1 if row else 0)]
+    gaps += [accepted] if steps[-1] != 39 else []
     assert dataset[0].attrs['gaps'] == gaps
+
+
+@pytest.mark.parametrize('lost', [
+    lambda recorder: recorder.lose('no image', 'wrist'),
+    lambda recorder: recorder.record(observation(0, 4, size=(5, 5)), action(0, 4))])
+def test_what_is_lost_after_the_last_step_lies_before_the_final_observation(dataset, lost):
+    recorder = EpisodeRecorder(dataset)
+    recorder.start()
+    hand_over(recorder, 0, 4)
+    lost(recorder)
+    summary = recorder.stop(final_observation=observation(0, 5))
+    assert (summary.steps, summary.dropped) == (4, 1)
+    assert dataset[0].attrs['gaps'] == [4]
+
+
+def test_what_is_lost_at_the_end_leaves_no_gap_where_no_observation_follows(dataset):
+    recorder = EpisodeRecorder(dataset)
+    recorder.start()
+    hand_over(recorder, 0, 4)
+    recorder.lose('no image', 'wrist')
+    assert recorder.stop().steps == 3
+    assert dataset[0].attrs['gaps'] == []
 
 
 def test_a_step_that_does_not_fit_is_dropped_named_and_marked(dataset):

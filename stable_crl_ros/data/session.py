@@ -37,7 +37,8 @@ class Session:
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
         self._minimum_free_bytes = minimum_free_bytes
         self._waiting_bytes = 0
-        self._gap = self._ended = False
+        self._gap = False  # steps were lost since the last one that was accepted, at last written
+        self._ended = False
         self._written: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._disk_checked_s = 0.0
         self._lock = threading.Lock()
@@ -100,16 +101,20 @@ class Session:
         """
         Seal the episode with what was counted; arguments as those of `EpisodeWriter.finish`.
 
-        A final observation that does not fit is left out, and named in `error`.
+        A final observation that does not fit is left out, and named in `error`. One that follows
+        lost steps lies behind a gap.
         """
-        kwargs |= {'attributes': {'gaps': self.gaps, **(kwargs.get('attributes') or {})},
-                   'dropped': self.dropped, 'drops': dict(self.drops)}
+        given = kwargs.pop('attributes', None) or {}
+        kwargs |= {'dropped': self.dropped, 'drops': dict(self.drops)}
         if final_observation is not None:
+            gaps = [*self.gaps, *([self.writer.steps] if self._gap else [])]
             try:
-                return self.writer.finish(final_observation, success, **kwargs)
+                return self.writer.finish(final_observation, success, **kwargs,
+                                          attributes={'gaps': gaps, **given})
             except ValueError as error:
                 self.error = f'the last action has no outcome: {error}'
-        return self.writer.finish(None, success, **kwargs)
+        return self.writer.finish(None, success, **kwargs,
+                                  attributes={'gaps': self.gaps, **given})
 
     def _count(self, what: str, error: str) -> None:
         known = what in self.drops or len(self.drops) < MOST_REASONS
@@ -132,6 +137,8 @@ class Session:
                 gap = True
                 self._refused(error)
             self._note(size)
+        with self._lock:
+            self._gap = self._gap or gap
         if self.ended_why:
             self._seal()
 
