@@ -6,11 +6,13 @@ import zipfile
 from data_samples import action, assert_holds, observation, picture, record
 import numpy as np
 import pytest
+from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.data.copying import copy_episode
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeError, EpisodeWriter
 from stable_crl_ros.data.labels import relabel
 from stable_crl_ros.data.schema import EpisodeMeta
+from stable_crl_ros.images import ImageSpec
 
 CAMERAS = ('front', 'wrist')
 VERSION_1 = Path(__file__).parent / 'data' / 'version1.zip'
@@ -46,7 +48,7 @@ def test_a_part_keeps_its_rows_and_counts_steps_from_its_own_first(dataset, othe
         for step in range(8):
             writer.add_step(observation(0, step), action(0, step))
         writer.finish(observation(0, 8), True, attributes={
-            'checkpoints': [[0, 'a'], [2, 'b'], [4, 'c'], [7, 'd']], 'gaps': [1, 3, 5]})
+            'checkpoints': [[0, 'a'], [2, 'b'], [4, 'c'], [7, 'd']], 'gaps': [1, 3, 5, 6, 7]})
     copy = other[copy_episode(dataset[0], other, rows=slice(3, 6))]
     assert copy.steps == 3
     for name in ('action', 'ages/front', 'capture_stamp'):
@@ -54,8 +56,19 @@ def test_a_part_keeps_its_rows_and_counts_steps_from_its_own_first(dataset, othe
     np.testing.assert_array_equal(copy.images(), dataset[0].images()[3:7])
     assert copy.attrs['final_capture_stamp'] == dataset[0]['capture_stamp'][6]
     assert copy.attrs['checkpoints'] == [[0, 'b'], [1, 'c']]
-    assert copy.attrs['gaps'] == [2]
+    assert copy.attrs['gaps'] == [2, 3]  # what it ends with lies behind the one at its end
     assert copy.attrs['copied_from']['rows'] == [3, 6]
+
+
+@pytest.mark.parametrize(('rows', 'learnable'), [
+    (slice(0, 3), 2), (slice(0, 2), 2), (slice(3, 5), 1), (slice(None), 3)])
+def test_no_copy_makes_a_transition_over_a_gap_learnable(dataset, other, rows, learnable):
+    with EpisodeWriter(dataset) as writer:
+        for step in range(5):
+            writer.add_step(observation(0, step), action(0, step))
+        writer.finish(observation(0, 5), attributes={'gaps': [3, 5]})
+    copy_episode(dataset[0], other, rows=rows)
+    assert len(build_cache(other, ImageSpec(8, 8))) == learnable
 
 
 def test_jpegs_are_copied_byte_by_byte_and_never_encoded_again(tmp_path):

@@ -175,11 +175,18 @@ def write(folder, rate=5.0, joints=START, attributes=None, steps=2):
 
 @pytest.mark.parametrize(('recording', 'speed', 'reason'), [
     ({}, 1.5, 'nothing is replayed faster'), ({}, 0.0, 'give 0.05 to 1'),
-    ({'attributes': {'gaps': [1]}}, 1.0, r'missing before \[1\]'),
+    ({'attributes': {'gaps': [1, 2]}}, 1.0, r'missing before \[1, 2\].* no step of it'),
+    ({'attributes': {'gaps': [1, 5]}, 'steps': 6}, 1.0,
+     r'missing before \[1, 5\].* the longest is 1-3'),
+    ({'attributes': {'gaps': [6]}, 'steps': 6}, 1.0, 'the longest is 0-4'),
     ({'joints': np.full(6, np.nan)}, 1.0, 'where the arm began was not recorded')])
 def test_what_cannot_be_replayed_is_refused(tmp_path, recording, speed, reason):
     with pytest.raises(ReplayError, match=reason):
         Plan.of(write(tmp_path, **recording), speed)
+
+
+def test_what_was_lost_before_the_first_step_does_not_matter(tmp_path):
+    assert len(Plan.of(write(tmp_path, attributes={'gaps': [0]}), 1.0).actions) == 2
 
 
 @pytest.mark.parametrize('speed', [1.0, 0.6, 0.5, 0.1])

@@ -120,7 +120,8 @@ def _shifted(attributes: dict, start: int, stop: int) -> dict:
         if name in attributes:
             shifted[name] = _changes_within(attributes[name], start, stop)
     if GAPS in attributes:
-        shifted[GAPS] = [step - start for step in attributes[GAPS] if start < step < stop]
+        # One just before `stop` lies between the copy's last step and its last observation.
+        shifted[GAPS] = [step - start for step in attributes[GAPS] if start < step <= stop]
     return shifted
 
 

@@ -1,6 +1,7 @@
 """A recorded episode as commands for the arm, and how what it did then differs from it."""
 
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 import math
 
 import numpy as np
@@ -126,13 +127,15 @@ class Plan:
         if not SLOWEST <= speed <= 1.0:
             raise ReplayError(f'speed {speed:g}: give {SLOWEST:g} to 1; nothing is replayed '
                               'faster than it was recorded')
-        rate, gaps = episode.attrs['control_rate'], episode.attrs.get('gaps')
+        rate = episode.attrs['control_rate']
+        gaps = sorted(step for step in episode.attrs.get('gaps', [])
+                      if 0 < step <= episode.steps)
         if not episode.steps or not rate:
             raise ReplayError(f'{episode.path}: {episode.steps} steps at {rate} Hz; there is '
                               'nothing to replay')
         if gaps:
             raise ReplayError(f'{episode.path}: steps are missing before {gaps}, so its motion is '
-                              'not all there; trim it to a part without gaps')
+                              f'not all there; {_advice(gaps, episode.steps)}')
         joints = episode['joint_positions']
         poses = [_pose(row, angles)
                  for row, angles in zip(episode['ee_pose'], joints, strict=True)]
@@ -149,6 +152,15 @@ class Plan:
         action[:3] /= self.parts
         action[3:6] = rpy_from(rotation_from_vector(turn))
         return action
+
+
+def _advice(gaps: list[int], steps: int) -> str:
+    """Name the longest part whose every step is followed by its own outcome."""
+    first, behind = max(pairwise([0, *gaps, steps + 1]), key=lambda part: part[1] - part[0])
+    if behind - first < 2:
+        return 'no step of it has its own outcome'
+    # The step before a gap is left out: what follows it was seen behind the gap.
+    return f'trim it to a part without gaps, the longest is {first}-{behind - 2}'
 
 
 def _pose(row: np.ndarray, joints: np.ndarray) -> np.ndarray | None:
