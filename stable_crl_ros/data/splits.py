@@ -1,5 +1,6 @@
 """Which episodes are for training and which for validation: drawn once, kept in a file."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 import json
 import os
@@ -47,7 +48,7 @@ def _draw(entries: Sequence[tuple[int, int, str]], count: int,
           rng: np.random.Generator) -> set[tuple[int, int]]:
     """Draw so many, as evenly over the tasks as whole episodes allow."""
     shuffled = [entries[index] for index in rng.permutation(len(entries))]
-    sizes = {task: sum(entry[2] == task for entry in entries) for _, _, task in entries}
+    sizes = Counter(task for _, _, task in entries)
     seen = dict.fromkeys(sizes, 0)
     ranked = []
     for position, number, task in shuffled:
@@ -102,5 +103,6 @@ def read_validation(path: str | Path, datasets: Sequence[str | Path],
         if numbers is None:
             raise SplitError(f'{path} knows nothing of {place}; it splits '
                              f'{[str(where) for _, where, _ in known]}')
-        found += [(position, number) for number in numbers if number in set(dataset.ids)]
+        present = set(dataset.ids)
+        found += [(position, number) for number in numbers if number in present]
     return found
