@@ -211,7 +211,6 @@ class _Content:
                 json.dumps(checksums, sort_keys=True).encode()).hexdigest(),
         }
 
-
     def _losses(self, given: dict) -> dict:
         """Return what says that steps are missing, those of damaged records included."""
         dropped, drops = self._end.get('dropped', 0), self._end.get('drops', {})
