@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 MOST_PIXELS = 2 ** 26  # 8192 x 8192; a picture of 1 kB may claim a thousand times as many
+JPEG_START = b'\xff\xd8'
 JPEG_SIZE_MARKERS = {bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)}
 LANCZOS3 = 'lanczos3'  # Pillow's, over as many pixels as one of the result covers
 OPENCV = {'area': cv2.INTER_AREA, 'linear': cv2.INTER_LINEAR}
@@ -99,12 +100,14 @@ def check_rgb(image: np.ndarray, what: str = 'image') -> None:
         raise ImageError(f'{what} must be (height, width, 3) RGB, got shape {image.shape}')
 
 
-def decode_image(data: bytes | array | np.ndarray, what: str = 'image') -> np.ndarray:
+def decode_image(data: bytes | array | np.ndarray, what: str = 'image',
+                 upright: bool = False) -> np.ndarray:
     """
     Decode PNG, JPEG or another file format OpenCV reads.
 
     :param data: the file's bytes; also as messages hold them.
     :param what: how the error names the image (a path, a topic).
+    :param upright: turn a JPEG as its EXIF data say, which phones store sideways.
     :returns: uint8 RGB, shape (H, W, 3). Grey becomes three equal channels; an alpha channel that
         is opaque everywhere is left out.
     :raises ImageError: when the bytes are no image, are of more than `MOST_PIXELS`, have an alpha
@@ -115,8 +118,11 @@ def decode_image(data: bytes | array | np.ndarray, what: str = 'image') -> np.nd
     if width * height > MOST_PIXELS:
         raise ImageError(f'{what}: {width}x{height} pixels; save it with {MOST_PIXELS} at most')
     buffer = np.frombuffer(data, np.uint8)
+    # Only this flag heeds EXIF. It would hide an alpha channel or 16 bit, which no JPEG has.
+    turned = upright and data[:2] == JPEG_START
+    flags = cv2.IMREAD_COLOR if turned else cv2.IMREAD_UNCHANGED
     try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if buffer.size else None
+        image = cv2.imdecode(buffer, flags) if buffer.size else None
     except cv2.error as error:  # more pixels than OpenCV reads
         raise ImageError(f'{what}: cannot be decoded ({error.err})') from error
     if image is None:
@@ -137,7 +143,7 @@ def _claimed_size(data: bytes) -> tuple[int, int]:
     if data[:8] == b'\x89PNG\r\n\x1a\n':
         return int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
     place = 2
-    while data[:2] == b'\xff\xd8' and data[place:place + 1] == b'\xff':
+    while data[:2] == JPEG_START and data[place:place + 1] == b'\xff':
         marker, length = data[place + 1:place + 2], data[place + 2:place + 4]
         if marker in JPEG_SIZE_MARKERS:
             return (int.from_bytes(data[place + 7:place + 9], 'big'),
@@ -148,7 +154,7 @@ def _claimed_size(data: bytes) -> tuple[int, int]:
 
 def read_image(path: str | Path) -> np.ndarray:
     """
-    Read an image file as RGB.
+    Read an image file as RGB, upright where it is a JPEG that says how it was taken.
 
     :returns: uint8 RGB, shape (H, W, 3).
     :raises ImageError: when the file is missing, unreadable or no RGB image.
@@ -157,7 +163,7 @@ def read_image(path: str | Path) -> np.ndarray:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f'{path}: cannot be read ({error.strerror})') from error
-    return decode_image(data, str(path))
+    return decode_image(data, str(path), upright=True)
 
 
 def encode_image(image: np.ndarray, extension: str = '.png') -> bytes:

@@ -6,6 +6,7 @@ import zlib
 
 import cv2
 import numpy as np
+from PIL import ExifTags, Image
 import pytest
 from stable_crl_ros.images import (
     check_rgb,
@@ -126,6 +127,20 @@ def gigantic(side=100_000):
 def test_unreadable_bytes_are_refused_by_name(data):
     with pytest.raises(ImageError, match=r'goal\.png'):
         decode_image(data, 'goal.png')
+
+
+@pytest.mark.parametrize(('orientation', 'stored'), [
+    (1, lambda image: image), (3, lambda image: np.rot90(image, 2)), (6, np.rot90)])
+def test_only_a_file_is_turned_as_its_exif_data_say(tmp_path, orientation, stored):
+    blocks = np.random.default_rng(0).integers(0, 256, (2, 3, 3), np.uint8)
+    image = blocks.repeat(32, 0).repeat(32, 1)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / 'photo.jpg'
+    Image.fromarray(stored(image)).save(path, quality=100, subsampling=0, exif=exif)
+    np.testing.assert_allclose(read_image(path).astype(int), image, atol=4)
+    # A camera's message and a stored frame are of the size and way they were recorded in.
+    np.testing.assert_allclose(decode_image(path.read_bytes()).astype(int), stored(image), atol=4)
 
 
 def test_a_missing_file_is_refused_by_path(tmp_path):
