@@ -126,7 +126,7 @@ class GoalStore:
             if path.stat().st_size > MOST_BYTES:
                 raise GoalError(f'{path}: larger than {MOST_BYTES >> 20} MiB; no goal picture is')
             data = path.read_bytes()
-            image = decode_image(data, str(path))
+            image = decode_image(data, str(path), upright=True)
             metadata = read_metadata(path.with_suffix('.json'))
         except OSError as error:
             raise GoalError(f'{path}: cannot be read ({error.strerror})') from error
@@ -143,7 +143,8 @@ class GoalStore:
 
     def save(self, name: str, image: np.ndarray, metadata: dict) -> Goal:
         """
-        Store a goal; never overwrites one. The picture appears whole, or not at all.
+        Store a goal; never overwrites one. The picture appears whole and with its NAME.json, or
+        not at all.
 
         :param name: letters, digits, '_', '.', '-'; '' for the next free goal_NNNN.
         :param image: uint8 RGB, shape (H, W, 3).
@@ -165,8 +166,7 @@ class GoalStore:
             self.directory.mkdir(parents=True, exist_ok=True)
             if any(found.stem == name for found in _pictures(self.directory)):
                 raise FileExistsError
-            write_atomic(path, picture, new=True)
-            write_atomic(path.with_suffix('.json'), json.dumps(metadata, indent=1).encode())
+            _write_both(path, picture, json.dumps(metadata, indent=1).encode())
         except FileExistsError as error:
             raise GoalError(f'goal {name!r} exists in {self.directory}; choose another name or '
                             'delete it first') from error
@@ -245,6 +245,18 @@ class GoalStore:
         names = ', '.join(self.names()) or 'none'
         wrong = f'; {problem}' if (problem := self.problem()) else ''
         return f'goals in {self.directory} and {self.shipped}: {names}{wrong}'
+
+
+def _write_both(path: Path, picture: bytes, metadata: bytes) -> None:
+    """Write NAME.json first: without a picture it is no goal, and the next save replaces it."""
+    description = path.with_suffix('.json')
+    write_atomic(description, metadata)
+    try:
+        write_atomic(path, picture, new=True)
+    except OSError:
+        if not path.exists():
+            description.unlink(missing_ok=True)
+        raise
 
 
 def check_goal_name(name: str) -> str:

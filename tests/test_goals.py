@@ -1,5 +1,6 @@
 """The goal store: lookup order, what is refused and why, and writes that lose nothing."""
 
+import errno
 import json
 import os
 import struct
@@ -7,6 +8,7 @@ import zlib
 
 import cv2
 import numpy as np
+from PIL import ExifTags, Image
 import pytest
 from stable_crl_ros.goals import check_goal_name, GoalError, GoalStore
 from stable_crl_ros.images import write_image
@@ -144,6 +146,46 @@ def test_never_overwrites_a_goal(store):
     assert goal.metadata['notes'] == 'first'
 
 
+def test_a_full_disk_leaves_no_half_of_a_goal_and_the_name_free(store, monkeypatch):
+    for kind in ('.png', '.json'):
+        with monkeypatch.context() as disk:
+            disk.setattr(os, 'fsync', full_disk(os.fsync, kind))
+            with pytest.raises(GoalError, match="cannot save goal 'cup' .No space left"):
+                store.save('cup', picture(), {'camera': 'front'})
+        assert list(store.directory.iterdir()) == []
+    assert store.save('cup', picture(), {'camera': 'front'}).metadata['camera'] == 'front'
+
+
+def full_disk(sync, kind):
+    """Give what forces files to disk, and finds it full with those whose name holds `kind`."""
+    def call(descriptor):
+        if kind in os.readlink(f'/proc/self/fd/{descriptor}'):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+    return call
+
+
+def test_a_goal_that_a_crash_kept_from_being_saved_can_be_saved_again(store):
+    store.save('cup', picture(), {})
+    store.find('cup').unlink()  # its NAME.json was written before it
+    assert 'cup' not in store.names()
+    store.save('cup', picture(5), {'camera': 'front'})
+    goal = store.load('cup')
+    np.testing.assert_array_equal(goal.image, picture(5))
+    assert goal.metadata['camera'] == 'front'
+
+
+def test_no_reader_sees_a_picture_without_what_is_known_of_it(store, monkeypatch):
+    link, seen = os.link, []
+
+    def watched(*args):
+        seen.append(sorted(path.name for path in store.directory.glob('[!.]*')))
+        link(*args)
+    monkeypatch.setattr(os, 'link', watched)
+    store.save('cup', picture(), {})
+    assert seen == [['cup.json']]
+
+
 def test_refuses_metadata_of_another_size_than_the_picture(store):
     goal = store.save('cup_left', picture(), {})
     path = goal.path.with_suffix('.json')
@@ -193,6 +235,17 @@ def test_an_imported_picture_keeps_every_pixel_and_where_it_comes_from(store, tm
     np.testing.assert_array_equal(store.load('the_cup').image, picture())
     assert goal.metadata['source'] == str(tmp_path / 'the cup.png')
     assert goal.metadata['camera'] == 'front'
+
+
+def test_a_photograph_that_a_phone_stored_sideways_is_imported_upright(store, tmp_path):
+    image = Image.fromarray(np.uint8([[[250, 0, 0]], [[0, 0, 250]]]).repeat(32, 1).repeat(16, 0))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned clockwise
+    image.transpose(Image.Transpose.ROTATE_90).save(
+        tmp_path / 'photo.jpg', quality=100, subsampling=0, exif=exif)
+    store.import_picture(tmp_path / 'photo.jpg')
+    for goal in (store.load('photo'), store.load(tmp_path / 'photo.jpg')):
+        np.testing.assert_allclose(goal.image, np.asarray(image), atol=5)
 
 
 def test_importing_keeps_what_a_goal_of_another_store_says(store, tmp_path):
