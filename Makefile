@@ -14,7 +14,7 @@ WORKERS ?= 2
 RUN = $(VENV)/bin/python
 READY = $(VENV)/.ready
 
-.PHONY: demo test lint clean venv
+.PHONY: demo test lint clean venv same_python
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,14 @@ help:
 $(READY): .ci/make_venv .ci/ensure_gl.py requirements.txt requirements-ros.txt requirements-jazzy.txt setup.py
 	@.ci/make_venv '$(VENV)' '$(PYTHON)' '$(TORCH)'
 	@touch $@
+
+# A Python that is asked for is not passed over because another one's environment is there.
+ifeq ($(origin PYTHON),command line)
+$(READY): | same_python
+endif
+
+same_python:
+	@.ci/same_python '$(VENV)' '$(PYTHON)'
 
 venv: $(READY)
 

@@ -7,19 +7,27 @@ import subprocess
 import sys
 
 PACKAGES = ('libegl1', 'libgl1', 'libglib2.0-0')
-RENDER = 'import mujoco; c = mujoco.GLContext(64, 64); c.make_current(); c.free()'
+# With the backend that the package will draw with, not with any that works.
+RENDER = """from stable_crl_ros.sim.gl_backend import choose_backend
+choose_backend()
+import mujoco
+context = mujoco.GLContext(64, 64)
+context.make_current()
+context.free()"""
 
 
-def works(code: str, **environment: str) -> bool:
+def works(code: str, limit_s: float = 120.0) -> bool:
     """Tell whether a fresh Python runs this code."""
-    return subprocess.run([sys.executable, '-c', code], env={**os.environ, **environment},
-                          capture_output=True, timeout=120).returncode == 0
+    try:
+        return subprocess.run([sys.executable, '-c', code], capture_output=True,
+                              timeout=limit_s).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def complete() -> bool:
     """Tell whether all that only the system can provide is there."""
-    return works('import cv2') and (
-        works(RENDER, MUJOCO_GL='egl') or works(RENDER, MUJOCO_GL='osmesa'))
+    return works('import cv2') and works(RENDER)
 
 
 def administrator() -> list[str] | None:

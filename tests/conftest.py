@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import ctypes.util
 import fcntl
 from functools import cache, partial
 import os
@@ -90,8 +89,8 @@ def _set_environment():
     profile = ROOT / 'config' / 'fastdds.xml'
     if profile.exists():
         os.environ.setdefault('FASTRTPS_DEFAULT_PROFILES_FILE', str(profile))
-    if ctypes.util.find_library('EGL'):
-        os.environ.setdefault('MUJOCO_GL', 'egl')
+    from stable_crl_ros.sim.gl_backend import choose_backend  # with one thread for numpy
+    choose_backend()  # some tests import mujoco before anything of ours does
     return lock
 
 

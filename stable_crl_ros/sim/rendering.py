@@ -2,13 +2,13 @@
 
 import atexit
 from collections.abc import Callable
-import ctypes.util
 import os
 import queue
 import threading
 from typing import Any
 
 import numpy as np
+from stable_crl_ros.sim.gl_backend import choose_backend
 
 INSTALL_HINT = ('install one of them: `apt install libegl1 libgl1`, '
                 'or `apt install libosmesa6` and set MUJOCO_GL=osmesa')
@@ -16,21 +16,6 @@ INSTALL_HINT = ('install one of them: `apt install libegl1 libgl1`, '
 
 class WorldError(RuntimeError):
     """The simulated world cannot do what was asked."""
-
-
-def choose_backend() -> str:
-    """
-    Set MUJOCO_GL, unless the user did, to the off-screen backend whose libraries are installed.
-
-    Has to run before mujoco is imported. Without any library physics still runs ('disabled').
-    """
-    if not os.environ.get('MUJOCO_GL'):
-        found = ctypes.util.find_library
-        if found('EGL') and found('GL'):
-            os.environ['MUJOCO_GL'] = 'egl'
-        else:
-            os.environ['MUJOCO_GL'] = 'osmesa' if found('OSMesa') else 'disabled'
-    return os.environ['MUJOCO_GL']
 
 
 BACKEND = choose_backend()
