@@ -177,6 +177,13 @@ def test_raw_trajectories_come_in_as_recorded(real_data, tmp_path):
     assert not second['capture_stamp'].any()
 
 
+def test_the_date_of_the_lag_is_seen_from_below_it(real_data, tmp_path, monkeypatch):
+    write_raw(tmp_path / '2021-05-01_12-00-00' / 'raw' / 'traj_group0' / 'traj0', real_data)
+    monkeypatch.chdir(tmp_path / '2021-05-01_12-00-00' / 'raw')
+    import_recordings('traj_group0', tmp_path / 'dataset')
+    assert Dataset(tmp_path / 'dataset')[0].attrs['lag'] == 1
+
+
 @pytest.mark.parametrize(('date', 'option', 'lag'), [
     ('2021-07-22_23-59-59', 'auto', 1), ('2021-07-23_00-00-00', 'auto', 0),
     ('2021-07-22_23-59-59', '0', 0), ('2022-01-01_00-00-00', '1', 1)])

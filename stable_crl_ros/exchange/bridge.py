@@ -24,7 +24,7 @@ LICENCE = {
     'licence': 'CC BY 4.0',
     'attribution': 'Ebert et al. 2021 (Bridge Data), Walke et al. 2023 (BridgeData V2)',
 }
-_DATED = re.compile(r'\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}')
+DATED = re.compile(r'\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}')  # a folder of raw recordings
 
 
 def states_from(states: np.ndarray, name: str) -> dict[str, np.ndarray]:
@@ -126,7 +126,7 @@ def lag_steps(path: str, options: ImportOptions) -> int:
     """Return how many steps the observations below a dated folder come late."""
     if options.lag != 'auto':
         return int(options.lag)
-    dates = _DATED.findall(path)
+    dates = DATED.findall(path)
     return int(bool(dates) and datetime.strptime(dates[-1], '%Y-%m-%d_%H-%M-%S') < LAG_ENDED)
 
 

@@ -6,7 +6,13 @@ import re
 
 import numpy as np
 from stable_crl_ros.data.schema import STATE_FIELDS
-from stable_crl_ros.exchange.bridge import bridge_meta, chosen_actions, lag_steps, states_from
+from stable_crl_ros.exchange.bridge import (
+    bridge_meta,
+    chosen_actions,
+    DATED,
+    lag_steps,
+    states_from,
+)
 from stable_crl_ros.exchange.options import ImportOptions
 from stable_crl_ros.exchange.recording import ExchangeError, Item, Pictures, Recording
 from stable_crl_ros.exchange.unpickling import load_pickle
@@ -17,7 +23,6 @@ PATTERNS = ('**/policy_out.pkl', '**/obs_dict.pkl')
 SUFFIXES = ()
 _CAMERA = re.compile(r'images(\d+)')
 _PICTURE = re.compile(r'im_(\d+)\.(jpg|jpeg|png)', re.IGNORECASE)
-_DATED = re.compile(r'\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}')
 # What the recorder called the states of the joints.
 _JOINTS = {'qpos': 'joint_positions', 'qvel': 'joint_velocities',
            'joint_effort': 'joint_efforts'}
@@ -32,7 +37,7 @@ def find(source: Path, options: ImportOptions) -> list[Item]:
 
 def task_name(path: Path) -> str:
     """Return the folder a recording is named after: above its date, numbers and split."""
-    dated = next((number for number, part in enumerate(path.parts) if _DATED.fullmatch(part)),
+    dated = next((number for number, part in enumerate(path.parts) if DATED.fullmatch(part)),
                  len(path.parts))
     names = [part for part in path.parts[:dated]
              if not part.isdigit() and not re.fullmatch(r'train|val|raw|traj(_group)?\d+', part)]
@@ -46,7 +51,7 @@ def _read(folder: Path, source: Path, options: ImportOptions) -> Recording:
         raise ExchangeError(f'{name}: obs_dict.pkl holds no full_state')
     states = _numbers(observed['full_state'], f'{name}: full_state')
     actions = _actions(load_pickle(folder / 'policy_out.pkl'), name)
-    lag = lag_steps(str(folder), options)
+    lag = lag_steps(str(folder.resolve()), options)
     images = {camera: Pictures(paths[lag:]) for camera, paths in _pictures(folder).items()}
     count = min((len(paths) for paths in images.values()), default=0)
     if count + lag != len(states):
