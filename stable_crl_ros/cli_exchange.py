@@ -40,7 +40,8 @@ def _add_import(verbs) -> None:
     verb.add_argument('--instruction', default='', help='in place of what the source says')
     verb.add_argument('--operator', default='', help='who recorded it')
     verb.add_argument('--rate', type=float, metavar='HZ',
-                      help="of the control (default: the source's, else 5)")
+                      help="of the control (default: the source's, else 5; needed for twists that "
+                           'come at another one)')
     verb.add_argument('--skip-bad', action='store_true',
                       help='leave bad recordings out; otherwise one of them refuses all')
     _add_bridge_options(verb.add_argument_group('BridgeData'))

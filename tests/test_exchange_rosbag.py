@@ -11,6 +11,7 @@ from stable_crl_ros.exchange.importing import examine, import_recordings
 from stable_crl_ros.exchange.options import ImportOptions, Topics
 from stable_crl_ros.exchange.recording import ExchangeError
 from stable_crl_ros.message_reading import LABELS
+from stable_crl_ros.robot.flags import StepFlag
 from stable_crl_ros.robot.kinematics import JOINT_NAMES
 from stable_crl_ros.robot.poses import pose_from, pose_to_xyz_quaternion
 
@@ -77,6 +78,20 @@ def test_commands_meet_the_images_they_were_computed_from(tmp_path, frames, plug
     assert episode.attrs['actions'] == 'commanded twists times the control period'
 
 
+def test_twists_of_another_rate_need_it_to_be_named(tmp_path, frames):
+    with Bag(tmp_path / 'bag', StoragePlugin.SQLITE3) as bag:
+        for row, image in enumerate(frames):
+            stamp = START + row * 100 * MS
+            bag.image('/image_raw', stamp, image)
+            bag.twist('/delta_twist_cmds', stamp, command(row))
+            bag.add('/gripper_cmd', 'std_msgs/msg/Float64', stamp, data=1.0)
+    with pytest.raises(ExchangeError, match='its twists come at 10 Hz.*give --rate 10'):
+        import_recordings(tmp_path / 'bag', tmp_path / 'dataset')
+    import_recordings(tmp_path / 'bag', tmp_path / 'dataset', ImportOptions(rate=10.0))
+    episode, = Dataset(tmp_path / 'dataset').episodes
+    np.testing.assert_allclose(episode['action'][3, :6], command(3) * 0.1, rtol=1e-6)
+
+
 def test_without_commands_actions_are_differences_of_poses(tmp_path, frames):
     bag = write_session(tmp_path / 'bag', frames, commands=False)
     import_recordings(bag, tmp_path / 'dataset')
@@ -89,6 +104,21 @@ def test_without_commands_actions_are_differences_of_poses(tmp_path, frames):
     assert not episode['command_stamp'].any()
 
 
+def write_report(bag, row, stamp, mode=Mode.POLICY, flags=0):
+    """Write what the arm says of a command that it received 20 ms after its image was taken."""
+    numbers = {f'applied.{name}': 0.01 * row for name in ACTION_NAMES}
+    numbers.update({f'commanded.{name}': 0.02 * row for name in ACTION_NAMES})
+    numbers.update(mode=mode, flags=flags)
+    for name, delay in (('capture', 0), ('receive', 20 * MS), ('applied', 30 * MS)):
+        sec, nanosec = divmod(stamp + delay, SECOND)
+        numbers.update({f'{name}.sec': sec, f'{name}.nanosec': nanosec})
+    dim = make('std_msgs/msg/MultiArrayDimension', label=','.join(LABELS), size=len(LABELS),
+               stride=len(LABELS))
+    bag.add('/widowx/applied_action', 'std_msgs/msg/Float64MultiArray', stamp + 30 * MS,
+            layout=make('std_msgs/msg/MultiArrayLayout', dim=[dim], data_offset=0),
+            data=np.array([numbers[label] for label in LABELS], float))
+
+
 def test_what_the_arm_really_applied_goes_before_commands(tmp_path, frames):
     path = tmp_path / 'bag'
     with Bag(path, StoragePlugin.MCAP) as bag:
@@ -96,23 +126,48 @@ def test_what_the_arm_really_applied_goes_before_commands(tmp_path, frames):
             stamp = START + row * 200 * MS
             bag.image('/widowx/image_raw', stamp, image)
             bag.twist('/widowx/delta_twist_cmds', stamp, command(row), stamp + 20 * MS)
-            numbers = {f'applied.{name}': 0.01 * row for name in ACTION_NAMES}
-            numbers.update({f'commanded.{name}': 0.02 * row for name in ACTION_NAMES})
-            numbers.update(mode=Mode.POLICY, flags=0)
-            for name, delay in (('capture', 0), ('receive', 20 * MS), ('applied', 30 * MS)):
-                sec, nanosec = divmod(stamp + delay, SECOND)
-                numbers.update({f'{name}.sec': sec, f'{name}.nanosec': nanosec})
-            dim = make('std_msgs/msg/MultiArrayDimension', label=','.join(LABELS),
-                       size=len(LABELS), stride=len(LABELS))
-            bag.add('/widowx/applied_action', 'std_msgs/msg/Float64MultiArray', stamp + 30 * MS,
-                    layout=make('std_msgs/msg/MultiArrayLayout', dim=[dim], data_offset=0),
-                    data=np.array([numbers[label] for label in LABELS], float))
+            write_report(bag, row, stamp)
     import_recordings(path, tmp_path / 'dataset')
     episode, = Dataset(tmp_path / 'dataset').episodes
     np.testing.assert_allclose(episode['action'][:, 0], 0.01 * np.arange(9), rtol=1e-6)
     np.testing.assert_allclose(episode['commanded_action'][:, 0], 0.02 * np.arange(9), rtol=1e-6)
     assert (episode['mode'] == Mode.POLICY).all()
     np.testing.assert_array_equal(episode['applied_stamp'], episode['capture_stamp'] + 30 * MS)
+
+
+def test_refused_commands_are_no_steps_and_the_operator_intervenes(tmp_path, frames):
+    with Bag(tmp_path / 'bag', StoragePlugin.MCAP) as bag:
+        for row, image in enumerate(frames):
+            stamp = START + row * 200 * MS
+            bag.image('/widowx/image_raw', stamp, image)
+            write_report(bag, row, stamp, Mode.TELEOP)
+            if row == 2:  # the policy still sends, the arm does not heed it
+                write_report(bag, 99, stamp + 50 * MS, Mode.POLICY, StepFlag.OVERRIDDEN)
+    import_recordings(tmp_path / 'bag', tmp_path / 'dataset')
+    episode, = Dataset(tmp_path / 'dataset').episodes
+    np.testing.assert_allclose(episode['action'][:, 0], 0.01 * np.arange(9), rtol=1e-6)
+    assert (episode['mode'] == Mode.TELEOP).all()
+    assert episode['intervention'].tolist() == [False] * 3 + [True] * 5 + [False]
+    assert (episode.attrs['dropped'], episode.attrs.get('gaps')) == (0, [])
+
+
+def test_an_arm_that_was_not_to_be_steered_leaves_a_gap(tmp_path, frames):
+    with Bag(tmp_path / 'bag', StoragePlugin.MCAP) as bag:
+        for row, image in enumerate(frames):
+            stamp = START + row * 200 * MS
+            bag.image('/widowx/image_raw', stamp, image)
+            if row == 3:
+                write_report(bag, row, stamp, flags=StepFlag.HELD)
+            else:
+                write_report(bag, row, stamp)
+            if row in (0, 5):
+                for mode in ('policy', ('resetting', 'policy')[row == 0]):
+                    bag.add('/widowx/mode', 'std_msgs/msg/String', stamp + 100 * MS, data=mode)
+    import_recordings(tmp_path / 'bag', tmp_path / 'dataset')
+    episode, = Dataset(tmp_path / 'dataset').episodes
+    np.testing.assert_allclose(episode['action'][:, 0],
+                               np.float32([0, 0.01, 0.02, 0.04, 0.05, 0.06, 0.07, 0.08]))
+    assert episode.attrs['gaps'] == [3, 5]  # held before row 4, put back before row 6
 
 
 def test_every_stream_gives_its_newest_sample_not_younger_than_the_tick(tmp_path, frames):

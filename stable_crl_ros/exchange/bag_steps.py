@@ -1,6 +1,6 @@
 """Make steps of what a bag holds: for every tick the newest of everything that is not younger."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,12 @@ from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.exchange.bridge import CONTROL_RATE
 from stable_crl_ros.exchange.options import ImportOptions
 from stable_crl_ros.exchange.recording import ExchangeError
-from stable_crl_ros.message_reading import decode_command
+from stable_crl_ros.message_reading import AppliedAction, decode_command
+from stable_crl_ros.robot.control_steps import INTERRUPTIONS, NO_STEP, POLICY_FRESH_S
+from stable_crl_ros.robot.flags import StepFlag
 from stable_crl_ros.robot.poses import delta_between, pose_from_xyz_quaternion
+
+RATE_TOLERANCE = 0.2  # share by which the spacing of twists may differ from the assumed period
 
 
 class Series:
@@ -56,6 +60,7 @@ class BagContent:
     joints: Series = field(default_factory=Series)  # ArmState
     poses: Series = field(default_factory=Series)  # (7,) x y z, quaternion
     applied: Series = field(default_factory=Series)  # AppliedAction, by capture stamp
+    modes: Series = field(default_factory=Series)  # of the arm, by when it was received
     twists: Series = field(default_factory=Series)  # TwistStamped and when it was received
     grippers: Series = field(default_factory=Series)  # opening, by when it was received
 
@@ -69,7 +74,7 @@ class Steps:
     :param ages: stream -> (N,) ns by which its sample is older than the tick, -1: none.
     :param meaning: what the actions are.
     :param dropped: ticks without an image that was fresh enough.
-    :param gaps: steps just before which ticks were dropped.
+    :param gaps: steps just before which ticks were dropped, or the arm was not to be steered.
     """
 
     rows: dict[str, np.ndarray]
@@ -94,9 +99,13 @@ def make_steps(content: BagContent, options: ImportOptions, name: str) -> Steps:
     :raises ExchangeError: when there are no two steps, or what the options ask for is not there.
     """
     kind = _choose(content, options, name)
+    reports = content.applied.values()
+    content = replace(content, applied=_control_steps(reports))
     ticks = {'applied': lambda: content.applied.stamps(),
              'commanded': lambda: content.twists.stamps(),
              'poses': lambda: _regular(content, options)}[kind]()
+    if kind == 'commanded' and options.rate is None:
+        _refuse_other_rate(ticks, name)
     kept = _has_everything(content, ticks, kind, options)
     if kept.sum() < 2:
         raise ExchangeError(f'{name}: {kept.sum()} of {len(ticks)} ticks have an image of every '
@@ -115,7 +124,13 @@ def make_steps(content: BagContent, options: ImportOptions, name: str) -> Steps:
             for camera, series in content.cameras.items()}
     fields = {**_stamps(content, seen), **fields}
     mode = Mode.IDLE if kind == 'poses' else Mode.TELEOP
-    gaps = (np.flatnonzero(np.diff(places) > 1) + 1).tolist()
+    lost = np.diff(places) > 1
+    if kind == 'applied':
+        begun_ns = fields['applied_stamp']
+        fields['intervention'] = _interventions(reports, begun_ns, fields['mode'])
+        interrupted = np.searchsorted(_interruptions(reports, content.modes), begun_ns, 'right')
+        lost |= np.diff(interrupted) > 0
+    gaps = (np.flatnonzero(lost) + 1).tolist()
     return Steps(rows, actions, _states(content, seen), fields, _ages(content, seen), meaning,
                  mode, int((~kept).sum()), gaps)
 
@@ -133,6 +148,35 @@ def _choose(content: BagContent, options: ImportOptions, name: str) -> str:
         raise ExchangeError(f'{name}: neither applied_action nor twist nor ee_pose is in it, so '
                             f'there are no actions; name their topics')
     return kind
+
+
+def _control_steps(reports: list[AppliedAction]) -> Series:
+    """Keep what the logger would have made steps of."""
+    kept = Series()
+    for report in reports:
+        if not report.flags & NO_STEP:
+            kept.add(report.capture_ns, report)
+    return kept
+
+
+def _interruptions(reports: list[AppliedAction], modes: Series) -> np.ndarray:
+    """Return when nobody could steer the arm, sorted, ns."""
+    held = [report.applied_ns for report in reports if report.flags & StepFlag.HELD]
+    told = [stamp for stamp, mode in zip(modes.stamps(), modes.values(), strict=True)
+            if mode in INTERRUPTIONS]
+    return np.sort(np.array(held + told, np.int64))
+
+
+def _interventions(reports: list[AppliedAction], begun_ns: np.ndarray,
+                   modes: np.ndarray) -> np.ndarray:
+    """Say of each step whether the operator made it while the policy was heard, heeded or not."""
+    heard = np.sort(np.array([report.applied_ns for report in reports
+                              if report.mode is Mode.POLICY], np.int64))
+    if not len(heard):
+        return np.zeros(len(modes), bool)
+    place = np.searchsorted(heard, begun_ns, side='right') - 1
+    since = begun_ns - heard[np.maximum(place, 0)]
+    return (modes == Mode.TELEOP) & (place >= 0) & (since < POLICY_FRESH_S * 1e9)
 
 
 def _regular(content: BagContent, options: ImportOptions) -> np.ndarray:
@@ -154,6 +198,15 @@ def _has_everything(content: BagContent, ticks: np.ndarray, kind: str,
     if kind == 'poses':
         kept &= content.poses.before(ticks) >= 0
     return kept
+
+
+def _refuse_other_rate(ticks: np.ndarray, name: str) -> None:
+    """A velocity is what an action of the assumed period is made from."""
+    measured = 1e9 / max(float(np.median(np.diff(ticks))), 1.0) if len(ticks) > 1 else CONTROL_RATE
+    if abs(CONTROL_RATE / measured - 1) > RATE_TOLERANCE:
+        raise ExchangeError(f'{name}: its twists come at {measured:.3g} Hz, so actions of '
+                            f'{CONTROL_RATE:g} Hz would be too long or too short; give --rate '
+                            f'{measured:.3g}, or the rate they were meant for')
 
 
 def _refuse_gaps(kept: np.ndarray, name: str) -> None:

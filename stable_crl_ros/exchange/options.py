@@ -43,7 +43,8 @@ class ImportOptions:
         between become the fully open or closed one they lead to.
     :param lag: steps the observations of raw BridgeData come late: 'auto' is 1 for what was
         recorded before 2021-07-23, 0 since.
-    :param rate: Hz of the control; None for BridgeData's 5.
+    :param rate: Hz of the control; None for the source's own, else BridgeData's 5, which the
+        twists of a bag must then come at.
     :param task: short name; left out, the instruction.
     :param instruction: in place of what the source says.
     :param operator: who recorded it.

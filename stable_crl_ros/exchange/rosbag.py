@@ -91,6 +91,8 @@ def _choose_topics(reader: Any, topics: Topics, name: str) -> dict[str, Any]:
                 raise ExchangeError(f'{name}: {connection.topic} carries {connection.msgtype}; '
                                     f'as {role} it must carry {kind}')
             found[role] = connection
+    if mode := _mode_beside(reader, found.get('applied_action')):
+        found['mode'] = mode
     cameras = topics.cameras or {
         topic.strip('/').removesuffix('/compressed').replace('/', '_'): topic
         for topic in _image_topics(reader)}
@@ -103,6 +105,14 @@ def _choose_topics(reader: Any, topics: Topics, name: str) -> dict[str, Any]:
     if not cameras:
         raise ExchangeError(f'{name}: holds no images; its topics: {sorted(reader.topics)}')
     return found
+
+
+def _mode_beside(reader: Any, applied: Any) -> Any:
+    """Return the connection on which the arm that applied the actions says its mode."""
+    place = '' if applied is None else applied.topic.rpartition('/')[0]
+    return next((connection for connection in reader.connections
+                 if applied is not None and connection.topic == f'{place}/mode'
+                 and connection.msgtype == 'std_msgs/msg/String'), None)
 
 
 def _image_topics(reader: Any) -> list[str]:
@@ -160,6 +170,8 @@ def _keep(content: BagContent, role: str, message: Any, received_ns: int) -> Non
     elif role == 'applied_action':
         step = decode_applied_action(message)
         content.applied.add(step.capture_ns, step)
+    elif role == 'mode':
+        content.modes.add(received_ns, message.data)
     elif role == 'twist':
         content.twists.add(to_nanoseconds(message.header.stamp), (message, received_ns))
     else:

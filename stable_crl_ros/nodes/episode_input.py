@@ -18,15 +18,12 @@ from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.nodes.common import LATCHED, param, StartupError
 from stable_crl_ros.nodes.conversions import message_to_image, to_nanoseconds
 from stable_crl_ros.nodes.messages import decode_ee_pose, decode_joint_states, MessageError
-from stable_crl_ros.robot.arbiter import ArmMode
+from stable_crl_ros.robot.control_steps import INTERRUPTIONS
 from std_msgs.msg import String
 
 # Reliable, unlike the policy's, and with room for a second in which this process does not run.
 RELIABLE_IMAGES = QoSProfile(depth=30, reliability=ReliabilityPolicy.RELIABLE)
 EVERY_MODE = QoSProfile(depth=20, reliability=LATCHED.reliability, durability=LATCHED.durability)
-# Modes in which nobody may steer, and what the arm was then: it may be elsewhere after them.
-INTERRUPTIONS = {ArmMode.PAUSED: 'stopped', ArmMode.FAULT: 'stopped', ArmMode.IDLE: 'not active',
-                 ArmMode.RESETTING: 'put back'}
 MOST_INTERRUPTIONS = 100
 STATE_AGE_NS = 1_000_000_000
 JPEG_START = b'\xff\xd8'

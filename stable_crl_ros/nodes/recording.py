@@ -20,18 +20,15 @@ from stable_crl_ros.data.schema import (
     Observation,
 )
 from stable_crl_ros.nodes.messages import AppliedAction, PolicyTick
-from stable_crl_ros.robot.safety import flag_names, StepFlag
+from stable_crl_ros.robot.control_steps import NO_STEP, POLICY_FRESH_S
+from stable_crl_ros.robot.flags import flag_names, StepFlag
 
 SETTLE_S = 0.1  # image and state of a step are under way for less than this
 TELL_S = 0.3  # and what the policy says of it for less than this
 LOOKS = 3  # and it is looked for so often: what waits here after a standstill is not missed
 TICKS_KEPT_S = 1.0
-POLICY_FRESH_S = 1.0
 LATE_FACTOR = 1.5
 OF_THE_POLICY = ('checkpoints', 'scales')
-# Refused before the arm considered them: nothing was decided, so they are no control steps.
-NO_STEP = (StepFlag.STALE | StepFlag.FUTURE | StepFlag.OVERRIDDEN | StepFlag.HELD
-           | StepFlag.TOO_SOON)
 
 
 @dataclass
