@@ -162,7 +162,8 @@ def _add_export(verbs) -> None:
     verb = add_verb(verbs, 'export', 'write a dataset in the layout of another library', _export, (
         'lerobot: LeRobot v3.0, images lossless in its Parquet files. diffusion_policy: Zarr v2 '
         'with data/* and meta/episode_ends. rlds: TFRecord files as TensorFlow Datasets reads '
-        'them. Nothing appears under OUT before all of it is there.'))
+        'them. An episode is split where steps were lost. Nothing appears under OUT before all of '
+        'it is there.'))
     verb.add_argument('dataset', help='folder of the dataset')
     verb.add_argument('out', help='folder to make')
     verb.add_argument('--format', choices=EXPORTS, required=True)

@@ -21,10 +21,10 @@ import pyarrow.parquet as parquet
 import pytest
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.schema import EpisodeMeta
-from stable_crl_ros.exchange.exporting import export_dataset
+from stable_crl_ros.exchange.exporting import export_dataset, FORMATS
 from stable_crl_ros.exchange.importing import import_recordings
 from stable_crl_ros.exchange.recording import ExchangeError
-from stable_crl_ros.exchange.selection import ExportOptions, last_action
+from stable_crl_ros.exchange.selection import ExportOptions, last_action, select
 from tfrecord.reader import tfrecord_loader
 import zarr
 
@@ -242,6 +242,66 @@ def test_success_is_the_reward_and_the_end_of_an_rlds_episode(recorded, tmp_path
         False, True, False]
 
 
+@pytest.fixture
+def with_gaps(tmp_path):
+    """Give an episode of 8 steps; before the steps 3 and 4, so around frame 3, some were lost."""
+    dataset = Dataset(tmp_path / 'dataset', create=True)
+    record(dataset, 8, meta=EpisodeMeta(task='test', extra={'gaps': [3, 4]}))
+    return dataset
+
+
+def test_an_episode_ends_in_lerobot_where_steps_were_lost(with_gaps, tmp_path):
+    done = export_dataset(with_gaps.path, tmp_path / 'out', 'lerobot')
+    assert (done.episodes, done.frames) == ([0, 0], 7)
+    assert 'split where steps were lost: episode 0 into 2' in done.notes
+    _, episodes = read_lerobot(tmp_path / 'out')
+    # The action before a gap was recorded, what it led to was not; frame 3 stands alone.
+    for (_, columns), rows in zip(episodes, (slice(3), slice(4, 8)), strict=True):
+        np.testing.assert_array_equal(columns['action'], with_gaps[0]['action'][rows])
+        np.testing.assert_array_equal(columns['capture_stamp'],
+                                      with_gaps[0]['capture_stamp'][rows])
+        np.testing.assert_array_equal(columns['observation.ee_pose'],
+                                      with_gaps[0]['ee_pose'][rows])
+        images = [decode(item['bytes']) for item in columns['observation.images.front']]
+        np.testing.assert_array_equal(images, with_gaps[0].images()[rows])
+        assert columns['next.done'].tolist() == [False] * (len(images) - 1) + [True]
+    known = json.loads((tmp_path / 'out' / 'meta' / 'stable_crl_episodes.json').read_text())
+    assert [(part['part'], part['success']) for part in known] == [
+        ('1 of 3', None), ('3 of 3', True)]
+
+
+def test_an_episode_ends_in_rlds_where_steps_were_lost(with_gaps, tmp_path):
+    export_dataset(with_gaps.path, tmp_path / 'out', 'rlds')
+    shard, = (tmp_path / 'out' / '1.0.0').glob('*tfrecord*')
+    records = list(tfrecord_loader(str(shard), None, None))
+    assert [record['steps/is_last'].tolist() for record in records] == [
+        [0, 0, 1], [0, 0, 0, 0, 1]]
+    assert [record['steps/reward'].sum() for record in records] == [0, 1]
+    import_recordings(tmp_path / 'out', tmp_path / 'again')
+    first, last = Dataset(tmp_path / 'again').episodes
+    np.testing.assert_array_equal(first['action'], with_gaps[0]['action'][:2])
+    np.testing.assert_array_equal(last['action'], with_gaps[0]['action'][4:])
+    np.testing.assert_array_equal(last.images(), with_gaps[0].images()[4:])
+
+
+def test_an_episode_ends_in_diffusion_policy_where_steps_were_lost(with_gaps, tmp_path):
+    export_dataset(with_gaps.path, tmp_path / 'out', 'diffusion_policy',
+                   ExportOptions(keep_last=True))
+    root = zarr.open_group(tmp_path / 'out', mode='r')
+    assert root['meta']['episode_ends'][...].tolist() == [3, 8]
+    np.testing.assert_array_equal(root['data']['front'][...],
+                                  with_gaps[0].images()[[0, 1, 2, 4, 5, 6, 7, 8]])
+
+
+def test_an_episode_of_nothing_but_gaps_is_left_out(recorded, tmp_path):
+    dataset = Dataset(tmp_path / 'dataset', create=True)
+    record(dataset, 2, meta=EpisodeMeta(task='test', extra={'gaps': [1, 2]}))
+    record(dataset)
+    done = export_dataset(dataset.path, tmp_path / 'out', 'lerobot')
+    assert done.episodes == [1]
+    assert done.left_out == {0: 'between its gaps it has no transition'}
+
+
 def test_jpeg_files_are_exported_as_they_were_recorded(real_data, tmp_path):
     folder = tmp_path / 'raw' / 'traj0'
     write_raw(folder, real_data)
@@ -300,6 +360,34 @@ def test_an_interrupted_export_leaves_nothing_under_its_name_and_can_be_repeated
     export_dataset(recorded.path, tmp_path / 'out', 'lerobot')
     assert [path.name for path in tmp_path.iterdir()] == ['out']
     assert not (tmp_path / 'out' / 'data' / 'half.parquet').exists()
+
+
+@pytest.mark.parametrize('kind', FORMATS)
+def test_nobody_else_can_export_to_the_same_place_meanwhile(recorded, tmp_path, kind):
+    refusals = []
+
+    def export_too(done, total):
+        try:
+            export_dataset(recorded.path, tmp_path / 'out', kind)
+        except ExchangeError as error:
+            refusals.append(str(error))
+    export_dataset(recorded.path, tmp_path / 'out', kind, progress=export_too)
+    assert refusals == [f'{tmp_path}/out is being exported by another process'] * 3
+
+
+def test_what_kind_pictures_are_is_found_once(recorded):
+    class Counted(list):
+        seen = 0
+
+        def __iter__(self):
+            Counted.seen += 1
+            return super().__iter__()
+
+    selection = select(recorded, ExportOptions())
+    selection.episodes = Counted(selection.episodes)
+    for row in range(5):
+        selection.picture(recorded[0], 'front', row)
+    assert Counted.seen <= 2
 
 
 def test_refuses_a_place_that_is_taken_or_being_written(recorded, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from numcodecs import Blosc
 import numpy as np
 from stable_crl_ros.data.episode import Episode
+from stable_crl_ros.exchange.parts import Part
 from stable_crl_ros.exchange.recording import ExchangeError
 from stable_crl_ros.exchange.selection import instruction, labels, Selection
 import zarr
@@ -28,7 +29,8 @@ def write(folder: Path, selection: Selection, name: str,
         raise ExchangeError(f'cameras {sorted(taken)} are named like other arrays; leave them '
                             f'out with --camera')
     ends = np.cumsum([selection.rows(episode) for episode in selection.episodes])
-    root = zarr.open_group(folder, mode='w', zarr_format=2)
+    # Mode 'w' would make the folder anew, and lose the lock that the exporter holds on it.
+    root = zarr.open_group(folder, mode='a', zarr_format=2)
     data, meta = root.create_group('data'), root.create_group('meta')
     _create(meta, 'episode_ends', ends.shape, 'int64', ends.shape)[:] = ends
     meta.attrs['episodes'] = [{**labels(episode), 'instruction': instruction(episode)}
@@ -52,7 +54,8 @@ def write(folder: Path, selection: Selection, name: str,
     return []
 
 
-def _write_images(selection: Selection, episode: Episode, images: dict[str, '_Appender']) -> None:
+def _write_images(selection: Selection, episode: Episode | Part,
+                  images: dict[str, '_Appender']) -> None:
     for camera, appender in images.items():
         for row in range(selection.rows(episode)):
             appender.add(selection.image(episode, camera, row))

@@ -23,7 +23,8 @@ class Exported:
     """
     What was written.
 
-    :param episodes: numbers of the episodes, in the order they were written.
+    :param episodes: numbers of the episodes, in the order they were written; that of one with
+        gaps stands for each of its parts.
     :param frames: of all of them; every one is a row.
     :param left_out: episode number -> why it was left out.
     :param notes: what a user of the result should know.

@@ -8,6 +8,7 @@ import numpy as np
 from stable_crl_ros.data.episode import Episode
 from stable_crl_ros.exchange.lerobot_stats import ColumnStats, flatten_stats, Histogram
 from stable_crl_ros.exchange.lerobot_video import CODEC, VideoFiles
+from stable_crl_ros.exchange.parts import Part
 from stable_crl_ros.exchange.recording import need
 from stable_crl_ros.exchange.selection import Column, instruction, labels, Selection
 
@@ -60,7 +61,7 @@ class _Writer:
         return {**{_key(column): column.dtype for column in self._selection.columns},
                 'next.done': 'bool', **_COUNTERS}
 
-    def add(self, episode: Episode) -> None:
+    def add(self, episode: Episode | Part) -> None:
         """Write one episode."""
         count, number = self._selection.rows(episode), len(self._rows)
         arrays = {_key(column): values for column, values in zip(
@@ -81,7 +82,8 @@ class _Writer:
         self._rows.append(row)
         self._frames += count
 
-    def _images(self, episode: Episode, count: int, stats: dict, row: dict) -> dict[str, list]:
+    def _images(self, episode: Episode | Part, count: int, stats: dict, row: dict,
+                ) -> dict[str, list]:
         """Write or collect an episode's images; returns those for the table."""
         columns = {}
         for camera in self._selection.cameras:

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 from stable_crl_ros.data.episode import Episode
+from stable_crl_ros.exchange.parts import Part
 from stable_crl_ros.exchange.selection import Column, instruction, labels, Selection
 from stable_crl_ros.exchange.tfrecord import make_example, write_record
 
@@ -64,7 +65,7 @@ def _part(number: int) -> str:
     return f'part-{number:05d}'
 
 
-def _example(selection: Selection, episode: Episode) -> dict:
+def _example(selection: Selection, episode: Episode | Part) -> dict:
     count = selection.rows(episode, every_last=True)
     success = episode.attrs['success']
     last = np.arange(count) == count - 1

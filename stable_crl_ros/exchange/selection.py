@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from stable_crl_ros.actions import ACTION_DIM, ACTION_NAMES
@@ -9,6 +10,7 @@ from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import Episode
 from stable_crl_ros.data.schema import NO_ACTIONS
 from stable_crl_ros.exchange.bridge import states_to
+from stable_crl_ros.exchange.parts import Part, parts_of
 from stable_crl_ros.exchange.recording import ExchangeError
 from stable_crl_ros.images import encode_image, ImageSpec
 from stable_crl_ros.robot.kinematics import JOINT_NAMES
@@ -83,7 +85,7 @@ class ExportOptions:
 @dataclass
 class Selection:
     """
-    Episodes that fit together.
+    Episodes that fit together; those with gaps in parts, each an episode of the export.
 
     :param cameras: camera -> height and width as exported, pixels.
     :param columns: those of `COLUMNS` that anything was recorded for.
@@ -92,7 +94,7 @@ class Selection:
 
     dataset: Dataset
     options: ExportOptions
-    episodes: list[Episode]
+    episodes: list[Episode | Part]
     cameras: dict[str, tuple[int, int]]
     columns: list[Column]
     left_out: dict[int, str] = field(default_factory=dict)
@@ -111,7 +113,7 @@ class Selection:
                                 f'dataset; choose those of one rate with --episodes')
         return rates.pop()
 
-    def rows(self, episode: Episode, every_last: bool = False) -> int:
+    def rows(self, episode: Episode | Part, every_last: bool = False) -> int:
         """
         Return how many frames of an episode are exported.
 
@@ -120,7 +122,7 @@ class Selection:
         last = every_last or self.options.keep_last or last_action(episode) is not None
         return episode.steps + last
 
-    def arrays(self, episode: Episode, every_last: bool = False) -> dict[str, np.ndarray]:
+    def arrays(self, episode: Episode | Part, every_last: bool = False) -> dict[str, np.ndarray]:
         """
         Read the columns of an episode.
 
@@ -134,19 +136,19 @@ class Selection:
             arrays[column.name] = np.ascontiguousarray(values.astype(column.dtype))
         return arrays
 
-    def image(self, episode: Episode, camera: str, row: int) -> np.ndarray:
+    def image(self, episode: Episode | Part, camera: str, row: int) -> np.ndarray:
         """Return one image as exported, uint8 RGB (H, W, 3)."""
         image = episode.image(camera, row)
         size = self.cameras[camera]
         return image if image.shape[:2] == size else ImageSpec(*size).resize(image)
 
-    def picture(self, episode: Episode, camera: str, row: int) -> bytes:
+    def picture(self, episode: Episode | Part, camera: str, row: int) -> bytes:
         """Return one image as a file: the recorded JPEG as it is, else a PNG."""
         if self.kind == 'jpeg':
             return episode.encoded(camera, row).data
         return encode_image(self.image(episode, camera, row), '.png')
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """What `picture` returns: 'jpeg' or 'png'."""
         kept = all(tuple(episode.attrs['cameras'][camera]) == size
@@ -167,34 +169,40 @@ def select(dataset: Dataset, options: ExportOptions) -> Selection:
     unknown = sorted(set(chosen) - set(dataset.ids))
     if unknown:
         raise ExchangeError(f'{dataset.path}: no episode {unknown}; it has {dataset.ids}')
-    episodes, left_out = [], {}
+    episodes, left_out, split = [], {}, []
     for number in chosen:
         episode = dataset[number]
         if episode.attrs.get('actions') == NO_ACTIONS:
             left_out[number] = 'no actions were recorded'
         elif episode.steps == 0:
             left_out[number] = 'it has no step'
+        elif parts := parts_of(episode):
+            episodes += parts
+            if isinstance(parts[0], Part):
+                split.append(f'episode {number} into {len(parts)}')
         else:
-            episodes.append(episode)
+            left_out[number] = 'between its gaps it has no transition'
     if not episodes:
         raise ExchangeError(f'{dataset.path}: no episode to export'
                             + ''.join(f'; {number}: {why}' for number, why in left_out.items()))
     columns, notes = _recorded(episodes)
+    if split:
+        notes.append(f'split where steps were lost: {", ".join(split)}')
     return Selection(dataset, options, episodes, _cameras(episodes, options), columns, left_out,
                      notes)
 
 
-def labels(episode: Episode) -> dict:
+def labels(episode: Episode | Part) -> dict:
     """Return what is known of an episode as a whole, as plain values."""
     return {name: value for name, value in episode.attrs.items() if name not in _NOT_LABELS}
 
 
-def instruction(episode: Episode) -> str:
+def instruction(episode: Episode | Part) -> str:
     """Return what the episode shows, in words."""
     return episode.attrs['instruction'] or episode.attrs['task']
 
 
-def last_action(episode: Episode) -> np.ndarray | None:
+def last_action(episode: Episode | Part) -> np.ndarray | None:
     """Return the action after the last observation, (7,), None where none was recorded."""
     step = episode.attrs.get('unfinished_step')
     if not step or any(value is None for value in step['action']):
@@ -202,7 +210,7 @@ def last_action(episode: Episode) -> np.ndarray | None:
     return np.float32(step['action'])
 
 
-def _cameras(episodes: list[Episode], options: ExportOptions) -> dict[str, tuple[int, int]]:
+def _cameras(episodes: list[Episode | Part], options: ExportOptions) -> dict[str, tuple[int, int]]:
     names = list(options.cameras) or episodes[0].cameras
     sizes: dict[str, tuple[int, int]] = {}
     for episode in episodes:
@@ -218,7 +226,7 @@ def _cameras(episodes: list[Episode], options: ExportOptions) -> dict[str, tuple
     return sizes
 
 
-def _recorded(episodes: list[Episode]) -> tuple[list[Column], list[str]]:
+def _recorded(episodes: list[Episode | Part]) -> tuple[list[Column], list[str]]:
     """Return the columns anything was recorded for, and which hold gaps."""
     columns, notes = [], []
     for column in COLUMNS:
@@ -239,7 +247,7 @@ def _is_recorded(values: np.ndarray) -> float:
     return float((np.isfinite(values) if values.dtype.kind == 'f' else values != 0).mean())
 
 
-def _read(episode: Episode, column: Column, count: int) -> np.ndarray:
+def _read(episode: Episode | Part, column: Column, count: int) -> np.ndarray:
     """Return so many rows; past the recorded actions stands what is known of them."""
     if column.name == 'state':
         return states_to(episode['ee_pose'], episode['gripper'])[:count]
@@ -249,7 +257,7 @@ def _read(episode: Episode, column: Column, count: int) -> np.ndarray:
     return np.concatenate([values, _last_row(episode, column, values.dtype)[None]])
 
 
-def _last_row(episode: Episode, column: Column, dtype: np.dtype) -> np.ndarray:
+def _last_row(episode: Episode | Part, column: Column, dtype: np.dtype) -> np.ndarray:
     """Return the row of the last frame: what was recorded, else an action that holds still."""
     step = episode.attrs.get('unfinished_step')
     if step and last_action(episode) is not None:
