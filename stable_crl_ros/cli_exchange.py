@@ -41,7 +41,7 @@ def _add_import(verbs) -> None:
     verb.add_argument('--operator', default='', help='who recorded it')
     verb.add_argument('--rate', type=float, metavar='HZ',
                       help="of the control (default: the source's, else 5; needed for twists that "
-                           'come at another one)')
+                           'come at another one, and for rlds that is not BridgeData)')
     verb.add_argument('--skip-bad', action='store_true',
                       help='leave bad recordings out; otherwise one of them refuses all')
     _add_bridge_options(verb.add_argument_group('BridgeData'))
@@ -61,6 +61,10 @@ def _add_bridge_options(group) -> None:
     group.add_argument('--lag', choices=('auto', '0', '1'), default='auto',
                        help='steps the images of bridge-raw come late; auto: 1 for what was '
                             'recorded before 2021-07-23, 0 since (default: auto)')
+    group.add_argument('--state', choices=('auto', 'bridge'), default='auto',
+                       help="what observation/state of rlds is; bridge: BridgeData's position, "
+                            'angles and gripper; auto: that where it is called bridge, else it '
+                            'is left out (default: auto)')
 
 
 def _add_bag_options(group) -> None:

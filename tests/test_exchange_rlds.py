@@ -61,6 +61,32 @@ def test_episodes_written_by_another_library_come_in_as_they_are(real_data, tmp_
     assert import_recordings(tmp_path / 'tfds', tmp_path / 'dataset').episodes == []
 
 
+@pytest.mark.parametrize('state', ['auto', 'bridge'])
+def test_rlds_of_others_is_not_taken_for_bridge_data(real_data, tmp_path, state):
+    arrays = real_arrays(real_data)
+    write(tmp_path / 'fractal-train.tfrecord-00000-of-00001', as_steps(
+        arrays, **{'episode_metadata/file_path': ([b'/robots/drawer.npy'], 'byte')}))
+    found = examine(tmp_path, tmp_path / 'dataset')
+    assert 'nothing says at what rate it was recorded; give --rate' in found.findings[0].why
+    import_recordings(tmp_path, tmp_path / 'dataset', ImportOptions(rate=3.0, state=state))
+    episode, = Dataset(tmp_path / 'dataset').episodes
+    assert episode.attrs['control_rate'] == 3.0
+    assert not {'licence', 'attribution'} & set(episode.attrs)
+    np.testing.assert_array_equal(episode['action'], arrays['actions'][:9])
+    assert np.isnan(episode['ee_pose']).all() == np.isnan(episode['gripper']).all() \
+        == (state == 'auto')
+
+
+def test_bridge_data_is_known_by_where_it_was_made_from(real_data, tmp_path):
+    made_from = b'/data/bridge_data_v2/put/out.npy'
+    write(tmp_path / 'mine-train.tfrecord-00000-of-00001', as_steps(
+        real_arrays(real_data), **{'episode_metadata/file_path': ([made_from], 'byte')}))
+    import_recordings(tmp_path, tmp_path / 'dataset')
+    episode, = Dataset(tmp_path / 'dataset').episodes
+    assert (episode.attrs['licence'], episode.attrs['control_rate']) == ('CC BY 4.0', 5.0)
+    assert np.isfinite(episode['ee_pose']).all()
+
+
 def test_no_motion_after_the_last_observation_only_fills_the_row(real_data, tmp_path):
     arrays = real_arrays(real_data)
     arrays['actions'][9, :6] = 0

@@ -21,6 +21,7 @@ FORMATS = {  # name -> module with find, LAYOUT, and what tells it: PATTERNS and
 }
 _BRIDGE = ('bridge-npz', 'bridge-raw', 'bridge-numpy', 'rlds')
 _MEANT_FOR = {'lag': ('bridge-raw',), 'actions': _BRIDGE, 'gripper': _BRIDGE,
+              'state': ('rlds',),
               **dict.fromkeys(('topics', 'ros_actions', 'max_image_age'), ('rosbag',))}
 NEW, KNOWN, BAD = 'new', 'known', 'bad'
 Progress = Callable[[str, int, int], None]

@@ -7,6 +7,7 @@ from stable_crl_ros.exchange.recording import ExchangeError
 ACTIONS = ('recorded', 'relabelled')
 GRIPPERS = ('recorded', 'binarised')
 LAGS = ('auto', '0', '1')
+STATES = ('auto', 'bridge')
 ROS_ACTIONS = ('auto', 'applied', 'commanded', 'poses')
 
 
@@ -43,8 +44,11 @@ class ImportOptions:
         between become the fully open or closed one they lead to.
     :param lag: steps the observations of raw BridgeData come late: 'auto' is 1 for what was
         recorded before 2021-07-23, 0 since.
+    :param state: what steps/observation/state of RLDS is: 'bridge', BridgeData's position, roll,
+        pitch, yaw and gripper; 'auto', that where the file or the path it was made from is named
+        so, else nothing that is known.
     :param rate: Hz of the control; None for the source's own, else BridgeData's 5, which the
-        twists of a bag must then come at.
+        twists of a bag must then come at, and which RLDS of others must not be taken for.
     :param task: short name; left out, the instruction.
     :param instruction: in place of what the source says.
     :param operator: who recorded it.
@@ -59,6 +63,7 @@ class ImportOptions:
     actions: str = 'recorded'
     gripper: str = 'recorded'
     lag: str = 'auto'
+    state: str = 'auto'
     rate: float | None = None
     task: str = ''
     instruction: str = ''
@@ -70,7 +75,7 @@ class ImportOptions:
 
     def __post_init__(self) -> None:
         for name, valid in (('actions', ACTIONS), ('gripper', GRIPPERS), ('lag', LAGS),
-                            ('ros_actions', ROS_ACTIONS)):
+                            ('state', STATES), ('ros_actions', ROS_ACTIONS)):
             if getattr(self, name) not in valid:
                 raise ExchangeError(f'{name} {getattr(self, name)!r}: choose one of '
                                     f'{", ".join(valid)}')

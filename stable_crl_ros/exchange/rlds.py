@@ -23,6 +23,9 @@ LAYOUT = ('FOLDER/**/NAME-SPLIT.tfrecord-00000-of-00001 with steps/action, '
 PATTERNS = ('**/*.tfrecord*',)
 SUFFIXES = ('.tfrecord',)
 _SHARD = re.compile(r'.*-([^-]+)\.tfrecord-(\d+)-of-(\d+)')
+# BridgeData as TensorFlow Datasets, Open X-Embodiment and its authors name it.
+_BRIDGE_FILE = re.compile(r'bridge([_.-]|data).*', re.IGNORECASE)
+_BRIDGE_PATH = re.compile(r'(^|/)bridge_?data', re.IGNORECASE)
 _PNG_START = b'\x89PNG'
 _STEPS, _SEEN = 'steps/', 'steps/observation/'
 _PARTS = ('world_vector', 'rotation_delta', 'open_gripper')  # of an action, in Open X-Embodiment
@@ -100,7 +103,7 @@ def _read(path: Path, number: int, offset: int, shapes: dict, options: ImportOpt
     place = {'source_path': path.name, 'source_episode_id': number}
     if 'observations/state' in values and 'actions' in values:
         return _trajectory(name, values, place, options)
-    return _episode(name, values, place, shapes, options)
+    return _episode(name, values, place, shapes, options, _is_bridge(path, values))
 
 
 def _trajectory(name: str, values: dict[str, Value], place: dict, options: ImportOptions,
@@ -125,15 +128,27 @@ def _trajectory(name: str, values: dict[str, Value], place: dict, options: Impor
                      meta=bridge_meta(options, instruction, 'BridgeData', place))
 
 
+def _is_bridge(path: Path, values: dict[str, Value]) -> bool:
+    """Say whether a record is BridgeData, by the name of its file or of where it was made from."""
+    made_from = values.get('episode_metadata/file_path')
+    return bool(_BRIDGE_FILE.fullmatch(path.name)) or (
+        isinstance(made_from, list) and bool(made_from)
+        and bool(_BRIDGE_PATH.search(_text(made_from[0]))))
+
+
 def _episode(name: str, values: dict[str, Value], place: dict, shapes: dict,
-             options: ImportOptions) -> Recording:
+             options: ImportOptions, is_bridge: bool) -> Recording:
+    known = _attributes(values)
+    if not (is_bridge or known or options.rate):
+        raise ExchangeError(f'{name}: nothing says at what rate it was recorded; give --rate')
     count = _step_count(values, name)
     numbers = {key: _per_step(value, count, shapes.get(key), f'{name}: {key}')
                for key, value in values.items()
                if key.startswith(_STEPS) and isinstance(value, np.ndarray) and len(value)}
     images, left_out = _images(values, count, name)
     recorded = _recorded_actions(numbers, name)
-    bridge_states = numbers.get(f'{_SEEN}state')
+    bridge_states = numbers.get(f'{_SEEN}state') \
+        if is_bridge or known or options.state == 'bridge' else None
     if bridge_states is not None and bridge_states.shape != (count, 7):
         bridge_states = None
     actions, commanded = chosen_actions(recorded, bridge_states, options, name)
@@ -151,7 +166,7 @@ def _episode(name: str, values: dict[str, Value], place: dict, shapes: dict,
                      steps={key: rows[:len(actions)] if 'capture' not in key
                             and 'receive' not in key else rows for key, rows in steps.items()},
                      success=_success(values), mode=Mode.TELEOP,
-                     meta=_meta(values, place, left_out, options))
+                     meta=_meta(values, place, left_out, options, is_bridge))
 
 
 def _step_count(values: dict[str, Value], name: str) -> int:
@@ -227,7 +242,7 @@ def _success(values: dict[str, Value]) -> bool | None:
 
 
 def _meta(values: dict[str, Value], place: dict, left_out: list[str],
-          options: ImportOptions) -> EpisodeMeta:
+          options: ImportOptions, is_bridge: bool) -> EpisodeMeta:
     spoken = [value[0] for key in _INSTRUCTIONS
               if isinstance(value := values.get(key), list) and value]
     path = values.get('episode_metadata/file_path')
@@ -245,7 +260,7 @@ def _meta(values: dict[str, Value], place: dict, left_out: list[str],
         if known.get(name) and not getattr(options, name, ''):
             setattr(meta, name, str(known[name]))
     for name in ('licence', 'attribution'):
-        if known:
+        if known or not is_bridge:
             meta.extra.pop(name)
         if name in known:
             meta.extra[name] = str(known[name])
