@@ -23,6 +23,7 @@ from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.schema import EpisodeMeta
 from stable_crl_ros.exchange.exporting import export_dataset, FORMATS
 from stable_crl_ros.exchange.importing import import_recordings
+from stable_crl_ros.exchange.lerobot_video import VideoFiles
 from stable_crl_ros.exchange.recording import ExchangeError
 from stable_crl_ros.exchange.selection import ExportOptions, last_action, select
 from tfrecord.reader import tfrecord_loader
@@ -129,6 +130,24 @@ def test_lerobot_videos_hold_every_frame_where_the_episodes_say(real, tmp_path):
     error = np.square(np.float64(frames[first:first + 10]) - real[7].images('image_1')).mean()
     assert 10 * np.log10(255**2 / error) > 30  # dB, against the frames of its own episode
     assert done.bytes < 2_000_000
+
+
+def test_a_video_of_a_rate_that_would_be_rounded_is_refused(tmp_path):
+    dataset = Dataset(tmp_path / 'dataset', create=True)
+    record(dataset, meta=EpisodeMeta(control_rate=10 / 3))
+    with pytest.raises(ExchangeError, match='OpenCV writes videos of 3.333 Hz for 3.3333333333'):
+        export_dataset(dataset.path, tmp_path / 'out', 'lerobot', ExportOptions(video=True))
+    export_dataset(dataset.path, tmp_path / 'out', 'lerobot')
+
+
+def test_a_video_that_is_not_written_whole_is_found(small_disk):
+    files = VideoFiles(small_disk, '{video_key}.mp4', 'front', (64, 64), 5.0, 100)
+    files.begin_episode(1500)
+    rng = np.random.default_rng(0)
+    for _ in range(1500):  # of noise, for which the disk is too small
+        files.add(rng.integers(0, 256, (64, 64, 3), np.uint8))
+    with pytest.raises(ExchangeError, match='of 1500 frames were written; is the disk full'):
+        files.close()
 
 
 def test_the_real_episodes_survive_rlds(real, tmp_path):

@@ -1,5 +1,7 @@
 """Bags: topics aligned to steps by their stamps, in every way a bag can hold actions."""
 
+import tempfile
+
 from exchange_samples import Bag, make, real_arrays, SECOND
 import numpy as np
 import pytest
@@ -202,6 +204,13 @@ def test_ticks_without_a_fresh_image_are_counted_and_leave_a_gap(tmp_path, frame
     episode, = Dataset(tmp_path / 'dataset').episodes
     assert (episode.steps, episode.attrs['dropped'], episode.attrs['gaps']) == (7, 2, [4])
     np.testing.assert_array_equal(episode.images(), frames[[0, 1, 2, 3, 6, 7, 8, 9]])
+
+
+def test_a_full_disk_for_the_images_is_told(tmp_path, frames, small_disk, monkeypatch):
+    bag = write_session(tmp_path / 'bag', np.tile(frames, (10, 1, 1, 1)))
+    monkeypatch.setattr(tempfile, 'tempdir', str(small_disk))
+    with pytest.raises(ExchangeError, match=f'{small_disk}: no room for 1 MB of images'):
+        import_recordings(bag, tmp_path / 'dataset')
 
 
 def test_several_bags_of_a_folder_are_several_recordings(tmp_path, frames):

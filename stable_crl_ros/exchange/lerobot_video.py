@@ -18,7 +18,7 @@ class VideoFiles:
     :param template: path below `folder` with video_key, chunk_index and file_index.
     :param size: height and width, pixels; even, because colours are stored at half of it.
     :param file_mb: a new file begins with the episode after it has grown beyond this.
-    :raises ExchangeError: for a size no mp4 can have.
+    :raises ExchangeError: for a size no mp4 can have, or a rate OpenCV cannot write.
     """
 
     def __init__(self, folder: Path, template: str, key: str, size: tuple[int, int],
@@ -26,6 +26,10 @@ class VideoFiles:
         if size[0] % 2 or size[1] % 2:
             raise ExchangeError(f'{key}: an mp4 needs even sizes, not {size[1]}x{size[0]}; '
                                 f'resize with --image-size or leave --video out')
+        if round(rate, 3) != rate:
+            raise ExchangeError(f'{key}: OpenCV writes videos of {round(rate, 3):g} Hz for '
+                                f'{rate!r}, so that their frames would drift away from the '
+                                f'timestamps; leave --video out')
         self._folder, self._template, self._key = folder, template, key
         self._size, self._rate, self._limit = size, rate, file_mb << 20
         self._file, self._frames = -1, 0
@@ -51,9 +55,20 @@ class VideoFiles:
         self._frames += 1
 
     def close(self) -> None:
-        """Complete the file."""
-        if self._writer is not None:
-            self._writer.release()
+        """
+        Complete the file.
+
+        :raises ExchangeError: when not all of its frames are in it; OpenCV tells of no failure.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer, video = None, cv2.VideoCapture(str(self._path))
+        written = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
+        video.release()
+        if written != self._frames:
+            raise ExchangeError(f'{self._path}: {written} of {self._frames} frames were written; '
+                                f'is the disk full?')
 
     def _next_file(self) -> None:
         self.close()

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from functools import partial
+import math
+import os
 from pathlib import Path
 import tempfile
 from typing import Any
@@ -214,5 +216,12 @@ def _decode(message: Any, what: str) -> np.ndarray:
 
 
 def _scratch(shape: tuple[int, ...]) -> np.ndarray:
-    with tempfile.TemporaryFile(prefix='stable_crl_bag_') as file:
-        return np.memmap(file, np.uint8, 'w+', shape=shape)
+    try:
+        with tempfile.TemporaryFile(prefix='stable_crl_bag_') as file:
+            # All of it at once: a page that finds no room later would kill the process.
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+            return np.memmap(file, np.uint8, 'r+', shape=shape)
+    except OSError as error:
+        raise ExchangeError(f'{tempfile.gettempdir()}: no room for {math.prod(shape) / 1e6:.0f} '
+                            f'MB of images ({error.strerror}); free space, or name another '
+                            f'folder in TMPDIR') from error
