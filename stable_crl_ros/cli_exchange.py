@@ -35,7 +35,7 @@ def _add_import(verbs) -> None:
                       help='of a dataset that is made: lossless (default) or jpeg:QUALITY; JPEG '
                            'files come into the latter as they are')
     verb.add_argument('--image-size', type=_image_size, metavar='HEIGHTxWIDTH',
-                      help='resize images, pixels')
+                      help='resize images, pixels; the height first, such as 240x320')
     verb.add_argument('--task', default='', help='(default: the instruction)')
     verb.add_argument('--instruction', default='', help='in place of what the source says')
     verb.add_argument('--operator', default='', help='who recorded it')
@@ -176,7 +176,7 @@ def _add_export(verbs) -> None:
     verb.add_argument('--camera', action='append', default=[], metavar='NAME',
                       help='may be repeated (default: all)')
     verb.add_argument('--image-size', type=_image_size, metavar='HEIGHTxWIDTH',
-                      help='resize images, pixels')
+                      help='resize images, pixels; the height first, such as 240x320')
     verb.add_argument('--keep-last', action='store_true',
                       help="lerobot, diffusion_policy: export every episode's last frame too, "
                            'with an action that holds still')

@@ -53,7 +53,8 @@ def _add_import(verbs) -> None:
     take.add_argument('--camera', default='', metavar='NAME',
                       help="of the camera that took it, where it is known to be the robot's")
     take.add_argument('--size', type=_size, metavar='WIDTHxHEIGHT',
-                      help="stretch a picture that was squashed back to the camera's proportions")
+                      help="stretch a picture that was squashed back to the camera's proportions; "
+                           'the width first, such as 640x480')
 
 
 def _add(verbs, name: str, text: str, run, more: str = '',
