@@ -154,6 +154,15 @@ def test_refused_commands_are_no_steps_and_the_operator_intervenes(tmp_path, fra
     assert 'gaps' not in episode.attrs
 
 
+def test_a_bag_of_nothing_but_refused_commands_is_refused(tmp_path, frames):
+    with Bag(tmp_path / 'bag', StoragePlugin.MCAP) as bag:
+        for row, image in enumerate(frames):
+            bag.image('/widowx/image_raw', START + row * 200 * MS, image)
+            write_report(bag, row, START + row * 200 * MS, flags=StepFlag.STALE)
+    with pytest.raises(ExchangeError, match='the arm refused all of the 10 commands in it'):
+        import_recordings(tmp_path / 'bag', tmp_path / 'dataset')
+
+
 def test_an_arm_that_was_not_to_be_steered_leaves_a_gap(tmp_path, frames):
     with Bag(tmp_path / 'bag', StoragePlugin.MCAP) as bag:
         for row, image in enumerate(frames):

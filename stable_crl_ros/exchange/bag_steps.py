@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 from stable_crl_ros.data.schema import Mode
+from stable_crl_ros.exchange.bag_reports import (
+    control_steps,
+    fields_of,
+    interrupted,
+    interventions,
+)
 from stable_crl_ros.exchange.bridge import CONTROL_RATE
 from stable_crl_ros.exchange.options import ImportOptions
 from stable_crl_ros.exchange.recording import ExchangeError
 from stable_crl_ros.message_reading import AppliedAction, decode_command
-from stable_crl_ros.robot.control_steps import INTERRUPTIONS, NO_STEP, POLICY_FRESH_S
-from stable_crl_ros.robot.flags import StepFlag
 from stable_crl_ros.robot.poses import delta_between, pose_from_xyz_quaternion
 
 RATE_TOLERANCE = 0.2  # share by which the spacing of twists may differ from the assumed period
@@ -100,7 +104,8 @@ def make_steps(content: BagContent, options: ImportOptions, name: str) -> Steps:
     """
     kind = _choose(content, options, name)
     reports = content.applied.values()
-    content = replace(content, applied=_control_steps(reports))
+    if kind == 'applied':
+        content = replace(content, applied=_steps_of(reports, name))
     ticks = {'applied': lambda: content.applied.stamps(),
              'commanded': lambda: content.twists.stamps(),
              'poses': lambda: _regular(content, options)}[kind]()
@@ -127,9 +132,8 @@ def make_steps(content: BagContent, options: ImportOptions, name: str) -> Steps:
     lost = np.diff(places) > 1
     if kind == 'applied':
         begun_ns = fields['applied_stamp']
-        fields['intervention'] = _interventions(reports, begun_ns, fields['mode'])
-        interrupted = np.searchsorted(_interruptions(reports, content.modes), begun_ns, 'right')
-        lost |= np.diff(interrupted) > 0
+        fields['intervention'] = interventions(reports, begun_ns, fields['mode'])
+        lost |= interrupted(reports, content.modes.stamps(), content.modes.values(), begun_ns)
     gaps = (np.flatnonzero(lost) + 1).tolist()
     return Steps(rows, actions, _states(content, seen), fields, _ages(content, seen), meaning,
                  mode, int((~kept).sum()), gaps)
@@ -150,33 +154,13 @@ def _choose(content: BagContent, options: ImportOptions, name: str) -> str:
     return kind
 
 
-def _control_steps(reports: list[AppliedAction]) -> Series:
-    """Keep what the logger would have made steps of."""
-    kept = Series()
-    for report in reports:
-        if not report.flags & NO_STEP:
-            kept.add(report.capture_ns, report)
-    return kept
-
-
-def _interruptions(reports: list[AppliedAction], modes: Series) -> np.ndarray:
-    """Return when nobody could steer the arm, sorted, ns."""
-    held = [report.applied_ns for report in reports if report.flags & StepFlag.HELD]
-    told = [stamp for stamp, mode in zip(modes.stamps(), modes.values(), strict=True)
-            if mode in INTERRUPTIONS]
-    return np.sort(np.array(held + told, np.int64))
-
-
-def _interventions(reports: list[AppliedAction], begun_ns: np.ndarray,
-                   modes: np.ndarray) -> np.ndarray:
-    """Say of each step whether the operator made it while the policy was heard, heeded or not."""
-    heard = np.sort(np.array([report.applied_ns for report in reports
-                              if report.mode is Mode.POLICY], np.int64))
-    if not len(heard):
-        return np.zeros(len(modes), bool)
-    place = np.searchsorted(heard, begun_ns, side='right') - 1
-    since = begun_ns - heard[np.maximum(place, 0)]
-    return (modes == Mode.TELEOP) & (place >= 0) & (since < POLICY_FRESH_S * 1e9)
+def _steps_of(reports: list[AppliedAction], name: str) -> Series:
+    steps = Series()
+    for report in control_steps(reports):
+        steps.add(report.capture_ns, report)
+    if not len(steps):
+        raise ExchangeError(f'{name}: the arm refused all of the {len(reports)} commands in it')
+    return steps
 
 
 def _regular(content: BagContent, options: ImportOptions) -> np.ndarray:
@@ -222,13 +206,7 @@ def _refuse_gaps(kept: np.ndarray, name: str) -> None:
 def _applied(content: BagContent, seen: np.ndarray, places: np.ndarray,
              options: ImportOptions) -> tuple[np.ndarray, dict]:
     values = content.applied.values()
-    chosen = [values[place] for place in places]
-    return np.float32([step.applied for step in chosen]), {
-        'commanded_action': np.float32([step.commanded for step in chosen]),
-        'mode': np.uint8([step.mode for step in chosen]),
-        'flags': np.uint32([step.flags for step in chosen]),
-        'command_stamp': np.int64([step.receive_ns for step in chosen]),
-        'applied_stamp': np.int64([step.applied_ns for step in chosen])}
+    return fields_of([values[place] for place in places])
 
 
 def _commanded(content: BagContent, seen: np.ndarray, places: np.ndarray,
