@@ -86,6 +86,7 @@ def test_the_real_episodes_survive_lerobot(real, tmp_path):
             np.testing.assert_array_equal(images, episode.images(camera))
     assert set(info['features']) == set(episodes[0][1])
     known = json.loads((tmp_path / 'out' / 'meta' / 'stable_crl_episodes.json').read_text())
+    assert not any('sha256' in name for name in known[0])  # checksums of what is not there
     assert known[3]['licence'] == 'CC BY 4.0'
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from stable_crl_ros.actions import ACTION_DIM, ACTION_NAMES
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import Episode
-from stable_crl_ros.data.schema import NO_ACTIONS
+from stable_crl_ros.data.schema import ATTRIBUTES_CHECKSUM, NO_ACTIONS
 from stable_crl_ros.exchange.bridge import states_to
 from stable_crl_ros.exchange.parts import Part, parts_of
 from stable_crl_ros.exchange.recording import ExchangeError
@@ -17,7 +17,7 @@ from stable_crl_ros.robot.kinematics import JOINT_NAMES
 
 POSE_NAMES = ('x', 'y', 'z', 'qx', 'qy', 'qz', 'qw')
 STATE_NAMES = ('x', 'y', 'z', 'roll', 'pitch', 'yaw', 'gripper')
-_NOT_LABELS = ('checksums', 'checksum', 'unfinished_step', 'label_history')
+_NOT_LABELS = ('checksums', 'checksum', ATTRIBUTES_CHECKSUM, 'unfinished_step', 'label_history')
 
 
 @dataclass(frozen=True)
