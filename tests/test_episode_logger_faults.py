@@ -20,6 +20,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from stable_crl_ros.actions import ActionScale
 from stable_crl_ros.data.dataset import Dataset
+from stable_crl_ros.data.index import INDEX
 from stable_crl_ros.data.labels import LabelError
 from stable_crl_ros.nodes.common import ERROR, IMAGE_OUT, LATCHED
 from stable_crl_ros.nodes.conversions import image_to_compressed, image_to_message, to_stamp
@@ -237,7 +238,8 @@ def test_what_was_seen_before_the_clock_was_stepped_back_is_not_seen_after_it(ro
 
 def test_episodes_end_by_length_and_the_next_begins(ros, tmp_path):
     rig = Rig(ros, tmp_path, max_steps=5, record_on_start=True, record_again=True)
-    ros.spin_until(lambda: rig.run(1) or rig.path.exists() and len(Dataset(rig.path)) >= 2)
+    ros.spin_until(lambda: rig.run(1) or (rig.path / INDEX).exists()
+                   and len(Dataset(rig.path)) >= 2)
     for number in (0, 1):
         attributes = rig.episode(number).attrs
         assert attributes['steps'] == 5
