@@ -8,20 +8,10 @@ from pathlib import Path
 import re
 import shlex
 
-import yaml
-
 PACKAGE = 'stable_crl_ros'
 TERMINAL_NEEDED, TERMINAL_WELCOME = 'needed', 'welcome'
 
 _NAMESPACE = re.compile(r'([A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*)?')
-
-
-class _QuotingDumper(yaml.SafeDumper):
-    """Quotes every text: bare, rcl reads more of them as another type than PyYAML does."""
-
-
-_QuotingDumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(
-    'tag:yaml.org,2002:str', text, style='"'))
 
 
 class BringupError(ValueError):
@@ -113,7 +103,9 @@ class NodeSpec:
         if not self.overrides():
             return []
         path = folder / f'{self.name.replace("/", ".")}.yaml'
-        path.write_text(yaml.dump(self.overrides(), Dumper=_QuotingDumper))
+        # JSON is YAML with every text quoted: bare, rcl reads more of them as another type than
+        # PyYAML does.
+        path.write_text(json.dumps(self.overrides()))
         return [path]
 
     def command(self, stack: str) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 MOST_PIXELS = 2 ** 26  # 8192 x 8192; a picture of 1 kB may claim a thousand times as many
 JPEG_START = b'\xff\xd8'
@@ -64,6 +63,7 @@ class ImageSpec:
         if image.shape == self.shape:
             return np.ascontiguousarray(image)
         if self.interpolation == LANCZOS3:
+            from PIL import Image  # 16 ms at the start of every process, for one preset
             return np.array(Image.fromarray(image).resize(
                 (self.width, self.height), Image.Resampling.LANCZOS))
         return cv2.resize(image, (self.width, self.height),

@@ -13,7 +13,7 @@ from stable_crl_ros.checkpoint import (
 )
 from stable_crl_ros.crl.calibrate import calibrate, Learner
 from stable_crl_ros.crl.config import ConfigError
-from stable_crl_ros.crl.training_data import find_control_rate, split
+from stable_crl_ros.crl.training_data import find_control_rate, learned_entries, split
 from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.policy import load_networks
 
@@ -40,7 +40,7 @@ def calibrate_checkpoint(path: str | Path, datasets: Sequence[str | Path], out: 
         agent, config, networks = load_networks(checkpoint)
     except (ConfigError, RuntimeError) as error:
         raise CheckpointError(f'{path}: {error}; train it again') from error
-    rate = find_control_rate(datasets)
+    rate = find_control_rate(learned_entries(datasets))
     if metadata.get('control_rate') not in (None, rate):
         raise CalibrationError(f'{path} acts at {metadata["control_rate"]:g} Hz, but the episodes '
                                f'were recorded at {rate:g} Hz; steps are not the same')

@@ -126,7 +126,7 @@ def test_a_controller_that_is_heard_after_the_joint_states_is_waited_for(ros, co
 
 
 def test_joint_trajectory_without_a_controller_is_refused(ros, controllers, monkeypatch):
-    monkeypatch.setattr('stable_crl_ros.nodes.joint_trajectory._MEETING_S', 0.2)
+    monkeypatch.setattr('stable_crl_ros.nodes.joint_trajectory.MEETING_S', 0.2)
     node = ros.add(ArmNode(context=ros.context, parameter_overrides=ros.parameters(
         driver='joint_trajectory', joint_state_topic=STATES,
         trajectory_topic='/elsewhere')))
@@ -142,7 +142,7 @@ def test_an_arm_that_would_hear_its_own_echo_is_refused(ros):
 
 
 def test_joint_trajectory_without_joint_states_is_refused(ros, monkeypatch):
-    monkeypatch.setattr('stable_crl_ros.nodes.joint_feed._MEETING_S', 0.2)
+    monkeypatch.setattr('stable_crl_ros.nodes.joint_feed.MEETING_S', 0.2)
     node = ros.add(ArmNode(context=ros.context, parameter_overrides=ros.parameters(
         driver='joint_trajectory', joint_state_topic='/silent')))
     node.trigger_configure()

@@ -17,6 +17,7 @@ from stable_crl_ros.crl.run_folder import LATEST, open_run, TrainError
 from stable_crl_ros.crl.training_data import (
     describe_enlarging,
     find_control_rate,
+    learned_entries,
     make_scale,
     show_build,
     split,
@@ -86,12 +87,13 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     if transitions is not None:
         cache = cache.head(transitions)
     training, validation = split(cache, validation_episodes, validation_fraction, seed)
+    entries = learned_entries(dataset_paths)
     described = {
         'algorithm': algorithm, 'config': config.to_dict(), 'preset': preset, 'seed': seed,
         'image_spec': config.image_spec.to_dict(),
         'action_scale': (start.action_scale if start else
                          make_scale(config, training.actions)).to_dict(),
-        'control_rate': (start.check_rate if start else float)(find_control_rate(dataset_paths)),
+        'control_rate': (start.check_rate if start else float)(find_control_rate(entries)),
         'dataset_fingerprint': cache.fingerprint, 'transitions': len(training),
         'datasets': [Path(path).name for path in dataset_paths],
         **(start.described if start else {})}
@@ -107,7 +109,7 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
             run.load()
         if ranks.first:
             shown = Progress(schedule.steps, run.agent.step, algorithm, progress)
-            if enlarging := describe_enlarging(dataset_paths, cache):
+            if enlarging := describe_enlarging(entries, cache):
                 shown.say(enlarging, warning=True)
             run.learn(schedule, shown, interrupted, evaluator)
         else:

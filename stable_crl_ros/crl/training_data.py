@@ -1,6 +1,6 @@
 """What a run trains on and what it holds out: datasets, control rate, action scale."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,20 @@ from stable_crl_ros.data.dataset import Dataset
 SMALLEST_STD = 0.005 * (np.asarray(BRIDGE_HIGH) - np.asarray(BRIDGE_LOW))
 
 
-def find_control_rate(dataset_paths: Sequence[str | Path]) -> float:
-    """
-    Return the rate (Hz) at which the episodes to learn from were recorded: that of one action.
+def learned_entries(dataset_paths: Sequence[str | Path]) -> list[dict]:
+    """Return what the indices of datasets say of the episodes to learn from."""
+    return [entry for path in dataset_paths for entry in Dataset(path).index()
+            if can_be_learned(entry)]
 
+
+def find_control_rate(entries: Sequence[Mapping]) -> float:
+    """
+    Return the rate (Hz) at which episodes were recorded: that of one action.
+
+    :param entries: from `learned_entries`.
     :raises TrainError: when there are several: the same action is another speed at each.
     """
-    rates = {entry['control_rate'] for path in dataset_paths for entry in Dataset(path).index()
-             if can_be_learned(entry)}
+    rates = {entry['control_rate'] for entry in entries}
     if len(rates) != 1:
         raise TrainError(f'the episodes were recorded at different control rates: '
                          f'{sorted(rates)} Hz; train on those of one rate')
@@ -50,12 +56,16 @@ def show_build(dataset_paths: Sequence[str | Path], config: AgentConfig, camera:
                        None if progress else _show_nothing)
 
 
-def describe_enlarging(dataset_paths: Sequence[str | Path], cache: TrainingCache) -> str | None:
-    """Say so where pictures were stored smaller than the network takes them."""
+def describe_enlarging(entries: Sequence[Mapping], cache: TrainingCache) -> str | None:
+    """
+    Say so where pictures were stored smaller than the network takes them.
+
+    :param entries: from `learned_entries`, of the episodes of the cache.
+    """
     wanted = cache.image_spec
-    smaller = {(height, width) for path in dataset_paths for entry in Dataset(path).index()
-               if can_be_learned(entry) for height, width in [entry['cameras'][cache.camera]]
-               if height < wanted.height or width < wanted.width}
+    smaller = {(height, width) for height, width in (
+        entry['cameras'][cache.camera] for entry in entries)
+        if height < wanted.height or width < wanted.width}
     if not smaller:
         return None
     stored = ', '.join(f'{width}x{height}' for height, width in sorted(smaller))

@@ -155,15 +155,11 @@ class Client:
         :raises ClientError: when no image comes.
         :raises stable_crl_ros.nodes.conversions.ConversionError: for one that cannot be read.
         """
-        name, images = self._full(topic), []
-        subscription = self._node.create_subscription(Image, name, images.append, IMAGE_IN)
-        try:
-            if not self._wait(lambda: images, self._discovery_s):
-                raise ClientError(f'no image on {name} (waited {self._discovery_s:g} s); is the '
-                                  'camera running, with this namespace and ROS_DOMAIN_ID?')
-        finally:
-            self._node.destroy_subscription(subscription)
-        return message_to_image(images[-1], name), images[-1].header.frame_id
+        name = self._full(topic)
+        if (found := self._newest(Image, name, IMAGE_IN)) is None:
+            raise ClientError(f'no image on {name} (waited {self._discovery_s:g} s); is the '
+                              'camera running, with this namespace and ROS_DOMAIN_ID?')
+        return message_to_image(found, name), found.header.frame_id
 
     def text(self, topic: str) -> str:
         """
@@ -172,14 +168,19 @@ class Client:
         :param topic: such as 'episode_logger/recording'.
         :raises ClientError: when it said nothing.
         """
-        name, texts = self._full(topic), []
-        subscription = self._node.create_subscription(String, name, texts.append, LATCHED)
+        name = self._full(topic)
+        if (found := self._newest(String, name, LATCHED)) is None:
+            raise ClientError(f'nothing was said on {name} (waited {self._discovery_s:g} s)')
+        return found.data
+
+    def _newest(self, kind, name: str, qos):
+        """Return the newest message of a topic, None when none comes."""
+        heard = []
+        subscription = self._node.create_subscription(kind, name, heard.append, qos)
         try:
-            if not self._wait(lambda: texts, self._discovery_s):
-                raise ClientError(f'nothing was said on {name} (waited {self._discovery_s:g} s)')
+            return heard[-1] if self._wait(lambda: heard, self._discovery_s) else None
         finally:
             self._node.destroy_subscription(subscription)
-        return texts[-1].data
 
     def transition(self, node: str, label: str) -> bool:
         """

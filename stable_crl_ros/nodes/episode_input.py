@@ -14,7 +14,7 @@ from stable_crl_ros.actions import ActionScale
 from stable_crl_ros.data.alignment import Alignment, Sample
 from stable_crl_ros.data.codecs import Encoded
 from stable_crl_ros.data.schema import CHECKPOINT_DIGITS, SchemaError, STATE_STREAMS
-from stable_crl_ros.images import ImageSpec
+from stable_crl_ros.images import ImageSpec, JPEG_START
 from stable_crl_ros.nodes.common import LATCHED, param, StartupError
 from stable_crl_ros.nodes.conversions import message_to_image, to_nanoseconds
 from stable_crl_ros.nodes.messages import decode_ee_pose, decode_joint_states, MessageError
@@ -26,7 +26,6 @@ RELIABLE_IMAGES = QoSProfile(depth=30, reliability=ReliabilityPolicy.RELIABLE)
 EVERY_MODE = QoSProfile(depth=20, reliability=LATCHED.reliability, durability=LATCHED.durability)
 MOST_INTERRUPTIONS = 100
 STATE_AGE_NS = 1_000_000_000
-JPEG_START = b'\xff\xd8'
 HISTORY_S = 0.5  # how long images are kept beyond max_image_age
 
 

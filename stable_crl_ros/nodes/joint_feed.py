@@ -12,7 +12,7 @@ from stable_crl_ros.nodes.common import RCLError
 from stable_crl_ros.nodes.messages import decode_joint_states, MessageError
 from stable_crl_ros.robot.arm import ArmError, ArmState
 
-_MEETING_S = 5.0
+MEETING_S = 5.0
 
 
 class JointFeed:
@@ -70,7 +70,7 @@ class JointFeed:
 
         :raises ArmError: when none come.
         """
-        end = time.monotonic() + _MEETING_S
+        end = time.monotonic() + MEETING_S
         while self._state is None and time.monotonic() < end:
             time.sleep(0.01)
         return self.state()
@@ -90,7 +90,7 @@ class JointFeed:
             raise ArmError(f'the last joint states on {self.topic} came {age_s:.2f} s ago{since}')
         return self._state
 
-    def call(self, client: Client, request, timeout_s: float = _MEETING_S):
+    def call(self, client: Client, request, timeout_s: float = MEETING_S):
         """
         Call a service and wait for its answer; not from this feed's own callbacks.
 

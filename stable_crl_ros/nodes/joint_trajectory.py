@@ -4,7 +4,7 @@ import time
 
 from builtin_interfaces.msg import Duration
 import numpy as np
-from stable_crl_ros.nodes.joint_feed import JointFeed
+from stable_crl_ros.nodes.joint_feed import JointFeed, MEETING_S
 from stable_crl_ros.nodes.messages import FINGERS
 from stable_crl_ros.patience import wait_until
 from stable_crl_ros.robot.arm import ArmError, ArmFault, ArmState, check_setpoint
@@ -12,7 +12,6 @@ from stable_crl_ros.robot.gripper import finger_position
 from stable_crl_ros.robot.kinematics import JOINT_NAMES
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-_MEETING_S = 3.0
 _AHEAD = 2.0  # servo periods; the controller is still moving when the next point comes
 
 
@@ -48,7 +47,7 @@ class JointTrajectoryArm:
         self._feed.wait()
         for publisher in filter(None, (self._arm, self._gripper)):
             # The joint states may be heard before the controller's subscription is.
-            if not wait_until(publisher.get_subscription_count, _MEETING_S,
+            if not wait_until(publisher.get_subscription_count, MEETING_S,
                               lambda: time.sleep(0.01)):
                 raise ArmError(f'nobody listens to {publisher.topic_name}; start the trajectory '
                                'controller, or name its topic')
