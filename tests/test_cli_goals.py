@@ -82,7 +82,9 @@ def test_a_directory_that_is_a_file_is_refused(tmp_path, capsys):
 
 def test_shows_what_is_known_of_a_goal_and_copies_its_picture(folder, capsys, tmp_path):
     copy = tmp_path / 'copy.png'
-    text = said(capsys, 'goals', 'show', 'cup', '--directory', folder, '--out', copy)
+    # In a namespace where no other test's stack may run.
+    text = said(capsys, 'goals', 'show', 'cup', '--directory', folder, '--out', copy,
+                '--namespace', 'nobody')
     assert f'path: {folder / "cup.png"}' in text and 'camera: front' in text
     assert 'brightness' in text and 'live view' not in text
     np.testing.assert_array_equal(read_image(copy), room())
