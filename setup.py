@@ -5,8 +5,6 @@ from glob import glob
 from setuptools import find_packages, setup
 
 PACKAGE = 'stable_crl_ros'
-NODES = ('arm', 'camera', 'episode_logger', 'goal', 'lifecycle_manager', 'monitor', 'policy',
-         'servo_sim', 'sim', 'teleop')
 
 setup(
     name=PACKAGE,
@@ -23,7 +21,9 @@ setup(
         (f'share/{PACKAGE}', ['package.xml']),
         (f'share/{PACKAGE}/launch', sorted(glob('launch/*.launch.py'))),
         (f'share/{PACKAGE}/config', sorted(glob('config/*'))),
-        # pip puts entry points into bin/, where `ros2 run` does not look.
+        # The nodes, for `ros2 run` and `ros2 launch`. As entry points they would begin with the
+        # interpreter that runs colcon, usually the system's, which has no torch: these take the
+        # activated environment's. And pip would put `goal` and `sim` into bin/.
         (f'lib/{PACKAGE}', sorted(glob('scripts/*'))),
     ],
     # ROS itself is never listed: pip would shadow the one that is installed.
@@ -41,11 +41,6 @@ setup(
         'teleop': ['evdev-binary>=1.9', 'hidapi>=0.14'],  # gamepads, SpaceMouse
         'test': ['hypothesis', 'pin', 'pytest', 'pytest-timeout', 'pytest-xdist', 'tfrecord'],
     },
-    entry_points={
-        'console_scripts': [
-            *(f'{node} = {PACKAGE}.nodes.{node}:main' for node in NODES),
-            f'stable-crl = {PACKAGE}.cli:main',
-        ],
-    },
+    entry_points={'console_scripts': [f'stable-crl = {PACKAGE}.cli:main']},
     zip_safe=False,
 )

@@ -61,7 +61,7 @@ class NodeSpec:
     """
     One process of a stack.
 
-    :param executable: module in `nodes` and console script.
+    :param executable: module in `nodes`, and its file in `scripts`.
     :param namespace: below the stack's, '' for the stack's own; without slashes around it.
     :param parameters: node name -> parameter -> value; a process may hold several nodes. Each
         overrides what `config/<node name>.yaml` says.

@@ -21,6 +21,7 @@ from stable_crl_ros.graph import share
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ('stable_crl_ros', 'config', 'launch', 'scripts', 'resource', 'setup.py', 'setup.cfg',
            'package.xml', 'pyproject.toml', 'LICENSE')
+SCRIPTS = sorted((ROOT / 'scripts').iterdir())
 MEBIBYTE = 1 << 20
 
 
@@ -87,22 +88,22 @@ def test_where_ros_comes_by_pip_every_message_that_is_imported_comes_too(distrib
     assert {f'ros-{name.replace("_", "-")}' for name in messages - with_rclpy} <= extra
 
 
-def test_every_executable_has_a_module_with_main_and_a_script(distribution):
-    executables = dict(entry.split(' = ')
-                       for entry in distribution.entry_points['console_scripts'])
-    assert executables.pop('stable-crl') == 'stable_crl_ros.cli:main'
-    assert {path.name for path in (ROOT / 'scripts').iterdir()} == set(executables)
-    for name, entry in executables.items():
-        assert entry == f'stable_crl_ros.nodes.{name}:main'
-        source = importlib.util.find_spec(f'stable_crl_ros.nodes.{name}').origin
+def test_every_executable_runs_a_node_with_the_activated_environment_s_python(distribution):
+    # colcon would begin an entry point with its own Python, the system's, which has no torch.
+    assert distribution.entry_points['console_scripts'] == ['stable-crl = stable_crl_ros.cli:main']
+    for script in SCRIPTS:
+        first, *rest = script.read_text().splitlines()
+        assert first == '#!/usr/bin/env python3'
+        assert f'from stable_crl_ros.nodes.{script.name} import main' in rest
+        source = importlib.util.find_spec(f'stable_crl_ros.nodes.{script.name}').origin
         functions = [node.name for node in ast.parse(Path(source).read_text()).body
                      if isinstance(node, ast.FunctionDef)]
         assert 'main' in functions
-        assert os.access(ROOT / 'scripts' / name, os.X_OK)
+        assert os.access(script, os.X_OK)
 
 
-def test_every_process_of_a_graph_is_an_executable(distribution):
-    executables = {entry.split(' = ')[0] for entry in distribution.entry_points['console_scripts']}
+def test_every_process_of_a_graph_is_an_executable():
+    executables = {script.name for script in SCRIPTS}
     specs = [spec for values in ({'robot': 'sim'}, {'robot': 'mock'}, {'robot': 'emulated'})
              for graph in ('collect', 'hardware') for spec in GRAPHS[graph].specs(values)]
     assert {spec.executable for spec in specs} | {'goal', 'policy'} <= executables
@@ -115,7 +116,7 @@ def test_wheel_carries_configuration_launch_files_and_assets(wheel):
     assert {f'launch/{name}.launch.py' for name in GRAPHS} <= shared
     assert 'stable_crl_ros/sim/assets/widowx.xml' in names
     scripts = [item for item in wheel.infolist() if '/data/lib/stable_crl_ros/' in item.filename]
-    assert len(scripts) == 10
+    assert len(scripts) == len(SCRIPTS)
     assert all(item.external_attr >> 16 & stat.S_IXUSR for item in scripts)
     assert not [name for name in names if name.startswith(('tests/', 'data_collection/'))]
 
