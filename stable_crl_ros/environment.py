@@ -64,10 +64,13 @@ class StackLock:
 def stack_runs(namespace: str, environment: dict[str, str]) -> bool:
     """Say whether a stack was started here, in this ROS domain and namespace, and still runs."""
     try:
-        holder = _lock_path(namespace, environment)[0].read_text().strip()
-        return holder.isdigit() and Path(f'/proc/{holder}').exists()
+        with open(_lock_path(namespace, environment)[0]) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for as long as the file is open
+    except BlockingIOError:
+        return True
     except OSError:
         return False
+    return False
 
 
 def _lock_path(namespace: str, environment: dict[str, str]) -> tuple[Path, str]:
