@@ -81,6 +81,7 @@ def test_later_values_replace_the_preset():
     ({'std': float('nan')}, 'std is nan'),
     ({'importance_limit': 0.0}, 'importance_limit must be > 0'),
     ({'image_size': 4}, 'image_size is 4'),
+    ({'image_size': 16, 'encoder': 'resnet34'}, r'image_size is 16, must lie in 32 \.\. 1024'),
 ])
 def test_wrong_settings_are_refused(changes, reason):
     with pytest.raises(ConfigError, match=reason):

@@ -11,6 +11,7 @@ from stable_crl_ros.crl.networks import (
     ContrastiveCritic,
     ConvEncoder,
     Head,
+    make_encoder,
     paired_logits,
     to_pixels,
 )
@@ -69,6 +70,23 @@ def test_cnn_equals_plain_layers_in_their_published_order():
     for conv, norm in zip(encoder.convs, encoder.norms, strict=True):
         x = torch.relu(norm(conv(x)))
     torch.testing.assert_close(encoder(observations, goals), x.flatten(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(('encoder', 'size'), [('cnn', 16), ('cnn', 17), ('resnet34', 32)])
+def test_gradients_of_the_smallest_images_are_computed_and_not_found_in_memory(encoder, size):
+    network = make_encoder(3, small_config(encoder=encoder, image_size=size))
+    images = torch.rand(4, 3, size, size).to(memory_format=torch.channels_last)
+    found = []
+    for _ in range(3):
+        network.zero_grad()
+        freed = [torch.full_like(weight, torch.nan) for weight in network.parameters()]
+        del freed
+        with torch.autocast('cpu', torch.bfloat16):
+            features = network(images)
+        features.float().square().sum().backward()
+        found.append(torch.cat([weight.grad.flatten() for weight in network.parameters()]))
+    assert torch.isfinite(found[0]).all()
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 @pytest.mark.parametrize('bias', [True, False])

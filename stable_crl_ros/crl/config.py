@@ -92,7 +92,9 @@ class AgentConfig:
                               f'got {self.discount}')
         self._check_range('augment_probability', 0.0, 1.0)
         self._check_range('actor_dropout', 0.0, 0.95)
-        self._check_range('image_size', 16, 1024)
+        # ResNet-34 halves five times. At 16 pixels, of which one is left, bf16's gradients of the
+        # weights beside it are whatever stood in memory (PyTorch 2.13 on the CPU).
+        self._check_range('image_size', 32 if self.encoder == 'resnet34' else 16, 1024)
         self._check_range('batch_size', 2, 1_000_000)
         self._check_range('actor_goal_horizon', 1, 1_000_000)
         self._check_range('crop_padding', 0, self.image_size)
