@@ -234,6 +234,7 @@ def test_unknown_names_are_refused_before_anything_is_written(short, dots, tmp_p
 
 @pytest.mark.parametrize(('numbers', 'reason'), [
     ({'seed': -1}, 'seed is -1; give 0 or more'), ({'steps': 0}, 'steps is 0; give 1 or more'),
+    ({'threads': 10 ** 20}, 'up to 2147483647'), ({'seed': 2 ** 63}, 'up to 9223372036854775807'),
     ({'save_every': 0, 'threads': 0}, 'threads is 0, save_every is 0; give 1 or more')])
 def test_numbers_that_make_no_sense_are_refused_before_anything_is_read(tmp_path, numbers, reason):
     with pytest.raises(TrainError, match=reason):

@@ -71,8 +71,8 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     """
     _check_numbers({'steps': steps, 'threads': threads, 'save_every': save_every,
                     'log_every': log_every, 'keep_last': keep_last, 'transitions': transitions,
-                    'evaluate_every': evaluate_every}, low=1)
-    _check_numbers({'seed': seed}, low=0)
+                    'evaluate_every': evaluate_every}, range(1, 2 ** 31))
+    _check_numbers({'seed': seed}, range(2 ** 63))
     if (evaluate_every is None) != (evaluator is None):
         raise TrainError('evaluating while training needs both: how often (evaluate_every) and '
                          'on what (evaluator; --evaluate-task on the command line)')
@@ -134,11 +134,11 @@ def choose_device(device: str) -> str:
     return device
 
 
-def _check_numbers(numbers: Mapping[str, int | None], low: int) -> None:
+def _check_numbers(numbers: Mapping[str, int | None], valid: range) -> None:
     wrong = [f'{name} is {number}' for name, number in numbers.items()
-             if number is not None and number < low]
+             if number is not None and number not in valid]
     if wrong:
-        raise TrainError(f'{", ".join(wrong)}; give {low} or more')
+        raise TrainError(f'{", ".join(wrong)}; give {valid[0]} or more, up to {valid[-1]}')
 
 
 @contextmanager
