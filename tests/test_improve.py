@@ -217,7 +217,19 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_recorded(start, tm
     ground = Scripted()
     with pytest.raises(error, match=message):
         improve(tmp_path / 'loop', settings_of(start, **changes), ground, 1, str)
+    with pytest.raises(TrainError, match='threads is 0; give 1 or more'):
+        improve(tmp_path / 'loop', settings_of(start), ground, 0, str)
     assert ground.calls == [] and not (tmp_path / 'loop').exists()
+
+
+def test_data_of_another_rate_is_refused_before_anything_is_recorded(start, tmp_path):
+    from learning_samples import write_dots
+    write_dots(tmp_path / 'fast', control_rate=10.0)
+    ground = Scripted()
+    with pytest.raises(TrainError, match='recorded at 10 Hz, but the weights .* are for 5 Hz'):
+        improve(tmp_path / 'loop', settings_of(start, datasets=(str(tmp_path / 'fast'),)), ground,
+                1, str)
+    assert ground.calls == []
 
 
 def test_more_rounds_on_a_robot_end_with_a_day_of_their_own(start, short, tmp_path):

@@ -26,6 +26,7 @@ from stable_crl_ros.crl.warm_start import read_start
 import torch
 
 DEFAULT_PRESET = 'laptop'
+POSITIVE = range(1, 2 ** 31)  # counts that torch takes
 
 
 def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str | None = None,
@@ -69,10 +70,10 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     :raises TrainError: for a number that makes no sense, a folder in use, a resume that does not
         fit, a loss that is not finite; and what config, data and checkpoint raise.
     """
-    _check_numbers({'steps': steps, 'threads': threads, 'save_every': save_every,
+    check_numbers({'steps': steps, 'threads': threads, 'save_every': save_every,
                     'log_every': log_every, 'keep_last': keep_last, 'transitions': transitions,
-                    'evaluate_every': evaluate_every}, range(1, 2 ** 31))
-    _check_numbers({'seed': seed}, range(2 ** 63))
+                    'evaluate_every': evaluate_every}, POSITIVE)
+    check_numbers({'seed': seed}, range(2 ** 63))
     if (evaluate_every is None) != (evaluator is None):
         raise TrainError('evaluating while training needs both: how often (evaluate_every) and '
                          'on what (evaluator; --evaluate-task on the command line)')
@@ -134,7 +135,12 @@ def choose_device(device: str) -> str:
     return device
 
 
-def _check_numbers(numbers: Mapping[str, int | None], valid: range) -> None:
+def check_numbers(numbers: Mapping[str, int | None], valid: range) -> None:
+    """
+    Check numbers by their names; None passes.
+
+    :raises TrainError: naming those that are not valid.
+    """
     wrong = [f'{name} is {number}' for name, number in numbers.items()
              if number is not None and number not in valid]
     if wrong:

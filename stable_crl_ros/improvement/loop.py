@@ -48,7 +48,7 @@ def improve(folder: Path, settings: Settings, ground: Ground, threads: int | Non
         learned from.
     """
     folder = folder.absolute()
-    _check_learning(settings)
+    _check_learning(settings, threads)
     history = History(folder, settings)
     if peek_checkpoint(settings.checkpoint)['sha256'] != settings.sha256:
         raise ImproveError(f'{settings.checkpoint} is another checkpoint than the loop began with')
@@ -62,12 +62,17 @@ def improve(folder: Path, settings: Settings, ground: Ground, threads: int | Non
     return history
 
 
-def _check_learning(settings: Settings) -> None:
+def _check_learning(settings: Settings, threads: int | None) -> None:
     """Refuse before hours of episodes what learning would refuse after them."""
+    from stable_crl_ros.crl.train import check_numbers, POSITIVE
+    from stable_crl_ros.crl.training_data import find_control_rate, learned_entries
     from stable_crl_ros.crl.warm_start import read_start
-    read_start(settings.checkpoint, None, settings.overrides)
+    check_numbers({'steps': settings.steps, 'threads': threads}, POSITIVE)
+    start = read_start(settings.checkpoint, None, settings.overrides)
     if settings.datasets:
         open_datasets(settings.datasets)
+        if entries := learned_entries(settings.datasets):
+            start.check_rate(find_control_rate(entries))
 
 
 def _run_round(history: History, number: int, ground: Ground, threads: int | None,
