@@ -151,7 +151,7 @@ class Agent:
             found['action'] = closeness((actions - placed['action']).square().mean(1))
         return found
 
-    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
+    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> Metrics:
         """
         Take one gradient step on every network.
 

@@ -7,6 +7,7 @@ import numpy as np
 from stable_crl_ros.crl.agent import Agent
 from stable_crl_ros.crl.config import AgentConfig
 from stable_crl_ros.crl.losses import gaussian_log_prob
+from stable_crl_ros.crl.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class GCBCConfig(AgentConfig):
 class GCBC(Agent):
     """Imitate the action that was followed by the goal; see `Agent` for batches."""
 
-    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
+    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> Metrics:
         """Take one gradient step; `detailed` adds nothing here."""
         images = self.load_images(batch, ('observations', 'actor_goals'))
         actions = self.load(batch['actions'])

@@ -105,7 +105,7 @@ class GCIQL(ValueAgent):
         return super().sampling(config) | {'images': (
             'actor_goals', 'next_observations', 'observations', 'value_goals')}
 
-    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
+    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> Metrics:
         """Step the actor, then the values, then their target; `detailed` adds nothing here."""
         images = self.load_images(batch, self.sampling(self.config)['images'])
         actions, critic, size = self.load(batch['actions']), self.values, len(images[0])

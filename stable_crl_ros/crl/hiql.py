@@ -9,6 +9,7 @@ import numpy as np
 from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl import values
 from stable_crl_ros.crl.config import AgentConfig
+from stable_crl_ros.crl.metrics import Metrics
 from stable_crl_ros.crl.networks import Head, make_encoder
 from stable_crl_ros.crl.value_agent import (
     difference,
@@ -191,7 +192,7 @@ class HIQL(ValueAgent):
         value = networks['actor'].value
         return value(value.encoder(observations), encoded).mean(1)
 
-    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
+    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> Metrics:
         """Step everything down the sum of the three losses; `detailed` adds nothing here."""
         images = self.load_images(batch, self.sampling(self.config)['images'])
         size = len(images[0])

@@ -146,7 +146,7 @@ class StableCRL(Agent):
             found['psi'] = closeness(psi.square().mean(2).mean(0))
         return score, found
 
-    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> dict[str, float]:
+    def update(self, batch: Mapping[str, np.ndarray], detailed: bool = False) -> Metrics:
         """
         Step the actor, then the critic, then its target, in the authors' order.
 

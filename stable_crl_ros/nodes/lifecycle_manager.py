@@ -1,6 +1,6 @@
 """Bring the managed nodes up in order, then end; a refusal ends with status 1 and says whose."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 import sys
 import time
@@ -84,7 +84,7 @@ class LifecycleManager(Node):
                                    f'{value(self, "activate_timeout"):g} s; its own log says why')
             yield from _until(time.monotonic() + RETRY_S, lambda: False)
 
-    def _state(self, name: str, timeout_s: float) -> Iterator[None]:
+    def _state(self, name: str, timeout_s: float) -> Generator[None, None, int]:
         client = self._client(GetState, f'{name}/get_state')
         end = time.monotonic() + timeout_s
         yield from _until(end, client.service_is_ready)
@@ -96,7 +96,8 @@ class LifecycleManager(Node):
         raise StartupError(f'{self.resolve_service_name(client.srv_name)} gave no answer within '
                            f'{timeout_s:g} s; is {name} running, in this namespace?')
 
-    def _change(self, name: str, transition: int, target: int) -> Iterator[None]:
+    def _change(self, name: str, transition: int,
+                target: int) -> Generator[None, None, bool]:
         client = self._client(ChangeState, f'{name}/change_state')
         timeout_s = value(self, 'answer_timeout')
         end = time.monotonic() + timeout_s
