@@ -189,7 +189,8 @@ def shoot(shooting, count):
     def run(stream):
         shooting.run(*stream)
     run()
-    assert shooting.counts['commands'] > count and shooting.writes > 5 * count
+    # What is drawn may be short: of each stream `run` awaits three setpoints.
+    assert shooting.counts['commands'] > count and shooting.writes > 3 * count
 
 
 def test_no_stream_of_commands_makes_a_setpoint_break_a_limit(shooting):
