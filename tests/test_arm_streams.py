@@ -131,7 +131,7 @@ class Range:
         marks = self.counts['wrong_frame']
         self.cell.send(frame='the end')
         self.ros.spin_until(lambda: self.counts['wrong_frame'] > marks)
-        self.ros.spin_until(lambda: len(self.arm.written) > 2)
+        self.ros.spin_until(lambda: len(self.arm.written) > 5)  # a stream may be empty
         self.check()
 
     def _step(self, prefix, values, offset_s):
@@ -189,8 +189,7 @@ def shoot(shooting, count):
     def run(stream):
         shooting.run(*stream)
     run()
-    # What is drawn may be short: of each stream `run` awaits three setpoints.
-    assert shooting.counts['commands'] > count and shooting.writes > 3 * count
+    assert shooting.counts['commands'] > count and shooting.writes > 5 * count
 
 
 def test_no_stream_of_commands_makes_a_setpoint_break_a_limit(shooting):

@@ -217,9 +217,14 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_recorded(start, tm
     ground = Scripted()
     with pytest.raises(error, match=message):
         improve(tmp_path / 'loop', settings_of(start, **changes), ground, 1, str)
+    assert ground.calls == [] and not (tmp_path / 'loop').exists()
+
+
+def test_threads_that_make_no_sense_are_refused_before_anything_is_recorded(start, tmp_path):
+    ground = Scripted()
     with pytest.raises(TrainError, match='threads is 0; give 1 or more'):
         improve(tmp_path / 'loop', settings_of(start), ground, 0, str)
-    assert ground.calls == [] and not (tmp_path / 'loop').exists()
+    assert ground.calls == []
 
 
 def test_data_of_another_rate_is_refused_before_anything_is_recorded(start, tmp_path):
