@@ -71,8 +71,8 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
         fit, a loss that is not finite; and what config, data and checkpoint raise.
     """
     check_numbers({'steps': steps, 'threads': threads, 'save_every': save_every,
-                    'log_every': log_every, 'keep_last': keep_last, 'transitions': transitions,
-                    'evaluate_every': evaluate_every}, POSITIVE)
+                   'log_every': log_every, 'keep_last': keep_last, 'transitions': transitions,
+                   'evaluate_every': evaluate_every}, POSITIVE)
     check_numbers({'seed': seed}, range(2 ** 63))
     if (evaluate_every is None) != (evaluator is None):
         raise TrainError('evaluating while training needs both: how often (evaluate_every) and '
