@@ -168,10 +168,10 @@ def test_geometric_goals_of_a_batch_follow_the_distribution(cache):
     np.testing.assert_array_equal(indices['actor_goals'], indices['critic_goals'])
 
 
-@pytest.mark.parametrize('actor_goal', ['geometric', 'uniform', 'random'])
+@pytest.mark.parametrize('actor', [{}, {'actor_goal': 'uniform'}, {'actor_goal_random': 0.5}])
 @pytest.mark.parametrize('critic_goal', ['geometric', 'next'])
-def test_a_batch_holds_what_its_indices_say(cache, actor_goal, critic_goal):
-    options = {'seed': 5, 'actor_goal': actor_goal, 'critic_goal': critic_goal}
+def test_a_batch_holds_what_its_indices_say(cache, actor, critic_goal):
+    options = {'seed': 5, 'critic_goal': critic_goal, **actor}
     batch = BatchSampler(cache, 32, **options).sample()
     indices = BatchSampler(cache, 32, **options).sample_indices()
     assert set(batch) == {'observations', 'next_observations', 'actions', 'actor_goals',
@@ -242,16 +242,50 @@ def test_the_same_check_tells_a_slightly_wrong_mixture(cache, wrong):
 
 
 def test_waypoints_lie_the_given_steps_ahead_or_at_the_end(cache):
-    for actor_goal in ('uniform', 'random'):
-        sampler = BatchSampler(cache, 4096, 8, actor_goal=actor_goal, waypoint_steps=4,
+    for share in (0.0, 1.0):
+        sampler = BatchSampler(cache, 4096, 8, actor_goal='uniform', actor_goal_random=share,
+                               waypoint_steps=4,
                                images=('observations', 'actor_goals', 'waypoints'))
         indices = sampler.sample_indices()
         t, ends = indices['observations'], cache.ends[indices['transitions']]
         for i in range(4096):
             assert indices['waypoints'][i] == min(t[i] + 4, ends[i])
-            near = indices['actor_goals'][i] < indices['waypoints'][i]
-            assert indices['near'][i] == (near and actor_goal == 'uniform')
-        assert indices['near'].any() == (actor_goal == 'uniform')
+            # Earlier frames, of this episode or of one before it, are on no way that begins here.
+            assert indices['near'][i] == (t[i] < indices['actor_goals'][i]
+                                          < indices['waypoints'][i])
+        assert indices['near'].any()
+        assert (indices['actor_goals'] < t).any() == (share > 0.0)
+
+
+def draw_actor_goals(cache, frame, share, **asked):
+    """Count the actor's goals of one frame, by frame of the whole cache."""
+    sampler = BatchSampler(cache, 50 * DRAWS, 7, 0.9, actor_goal_random=share,
+                           images=('observations', 'critic_goals', 'actor_goals'), **asked)
+    indices = sampler.sample_indices()
+    chosen = indices['observations'] == frame
+    return {name: np.bincount(indices[name][chosen], minlength=55)
+            for name in ('actor_goals', 'critic_goals')}
+
+
+@pytest.mark.parametrize('share', [0.0, 0.3, 1.0])
+@pytest.mark.parametrize('actor_goal', ['geometric', 'uniform'])
+def test_a_share_of_the_actors_goals_is_of_any_episode(cache, actor_goal, share):
+    frame, last = cache.frames[10], cache.ends[10]
+    discount = 0.9 if actor_goal == 'geometric' else 1.0
+    counts = draw_actor_goals(cache, frame, share, actor_goal=actor_goal)
+    expected = np.zeros(55)
+    expected[cache.frames + 1] += share / len(cache.frames)
+    expected[frame + 1:last + 1] += (1 - share) * exact(discount, last - frame)
+    assert counts['actor_goals'][expected == 0].sum() == 0
+    assert chi_square(counts['actor_goals'], expected) < 4.5
+    critic = np.zeros(55)
+    critic[frame + 1:last + 1] = exact(0.9, last - frame)
+    assert chi_square(counts['critic_goals'], critic) < 4.5  # those of the critic stay
+    if share == 0.3:
+        wrong = np.zeros(55)
+        wrong[cache.frames + 1] += 0.36 / len(cache.frames)
+        wrong[frame + 1:last + 1] += 0.64 * exact(discount, last - frame)
+        assert chi_square(counts['actor_goals'], wrong) > 10
 
 
 class CountingCache:
@@ -308,7 +342,8 @@ def assert_same_batch(one, other):
 
 
 def test_resumes_exactly_from_a_state_that_went_through_json(cache):
-    everything = {'images': EVERYTHING, 'actor_goal': 'uniform', 'waypoint_steps': 3}
+    everything = {'images': EVERYTHING, 'actor_goal': 'uniform', 'actor_goal_random': 0.5,
+                  'waypoint_steps': 3}
     sampler = BatchSampler(cache, 16, seed=6, **everything)
     for _ in range(3):
         sampler.sample()
@@ -328,7 +363,8 @@ def test_another_seed_draws_other_batches(cache):
 
 @pytest.mark.parametrize(('options', 'message'), [
     ({'discount': 1.0}, 'discount'),
-    ({'actor_goal': 'next'}, r"choose one of \['geometric', .*'soon', 'random'\]"),
+    ({'actor_goal': 'next'}, r"choose one of \['geometric', .*'soon'\]"),
+    ({'actor_goal_random': 1.1}, 'actor_goal_random must be 0 .. 1, got 1.1'),
     ({'critic_goal': 'best'}, r"choose one of \['geometric', 'next'\]"),
     ({'batch_size': 0}, 'cannot draw 0'),
     ({'images': ('observations', 'depth')}, "unknown images 'depth'; choose one of"),

@@ -42,9 +42,12 @@ def test_goals_that_are_the_same_frames_are_the_same_tensor(cache):
     assert batch['next_observations'] is not batch['observations']
 
 
-@pytest.mark.parametrize('actor_goal', ['geometric', 'uniform', 'later', 'soon', 'random'])
-def test_goals_are_distributed_as_on_the_host(cache, actor_goal):
-    asked = {**EVERYTHING, 'actor_goal': actor_goal, 'actor_goal_horizon': 7}
+@pytest.mark.parametrize(('actor_goal', 'share'), [
+    ('geometric', 0.0), ('uniform', 0.0), ('later', 0.0), ('soon', 0.0), ('uniform', 0.4),
+    ('geometric', 1.0)])
+def test_goals_are_distributed_as_on_the_host(cache, actor_goal, share):
+    asked = {**EVERYTHING, 'actor_goal': actor_goal, 'actor_goal_horizon': 7,
+             'actor_goal_random': share}
     found = on_cpu(cache, 60000, **asked).sample_indices()
     expected = BatchSampler(cache, 60000, 1, 0.9, **asked).sample_indices()
     assert found.keys() == expected.keys()

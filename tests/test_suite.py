@@ -112,6 +112,8 @@ def test_algorithms_draw_goals_as_published_unless_a_row_says_otherwise():
     found = {}
     for row in make_plan(LAPTOP):
         config = make_config(row.runs[0].preset, dict(row.runs[0].overrides))[1]
+        if config.actor_goal_random:
+            assert 'random goals' in row.label and row.table == 'goals on stitch'
         said = [word for word in ('even goals', 'soon goals', 'at length')
                 if word in f'{row.table}: {row.label}']
         found.setdefault(config.actor_goal, set()).update(
@@ -152,6 +154,15 @@ def test_unweighted_hiql_differs_in_nothing_but_what_its_values_choose():
         assert {name: value for name, value in not_weighted.items()
                 if value != weighted[name]} == {'low_alpha': 0.0, 'high_alpha': 0.0}
     assert not any('unweighted' in row.label for row in make_plan(LAPTOP, recipes=['expert']))
+
+
+def test_on_stitch_what_could_join_episodes_is_also_given_goals_of_other_ones():
+    rows = {row.label: row.runs[0] for row in make_plan(LAPTOP, ['cloning'], ['stitch'])}
+    for name in ('stable_crl', 'td', 'gciql', 'hiql'):
+        own, random = (make_config(rows[label].preset, dict(rows[label].overrides))[1].to_dict()
+                       for label in (name, f'{name}, random goals'))
+        assert {key: value for key, value in random.items() if value != own[key]} == {
+            'actor_goal_random': 0.5}
 
 
 def test_further_seeds_are_those_of_the_algorithms_and_of_cloning_on_even_goals():

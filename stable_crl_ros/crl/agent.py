@@ -65,6 +65,7 @@ class Agent:
         """Return the arguments of `BatchSampler` that make this learner's batches."""
         return {'actor_goal': config.actor_goal,
                 'actor_goal_horizon': config.actor_goal_horizon,
+                'actor_goal_random': config.actor_goal_random,
                 'images': ('observations', 'actor_goals')}
 
     @classmethod

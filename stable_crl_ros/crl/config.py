@@ -64,6 +64,9 @@ class AgentConfig:
     action_scale: str = 'bounds'  # box -> -1..1 | 'statistics' of the data | 'bridge' published
     actor_goal: str = 'geometric'  # future goal of the actor (SC); 'later' in BD
     actor_goal_horizon: int = 100  # steps within which goals lie that come 'soon' (ours)
+    # Share of the actor's goals that are any episode's (SC, BD; 0.5 in GR online, and in OGB for
+    # data to be stitched)
+    actor_goal_random: float = 0.0
     discount: float = 0.99  # per step; also of geometric goals (SC); 0.98 in BD
     batch_size: int = 2048  # (SC); 256 in BD
     steps: int = 300_000  # gradient steps (SC); 2,000,000 in BD
@@ -91,6 +94,7 @@ class AgentConfig:
             raise ConfigError(f'discount must lie between 0 and 1, both excluded; '
                               f'got {self.discount}')
         self._check_range('augment_probability', 0.0, 1.0)
+        self._check_range('actor_goal_random', 0.0, 1.0)
         self._check_range('actor_dropout', 0.0, 0.95)
         # ResNet-34 halves five times. At 16 pixels, of which one is left, bf16's gradients of the
         # weights beside it are whatever stood in memory (PyTorch 2.13 on the CPU).

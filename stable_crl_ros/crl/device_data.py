@@ -82,10 +82,14 @@ class DeviceSampler(BatchSampler):
         if 'waypoints' in self.images:
             drawn['waypoints'] = torch.minimum(t + self.waypoint_steps, ends)
             if 'actor_goals' in self.images:
-                near = drawn['actor_goals'] < drawn['waypoints']
-                drawn['near'] = near & (self.actor_goal != 'random')
+                goals = drawn['actor_goals']
+                drawn['near'] = (goals > t) & (goals < drawn['waypoints'])
         wanted = [name for name in (*self.images, *MARKS) if name in drawn]
         return {'transitions': chosen} | {name: drawn[name] for name in wanted}
+
+    def _mix_random(self, goals: Tensor) -> Tensor:
+        chosen = self._random(len(goals)) < self.actor_goal_random
+        return torch.where(chosen, self._draw('random', goals, goals), goals)
 
     def _draw(self, kind: str, t: Tensor, ends: Tensor) -> Tensor:
         if kind == 'random':

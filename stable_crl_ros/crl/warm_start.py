@@ -15,12 +15,12 @@ from torch import Tensor
 # Settings of how is learned. All others say what the weights mean, and must stay.
 MAY_CHANGE = {
     'augmentation', 'augment_probability', 'augment_per', 'crop_padding', 'augment_critic',
-    'actor_goal', 'actor_goal_horizon', 'value_goal', 'value_goal_reached', 'value_goal_random',
-    'reached_at', 'subgoal_steps', 'discount', 'batch_size', 'steps', 'learning_rate',
-    'warmup_steps', 'actor_decay_steps', 'precision', 'actor_dropout', 'std', 'actor_final_init',
-    'critic_final_init', 'value_final_init', 'hidden_gain', 'critic_loss', 'target_update_rate',
-    'importance_limit', 'bc_coefficient', 'bc_squared_error', 'entropy_coefficient', 'expectile',
-    'policy_loss', 'alpha', 'low_alpha', 'high_alpha',
+    'actor_goal', 'actor_goal_horizon', 'actor_goal_random', 'value_goal', 'value_goal_reached',
+    'value_goal_random', 'reached_at', 'subgoal_steps', 'discount', 'batch_size', 'steps',
+    'learning_rate', 'warmup_steps', 'actor_decay_steps', 'precision', 'actor_dropout', 'std',
+    'actor_final_init', 'critic_final_init', 'value_final_init', 'hidden_gain', 'critic_loss',
+    'target_update_rate', 'importance_limit', 'bc_coefficient', 'bc_squared_error',
+    'entropy_coefficient', 'expectile', 'policy_loss', 'alpha', 'low_alpha', 'high_alpha',
 }
 
 

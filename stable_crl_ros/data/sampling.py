@@ -8,7 +8,7 @@ import numpy as np
 from stable_crl_ros.data.cache import TrainingCache
 
 FUTURES = ('geometric', 'uniform', 'later')
-ACTOR_GOALS = (*FUTURES, 'soon', 'random')
+ACTOR_GOALS = (*FUTURES, 'soon')
 CRITIC_GOALS = ('geometric', 'next')
 REACHED = ('current', 'next')
 IMAGES = ('observations', 'next_observations', 'actor_goals', 'critic_goals', 'value_goals',
@@ -133,8 +133,10 @@ class BatchSampler:
     :param batch_size: transitions per batch.
     :param seed: of the sampler's own random stream.
     :param discount: of the geometric goals, in (0, 1).
-    :param actor_goal: 'geometric', 'uniform' or 'later' future, 'soon' for a uniform one within
-        `actor_goal_horizon` steps (>= 1), or 'random' frames of any episode.
+    :param actor_goal: 'geometric', 'uniform' or 'later' future, or 'soon' for a uniform one within
+        `actor_goal_horizon` steps (>= 1).
+    :param actor_goal_random: probability, 0..1, that the actor's goal is instead the outcome of
+        any transition of any episode.
     :param critic_goal: 'geometric' future, or the 'next' observation.
     :param value_goal: where 'value_goals' come from.
     :param waypoint_steps: >= 1.
@@ -145,7 +147,7 @@ class BatchSampler:
                  discount: float = 0.99, actor_goal: str = 'geometric',
                  critic_goal: str = 'geometric', images: Sequence[str] = IMAGES[:4],
                  value_goal: GoalMixture = GoalMixture(), waypoint_steps: int = 1,
-                 actor_goal_horizon: int = 100) -> None:
+                 actor_goal_horizon: int = 100, actor_goal_random: float = 0.0) -> None:
         _check_choice('actor_goal', actor_goal, ACTOR_GOALS)
         _check_choice('critic_goal', critic_goal, CRITIC_GOALS)
         for name in images:
@@ -158,10 +160,13 @@ class BatchSampler:
             raise SamplingError(f'waypoint_steps must be >= 1, got {waypoint_steps}')
         if actor_goal_horizon < 1:
             raise SamplingError(f'actor_goal_horizon must be >= 1, got {actor_goal_horizon}')
+        if not 0.0 <= actor_goal_random <= 1.0:
+            raise SamplingError(f'actor_goal_random must be 0 .. 1, got {actor_goal_random}')
         self.cache = cache
         self.batch_size = batch_size
         self.discount = discount
         self.actor_goal, self.actor_goal_horizon = actor_goal, actor_goal_horizon
+        self.actor_goal_random = actor_goal_random
         self.critic_goal = critic_goal
         self.images = tuple(images)
         self.value_goal = value_goal
@@ -174,7 +179,7 @@ class BatchSampler:
         Draw a batch as indices.
 
         One geometric draw serves actor and critic where both ask for it: equal frames are the
-        same array.
+        same array, unless some of the actor's goals are random.
 
         :returns: 'transitions' into the cache's transitions; for every one of `images`, indices
             of its frames; int64, shape (batch_size,). With 'value_goals' also 'reached', with
@@ -193,8 +198,8 @@ class BatchSampler:
         if 'waypoints' in self.images:
             drawn['waypoints'] = np.minimum(t + self.waypoint_steps, ends)
             if 'actor_goals' in self.images:
-                near = drawn['actor_goals'] < drawn['waypoints']
-                drawn['near'] = near & (self.actor_goal != 'random')
+                goals = drawn['actor_goals']  # a random one is hardly ever of the near future
+                drawn['near'] = (goals > t) & (goals < drawn['waypoints'])
         wanted = [name for name in (*self.images, *MARKS) if name in drawn]
         return {'transitions': chosen} | {name: drawn[name] for name in wanted}
 
@@ -207,7 +212,14 @@ class BatchSampler:
             kinds['critic_goals'] = self.critic_goal
         drawn = {kind: following if kind == 'next' else self._draw(kind, t, ends)
                  for kind in dict.fromkeys(kinds.values())}
-        return {name: drawn[kind] for name, kind in kinds.items()}
+        goals = {name: drawn[kind] for name, kind in kinds.items()}
+        if self.actor_goal_random and 'actor_goals' in goals:
+            goals['actor_goals'] = self._mix_random(goals['actor_goals'])
+        return goals
+
+    def _mix_random(self, goals: np.ndarray) -> np.ndarray:
+        chosen = self._rng.random(len(goals)) < self.actor_goal_random
+        return np.where(chosen, sample_random(self.cache.frames, len(goals), self._rng), goals)
 
     def _draw(self, kind: str, t: np.ndarray, ends: np.ndarray) -> np.ndarray:
         if kind == 'geometric':

@@ -31,6 +31,9 @@ OGBENCH = ('gciql', 'hiql')
 # among what the data show goes.
 UNWEIGHTED = {'low_alpha': 0.0, 'high_alpha': 0.0}
 SUBOPTIMAL = ('mixed', 'play')  # where there is a choice to make
+# Half of the actor's goals are any episode's: OGBench's setting for data that must be stitched,
+# where no goal of an episode's own future needs two of them.
+RANDOM = {'actor_goal_random': 0.5}
 
 # One change each to the profile's Stable Contrastive RL.
 ABLATIONS: dict[str, dict] = {
@@ -110,6 +113,10 @@ def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]
         if recipe == 'play':
             variants += [(name, f'{name}, soon goals', SOON) for name in (
                 'gcbc', 'stable_crl', *OGBENCH)]
+        if recipe == 'stitch':
+            variants += [(name, f'{name}{label}', changes) for name in (
+                'stable_crl', profile.other_critic, *OGBENCH)
+                for label, changes in (('', {}), (', random goals', RANDOM))]
         if recipe in CLONED_ON:
             variants += _shares_of_cloning(profile)
         if recipe in SUBOPTIMAL:

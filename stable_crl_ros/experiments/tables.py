@@ -189,7 +189,9 @@ def describe(profile: Profile) -> str:
         f'Presets `{profile.name}`, {steps} in {profile.precision}{rate}, {profile.transitions} '
         f"transitions of each data set{longer}. The actor's goals are drawn geometrically, as by "
         f'the authors, and for {" and ".join(OGBENCH)} evenly over the rest of an episode, as in '
-        'OGBench; for all evenly at length and in rows that say so. Trials from random starts, '
+        'OGBench; for all evenly at length and in rows that say so. With random goals half of '
+        "the actor's are any episode's, which is OGBench's setting for data to be stitched. "
+        'Trials from random starts, '
         f'judged at the last step; a run is scored by its last {LAST_CHECKPOINTS} checkpoints, '
         'which share the trials. Percent of trials with every object within its tolerance (strict '
         f'and loose: {meaning}), or with the arm alone within {1000 * Tally.ARM_NEAR:g} mm of '
