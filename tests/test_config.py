@@ -3,12 +3,14 @@
 import json
 
 from learning_samples import small_config
+import numpy as np
 import pytest
 from stable_crl_ros.crl.agent import learning_rate
 from stable_crl_ros.crl.config import ConfigError
 from stable_crl_ros.crl.gcbc import GCBCConfig
 from stable_crl_ros.crl.presets import make_agent, make_config, PRESETS
 from stable_crl_ros.crl.stable_crl import StableCRLConfig
+from stable_crl_ros.crl.training_data import make_scale
 from stable_crl_ros.images import ImageSpec
 
 
@@ -43,9 +45,19 @@ def test_bridge_preset_has_the_published_values():
         'actor_dropout': 0.1, 'std': 1.0, 'batch_size': 256, 'steps': 2_000_000,
         'learning_rate': 3e-4, 'warmup_steps': 2000, 'actor_decay_steps': 2_000_000,
         'discount': 0.98, 'target_update_rate': 0.002, 'bc_coefficient': 0.2,
-        'actor_goal': 'later', 'augment_critic': True, 'critic_loss': 'td'}
+        'actor_goal': 'later', 'augment_critic': True, 'critic_loss': 'td',
+        'critics': 2, 'representation_size': 16, 'critic_final_init': 1e-12,
+        'augmentation': 'jitter', 'augment_probability': 1.0, 'action_scale': 'bridge'}
     assert {name: found[name] for name in published} == published
     assert make_config('bridge')[1].image_spec == ImageSpec(128, 128, 'lanczos3')
+
+
+@pytest.mark.parametrize('preset', [name for name in PRESETS if name.startswith('bridge')])
+def test_bridge_presets_scale_actions_by_the_published_statistics(preset):
+    own = np.random.default_rng(0).normal(size=(50, 7))  # the data's statistics are others
+    scale = make_scale(make_config(preset)[1], own)
+    assert scale.offset == (1.93e-4, 1.37e-4, -1.46e-4, -1.84e-4, -3.08e-4, 2.74e-4, 0.597)
+    assert scale.scale == (0.00913, 0.0127, 0.0123, 0.0261, 0.0288, 0.0781, 0.487)
 
 
 def test_overrides_are_read_from_words():

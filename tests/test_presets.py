@@ -34,7 +34,7 @@ def differing(preset, other):
 
 
 # Of the settings that all algorithms have, what a baseline changes against its place's `gcbc`.
-STATED = {'': set(), 'gciql': {'actor_goal'}, 'hiql': {'actor_goal'},
+STATED = {'': set(), 'gciql': {'actor_goal', 'actor_decay_steps'}, 'hiql': {'actor_goal'},
           'crl': {'encoder_norm', 'actor_norm', 'actor_hidden', 'actor_final_init',
                   'augmentation', 'batch_size'}}
 
@@ -68,12 +68,21 @@ def test_defaults_of_value_learning_are_those_of_ogbench():
     assert make_config('sim-hiql')[1] == HIQLConfig()
 
 
-def test_bridge_baseline_has_the_published_values():
+def test_cloning_at_bridge_has_the_published_values():
+    found = make_config('bridge-gcbc')[1].to_dict()
+    published = {'actor_hidden': [256] * 3, 'actor_dropout': 0.1, 'std': 1.0,
+                 'actor_goal': 'later', 'batch_size': 256, 'learning_rate': 3e-4,
+                 'warmup_steps': 2000, 'actor_decay_steps': 2_000_000, 'steps': 2_000_000}
+    assert {name: found[name] for name in published} == published
+
+
+def test_implicit_q_learning_at_bridge_has_the_published_values():
     config = make_config('bridge-gciql')[1]
     found = config.to_dict()
     published = {'expectile': 0.7, 'policy_loss': 'awr', 'alpha': 1.0, 'discount': 0.98,
                  'target_update_rate': 0.002, 'value_hidden': [256] * 3, 'actor_dropout': 0.1,
-                 'std': 1.0, 'actor_goal': 'later', 'critics': 1, 'value_norm': 'none'}
+                 'std': 1.0, 'actor_goal': 'later', 'critics': 1, 'value_norm': 'none',
+                 'learning_rate': 3e-4, 'warmup_steps': 2000, 'actor_decay_steps': 0}
     assert {name: found[name] for name in published} == published
     # Negatives replace a tenth of all goals; a tenth of the others are reached.
     assert config.goal_mixture == GoalMixture(0.09, 0.1, 'later', 'next')

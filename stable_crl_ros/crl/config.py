@@ -42,7 +42,7 @@ class AgentConfig:
     """Images, actor, behavioural cloning and optimiser: what every algorithm needs."""
 
     image_size: int = 48  # rows and columns of the network's input (SC)
-    interpolation: str = 'area'  # how images are shrunk; 'lanczos3' in BD
+    interpolation: str = 'area'  # how images are shrunk (ours); Lanczos in SC and BD
     pixel_range: str = 'unit'  # 'unit' 0..1 (SC) | 'symmetric' -1..1 (BD)
 
     encoder: str = 'cnn'  # 'cnn' 3 convolutions (SC) | 'resnet34' with group norm (BD)

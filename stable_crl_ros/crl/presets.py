@@ -27,13 +27,15 @@ PLACES = {
         # two stages in 0, 12 and 6 (docs/results.md).
         'actor_goal': 'soon',
     },
-    # The authors' configuration for WidowX and BridgeData V2, on one GPU.
+    # The authors' configuration for WidowX and BridgeData V2, on one GPU. It scales actions by the
+    # published mean and deviation, and applies them to relabelled motion and binarised grippers:
+    # import recordings with `--actions relabelled --gripper binarised`.
     'bridge': {
         'image_size': 128, 'interpolation': 'lanczos3', 'pixel_range': 'symmetric',
         'encoder': 'resnet34', 'activation': 'swish', 'hidden_gain': 1.0,
         'actor_hidden': (256,) * 3, 'actor_norm': 'none', 'actor_dropout': 0.1,
         'actor_final_init': 0.0, 'std': 1.0, 'augmentation': 'jitter',
-        'augment_probability': 1.0, 'action_scale': 'statistics', 'actor_goal': 'later',
+        'augment_probability': 1.0, 'action_scale': 'bridge', 'actor_goal': 'later',
         'discount': 0.98, 'batch_size': 256, 'steps': 2_000_000, 'warmup_steps': 2000,
         'actor_decay_steps': 2_000_000,
     },
@@ -53,11 +55,14 @@ METHODS = {
             'target_update_rate': 0.002, 'bc_coefficient': 0.2, 'augment_critic': True,
         },
     }),
+    # At `bridge` BridgeData V2's numbers. Its own cloning and its own implicit Q-learning, but not
+    # its contrastive RL, also show their encoder where a pixel lies (`add_spatial_coordinates`);
+    # here all methods have the same encoder.
     'gcbc': ('gcbc', {}, {}),
     # OGBench's learner and numbers; at `bridge` the same learner with BridgeData V2's numbers (its
-    # own bootstraps from another target and shows its encoders where a pixel lies). On the laptop
-    # 4000 steps are few for a target that lags by 200, and upon stacked images the values stayed
-    # blind to the goal.
+    # own also bootstraps from another target, shares the values' encoder with the actor, and gives
+    # the actor a tenth of goals that the next step reaches). On the laptop 4000 steps are few for
+    # a target that lags by 200, and upon stacked images the values stayed blind to the goal.
     'gciql': ('gciql', {}, {
         'laptop': {'value_hidden': (256,) * 4, 'target_update_rate': 0.05,
                    'goal_input': 'difference'},
@@ -66,6 +71,7 @@ METHODS = {
             'policy_loss': 'awr', 'target_update_rate': 0.002, 'value_goal': 'later',
             # 0.1 of the goals are negatives; 0.1 of the others are reached.
             'value_goal_random': 0.1, 'value_goal_reached': 0.09, 'reached_at': 'next',
+            'actor_decay_steps': 0,  # its learning rates stay, other than cloning's
         },
     }),
     'hiql': ('hiql', {}, {
