@@ -17,3 +17,5 @@ done
 stable-crl evaluate "$folder/stable_crl/latest.safetensors" "$folder/gcbc/latest.safetensors" \
   "blind:$folder/stable_crl/latest.safetensors" "replay:$folder/expert" constant none \
   "${tasks[@]}" --episodes 100 --seed 0 --json "$folder/scores.json"
+# The first two on the scenes that both met.
+python "$(dirname "$0")/compare_scores.py" "$folder/scores.json"
