@@ -6,7 +6,8 @@ set -euo pipefail
 source=${1:?usage: $0 SOURCE [FOLDER]}
 folder=${2:-runs/bridge}
 held_out=(15 16 17)
-stable-crl episodes import "$source" "$folder/dataset"
+# Actions as BridgeData V2 trains on: differences of the states, grippers open or closed.
+stable-crl episodes import "$source" "$folder/dataset" --actions relabelled --gripper binarised
 # 64 pixels is the size of these recordings; batches of 16 suit 15 episodes and two CPU cores.
 for preset in bridge bridge-gcbc; do
   stable-crl train "$folder/dataset" --out "$folder/$preset" --preset "$preset" --camera image_0 \

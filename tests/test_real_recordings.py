@@ -1,5 +1,9 @@
 """Real WidowX recordings through the whole package: import, train, nodes, record, score."""
 
+import os
+from pathlib import Path
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -9,6 +13,7 @@ from stable_crl_ros.crl.train import train
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.verify import errors, verify_dataset
 from stable_crl_ros.exchange.importing import import_recordings
+from stable_crl_ros.exchange.options import ImportOptions
 from stable_crl_ros.images import ImageSpec, read_image
 from stable_crl_ros.launcher import Launcher
 from stable_crl_ros.nodes.client import Client
@@ -16,13 +21,15 @@ from stable_crl_ros.open_loop import evaluate_open_loop
 
 HELD_OUT = (15, 16, 17)
 CAMERA = 'image_0'
+SCRIPT = Path(__file__).parents[1] / 'data_collection' / 'score_real_recordings.sh'
 
 
 @pytest.fixture(scope='module')
 def dataset(real_data, tmp_path_factory):
-    """Give the 18 real episodes as a dataset."""
+    """Give the 18 real episodes as a dataset, with actions as BridgeData V2 trains on."""
     path = tmp_path_factory.mktemp('bridge')
-    import_recordings(real_data / 'bridge_v1_octo', path)
+    import_recordings(real_data / 'bridge_v1_octo', path,
+                      ImportOptions(actions='relabelled', gripper='binarised'))
     return Dataset(path)
 
 
@@ -33,6 +40,24 @@ def checkpoint(dataset, tmp_path_factory):
         [dataset.path], tmp_path_factory.mktemp('run') / 'bridge', 'bridge',
         {'image_size': 64, 'batch_size': 4, 'warmup_steps': 0}, steps=2, device='cpu', threads=1,
         camera=CAMERA, validation_episodes=HELD_OUT, progress=False, calibrates=False)
+
+
+def test_the_script_of_the_recipe_learns_from_relabelled_and_binarised_actions(
+        real_data, dataset, tmp_path):
+    command = tmp_path / 'stable-crl'  # the real one, up to the training
+    command.write_text(f'#!/bin/sh\n[ "$1" = episodes ] || exit 3\n'
+                       f'exec {sys.executable} -m stable_crl_ros.cli "$@"\n')
+    command.chmod(0o755)
+    ended = subprocess.run(
+        ['bash', SCRIPT, real_data / 'bridge_v1_octo', tmp_path / 'run'], check=False,
+        env=os.environ | {'PATH': f'{tmp_path}:{os.environ["PATH"]}'})
+    assert ended.returncode == 3
+    imported = Dataset(tmp_path / 'run' / 'dataset')
+    assert imported.ids == dataset.ids
+    for number in imported.ids:
+        np.testing.assert_array_equal(imported[number]['action'], dataset[number]['action'])
+    grippers = np.concatenate([imported[number]['action'][:, 6] for number in imported.ids])
+    assert set(grippers) == {0.0, 1.0}
 
 
 def test_held_out_episodes_are_scored_beside_both_baselines(dataset, checkpoint):
