@@ -9,7 +9,7 @@ import time
 from learning_samples import OVERRIDES, SIZE, SMALL, SMALL_VALUES, write_dots
 import numpy as np
 import pytest
-from stable_crl_ros.checkpoint import load_checkpoint, verify_checkpoint
+from stable_crl_ros.checkpoint import load_checkpoint, save_checkpoint, verify_checkpoint
 from stable_crl_ros.crl.config import ConfigError
 from stable_crl_ros.crl.run_folder import STATE_FILE, TrainError
 from stable_crl_ros.crl.run_log import read_metrics
@@ -114,8 +114,36 @@ def test_interrupted_run_saves_before_it_ends(short, dots, tmp_path, number):
     assert process.returncode == 1 and 'stopped at step' in message
     reached = load_checkpoint(out_dir / 'latest.safetensors').metadata['step']
     assert f'stopped at step {reached} of 100000' in message
+    saved = [load_checkpoint(path).metadata for path in sorted(out_dir.glob('step_*'))]
+    assert [found['interrupted'] for found in saved] == [found['step'] % 5 != 0 for found in saved]
     resumed = short(steps=reached + 2, resume=True)
     assert_same(weights(short(out_dir=tmp_path / 'whole', steps=reached + 2)), weights(resumed))
+
+
+def kept(folder):
+    return [int(path.stem.removeprefix('step_')) for path in sorted(folder.glob('step_*'))]
+
+
+def test_the_last_few_checkpoints_stay_when_a_resume_saves_at_other_steps(short, tmp_path):
+    short(steps=20, save_every=5, keep_last=3)
+    assert kept(tmp_path / 'run') == [10, 15, 20]
+    short(steps=21, save_every=7, keep_last=3, resume=True)
+    assert kept(tmp_path / 'run') == [15, 20, 21]
+
+
+@pytest.mark.parametrize(('mark', 'left'), [
+    ({'interrupted': True}, [10, 20, 21]),
+    ({'interrupted': False}, [15, 20, 21]),
+    ({}, [15, 20, 21]),  # of an older version: the schedule says what it was
+])
+def test_a_checkpoint_knows_whether_it_was_an_interruptions(short, tmp_path, mark, left):
+    short(steps=20, save_every=5, keep_last=3)
+    path = tmp_path / 'run' / 'step_000015.safetensors'
+    found = load_checkpoint(path)
+    others = {name: value for name, value in found.metadata.items() if name != 'interrupted'}
+    save_checkpoint(path, found.tensors, others | mark)
+    short(steps=21, save_every=3, keep_last=3, resume=True)
+    assert kept(tmp_path / 'run') == left
 
 
 def test_state_loads_without_unpickling_objects(short, tmp_path):

@@ -43,6 +43,10 @@ class Schedule:
         return bool(self.evaluate_every) and (
             step % self.evaluate_every == 0 or step == self.steps)
 
+    def cut_short(self, step: int) -> bool:
+        """Say whether a checkpoint is saved only because the run is stopped there."""
+        return step < self.steps and not self.saves(step)
+
 
 class Judge:
     """
@@ -83,8 +87,12 @@ class Judge:
 
     def _prune(self) -> None:
         needed = self._evaluation.steps if self._evaluation else ()
-        unscheduled = [step for step in self._folder.steps if not self._schedule.saves(step)]
-        self._folder.prune(self._schedule.keep_last, needed, unscheduled)
+        self._folder.prune(self._schedule.keep_last, needed,
+                           list(filter(self._interrupted, self._folder.steps)))
+
+    def _interrupted(self, step: int) -> bool:
+        marked = self._folder.interrupted(step)
+        return not self._schedule.saves(step) if marked is None else marked
 
     def _compare_held_out(self, step: int, metrics: Mapping[str, float]) -> None:
         best = self._folder.best()

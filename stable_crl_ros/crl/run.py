@@ -152,10 +152,13 @@ class Run:
         self._refuse(Failure(step, bad, self._batch) if bad else None)
         if step % schedule.log_every:  # the last log row is of an earlier step
             self.metrics = {**self.metrics, **self._validate()}
+        # A resume that is stopped at once saves again what an earlier schedule asked for.
+        interrupted = schedule.cut_short(step) and self.folder.interrupted(step) is not False
         self.folder.save(
             step, tensors, self.described | {
                 'step': step, 'metrics': self.metrics, 'seconds': self.seconds,
                 'health': self.watch.describe(), 'best_rule': BEST_RULES[judge.rule],
+                'interrupted': interrupted,
                 'calibration': self._calibrate(progress) if schedule.calibrates else None},
             self.agent.state_dict(), {
                 'described': self.described, 'seconds': self.seconds, 'metrics': self.metrics,

@@ -101,6 +101,19 @@ class RunFolder:
         except CheckpointError:
             return None
 
+    def interrupted(self, step: int) -> bool | None:
+        """
+        Say whether a checkpoint was saved only because its run was stopped there.
+
+        Its schedule said so then; a resumed run may have another one.
+
+        :returns: None where there is none to read, or an older version that did not note it.
+        """
+        try:
+            return peek_checkpoint(self.checkpoint(step)).get('interrupted')
+        except CheckpointError:
+            return None
+
     def prune(self, keep_last: int, needed: Collection[int] = (),
               unscheduled: Collection[int] = ()) -> None:
         """
