@@ -179,11 +179,30 @@ def test_nothing_to_resume_is_refused(short):
     ({'overrides': {**OVERRIDES, 'discount': 0.9}}, 'discount: 0.95 then, 0.9 now'),
     ({'seed': 1}, 'seed: 0 then, 1 now'),
     ({'validation_episodes': [0, 1]}, 'transitions'),
+    ({'validation_fraction': 0.2}, r'held_out: \[\] then, \[\[0, \d\]\] now'),
 ])
 def test_resume_with_other_settings_is_refused(short, changes, reason):
     short()
     with pytest.raises(TrainError, match=f'other settings or data .*{reason}'):
         short(resume=True, **changes)
+
+
+def test_resume_with_other_episodes_held_out_is_refused_though_they_are_as_long(short):
+    short(validation_episodes=[1])
+    with pytest.raises(TrainError, match=r'held_out: \[\[0, 1\]\] then, \[\[0, 2\]\] now'):
+        short(validation_episodes=[2], resume=True)
+
+
+def test_a_run_of_a_version_that_did_not_note_what_was_held_out_goes_on(short, tmp_path):
+    short(validation_episodes=[1])
+    path = tmp_path / 'run' / STATE_FILE
+    state = torch.load(path, weights_only=True)
+    run = json.loads(state['run'])
+    del run['described']['held_out']
+    torch.save({**state, 'run': json.dumps(run)}, path)
+    short(validation_episodes=[1], steps=8, resume=True)
+    with pytest.raises(TrainError, match='held_out'):  # noted now
+        short(validation_episodes=[2], steps=10, resume=True)
 
 
 def test_resume_on_other_data_is_refused(short, tmp_path):

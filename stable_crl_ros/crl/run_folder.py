@@ -15,6 +15,9 @@ import torch
 STATE_FILE = 'trainer_state.pt'
 LATEST = 'latest.safetensors'
 BEST = 'best.safetensors'
+# Of what a run is described by, what older versions did not note; nothing is known of it then.
+NOTED_SINCE = ('held_out',)
+LONGEST_VALUE = 200  # characters in a message
 
 
 class TrainError(RuntimeError):
@@ -151,7 +154,9 @@ class RunFolder:
         except Exception as error:
             raise TrainError(f'{path}: cannot be read ({error}); train into another folder') \
                 from error
-        differing = differences(before, described)
+        differing = differences(before, {
+            name: value for name, value in described.items()
+            if name in before or name not in NOTED_SINCE})
         if differing:
             raise TrainError(f'{path}: this run was started with other settings or data '
                              f'({"; ".join(differing)}); repeat those, or use another folder')
@@ -166,8 +171,13 @@ def differences(before: Mapping, now: Mapping) -> list[str]:
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += differences(old, new)
         elif old != new:
-            found.append(f'{name}: {old} then, {new} now')
+            found.append(f'{name}: {_shorten(old)} then, {_shorten(new)} now')
     return found
+
+
+def _shorten(value) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST_VALUE else f'{text[:LONGEST_VALUE]}...'
 
 
 def _link(source: Path, target: Path) -> None:

@@ -19,6 +19,7 @@ from stable_crl_ros.crl.training_data import (
     find_control_rate,
     learned_entries,
     make_scale,
+    name_episodes,
     show_build,
     split,
 )
@@ -96,6 +97,7 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
                          make_scale(config, training.actions)).to_dict(),
         'control_rate': (start.check_rate if start else float)(find_control_rate(entries)),
         'dataset_fingerprint': cache.fingerprint, 'transitions': len(training),
+        'held_out': name_episodes(validation),
         'datasets': [Path(path).name for path in dataset_paths],
         **(start.described if start else {})}
     schedule = Schedule(config.steps if steps is None else steps, log_every, save_every,

@@ -94,3 +94,16 @@ def split(cache: TrainingCache, episodes: Sequence | None, fraction: float,
         drawn = np.random.default_rng([seed, len(known)]).permutation(len(known))[:count]
         episodes = [known[index] for index in drawn]
     return cache.split(episodes) if len(episodes) else (cache, None)
+
+
+def name_episodes(part: TrainingCache | None) -> list[list[int]]:
+    """
+    Name the episodes of a part of the data.
+
+    :param part: None for no part.
+    :returns: position of the dataset and episode number of each, in order.
+    """
+    if part is None:
+        return []
+    found = [part.episodes[position] for position in np.unique(part.episode)]
+    return sorted([episode.dataset, episode.id] for episode in found)
