@@ -7,7 +7,7 @@ import pytest
 from stable_crl_ros.actions import ActionScale
 from stable_crl_ros.checkpoint import ACTION_LAYER, save_checkpoint
 from stable_crl_ros.cli import main
-from stable_crl_ros.crl.presets import make_config
+from stable_crl_ros.crl.presets import make_config, PRESETS
 from stable_crl_ros.crl.run_folder import LATEST
 from stable_crl_ros.experiments.comparisons import ABLATIONS, make_plan
 from stable_crl_ros.experiments.plan import (
@@ -247,22 +247,34 @@ def test_the_last_step_counts_where_checkpoints_do_not_divide_the_run(tmp_path):
         'step_000108', 'step_000120', 'step_000123']
 
 
+def trained(folder, spec, without=(), **changed):
+    algorithm, config = make_config(spec.preset, dict(spec.overrides))
+    settings = {name: value for name, value in {**config.to_dict(), **changed}.items()
+                if name not in without}
+    path = folder / 'runs' / spec.key / LATEST
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, {ACTION_LAYER: torch.zeros(7, 1)}, {
+        'algorithm': algorithm, 'config': settings, 'image_spec': config.image_spec.to_dict(),
+        'step': 10, 'metrics': {}, 'action_scale': ActionScale.from_bounds().to_dict(),
+        'dataset_fingerprint': ''})
+
+
 def test_a_run_whose_preset_was_changed_since_is_not_mixed_with_those_after(tmp_path):
     spec = run(0, 'gcbc')
-    config = make_config('laptop-gcbc')[1]
-    path = tmp_path / 'runs' / spec.key / LATEST
-    path.parent.mkdir(parents=True)
-
-    def train(**changed):
-        save_checkpoint(path, {ACTION_LAYER: torch.zeros(7, 1)}, {
-            'algorithm': 'gcbc', 'config': {**config.to_dict(), **changed},
-            'image_spec': config.image_spec.to_dict(), 'step': 10, 'metrics': {},
-            'action_scale': ActionScale.from_bounds().to_dict(), 'dataset_fingerprint': ''})
-    train(of_another_version=1)
+    trained(tmp_path, spec, of_another_version=1)
     check_settings(tmp_path, [spec, run(1, 'gcbc')])
-    train(discount=0.5)
-    with pytest.raises(PlanError, match=f'discount: 0.5 then, {config.discount} now'):
+    trained(tmp_path, spec, discount=0.5)
+    with pytest.raises(PlanError, match='discount: 0.5 then, 0.95 now'):
         check_settings(tmp_path, [spec, run(1, 'gcbc')])
+
+
+def test_a_setting_that_is_new_counts_as_its_default(tmp_path):
+    spec = run(0, 'gcbc')
+    trained(tmp_path, spec, without=['warmup_steps'])
+    check_settings(tmp_path, [spec])
+    trained(tmp_path, spec, without=['actor_goal'])
+    with pytest.raises(PlanError, match='actor_goal: geometric then, soon now'):
+        check_settings(tmp_path, [spec])
 
 
 def test_tables_give_the_mean_over_seeds_and_say_how_many_there_are(tmp_path):
@@ -327,6 +339,44 @@ def test_counts_of_another_machine_are_taken_over_and_the_fuller_ones_stay(tmp_p
     assert missing == [2]
     assert read_tallies(here / 'runs' / run(0).key / SCORES)[OPEN].strict == 3
     assert read_tallies(here / 'runs' / run(1).key / SCORES)[OPEN].trials == 40
+
+
+def test_counts_of_a_preset_that_was_changed_since_are_not_taken_over(tmp_path):
+    specs = [run(0), run(1), run(2)]
+    rows = [Row('algorithms on expert', 'gcbc', tuple(specs))]
+    here, there = tmp_path / 'here', tmp_path / 'there'
+    for spec in specs:
+        score(there, spec, 3)
+    trained(there, specs[0])
+    trained(there, specs[1], discount=0.5)  # and of the third only the counts were kept
+    write_report(there, rows, there / 'results.md', 'How it was run.')
+    said = []
+    assert adopt_counts(here, rows, there / 'results.json', said.append) == 2
+    assert said == [
+        f'{specs[1].key} is not taken over: it was trained with other settings '
+        '(discount: 0.5 then, 0.95 now)',
+        '1 of the runs taken over do not say what they were trained with']
+    assert [spec.seed for spec in specs if missing_cases(here, spec)] == [1]
+
+
+def test_what_a_run_was_trained_with_goes_on_with_its_counts(tmp_path, monkeypatch):
+    spec = run(0)
+    rows = [Row('algorithms on expert', 'gcbc', (spec,))]
+    first, second, third = (tmp_path / name for name in ('first', 'second', 'third'))
+    score(first, spec, 3)
+    trained(first, spec)
+    for source, target in ((first, second), (second, third)):
+        write_report(source, rows, source / 'results.md', 'How it was run.')
+        assert adopt_counts(target, rows, source / 'results.json', pytest.fail) == 1
+    check_settings(third, [spec])
+    # As in a version in which what was a default is another value.
+    monkeypatch.setitem(PRESETS, 'laptop-gcbc', (
+        'gcbc', {**PRESETS['laptop-gcbc'][1], 'warmup_steps': 7}))
+    with pytest.raises(PlanError, match='warmup_steps: 0 then, 7 now'):
+        check_settings(third, [spec])
+    said = []
+    assert adopt_counts(tmp_path / 'fourth', rows, second / 'results.json', said.append) == 0
+    assert 'warmup_steps: 0 then, 7 now' in said[0]
 
 
 def test_what_is_no_report_is_not_taken_over(tmp_path):

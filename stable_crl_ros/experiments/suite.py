@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 import time
 
-from stable_crl_ros.checkpoint import peek_checkpoint
-from stable_crl_ros.crl.run_folder import differences, LATEST
 from stable_crl_ros.durable import write_atomic
 from stable_crl_ros.evaluation import CONTROLS, evaluate, REPLAY, Score
 from stable_crl_ros.experiments.plan import (
@@ -21,6 +19,7 @@ from stable_crl_ros.experiments.plan import (
     RunSpec,
     SAVES,
 )
+from stable_crl_ros.experiments.trained_settings import changed_since, read_trained
 from stable_crl_ros.parallel import spread
 
 DATA_SEED = 0
@@ -204,17 +203,10 @@ def check_settings(folder: Path, runs: Sequence[RunSpec]) -> None:
 
     :raises PlanError: naming the run and what differs.
     """
-    from stable_crl_ros.crl.presets import make_config
     for run in runs:
         path = folder / 'runs' / run.key
-        if not (path / LATEST).exists():
-            continue
-        trained = peek_checkpoint(path / LATEST)['config']
-        config = make_config(run.preset, dict(run.overrides))[1].to_dict()
-        shared = trained.keys() & config.keys()  # a setting that is new changed nothing
-        differing = differences({name: trained[name] for name in shared},
-                                {name: config[name] for name in shared})
-        if differing:
+        trained = read_trained(path)
+        if trained and (differing := changed_since(trained, run)):
             raise PlanError(f'{path}: trained with other settings ({"; ".join(differing)}); '
                             'move it away, or make the suite in another folder')
 

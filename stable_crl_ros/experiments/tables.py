@@ -1,6 +1,6 @@
 """Turn a suite's counts into Markdown tables with intervals, controls beside the policies."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 import json
@@ -25,6 +25,13 @@ from stable_crl_ros.experiments.suite import (
     SCORES,
     Tally,
     write_tallies,
+)
+from stable_crl_ros.experiments.trained_settings import (
+    changed_since,
+    describe_trained,
+    note_trained,
+    read_described,
+    read_trained,
 )
 from stable_crl_ros.intervals import seeds_interval
 
@@ -135,7 +142,8 @@ def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> N
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(page, (before + text + after).encode())
     write_atomic(page.with_suffix('.json'), json.dumps(
-        [_counts(line) for line in lines], indent=1).encode())
+        [*map(_counts, lines), describe_trained(
+            folder, (run.key for line in lines for run in line.runs))], indent=1).encode())
 
 
 def _counts(line: Line) -> dict:
@@ -145,26 +153,29 @@ def _counts(line: Line) -> dict:
         key: [tally.to_dict() for tally in found] for key, found in runs.items()}}
 
 
-def adopt_counts(folder: Path, rows: Sequence[Row], report: Path) -> int:
+def adopt_counts(folder: Path, rows: Sequence[Row], report: Path,
+                 say: Callable[[str], None] = print) -> int:
     """
     Take over the counts that a report's JSON has of runs of this plan: they need not be run again.
 
     So a suite may be spread over several machines, or go on where only its report was kept. Of
-    two counts of one case, the one of more trials stays.
+    two counts of one case, the one of more trials stays. A run that was trained with other
+    settings than the plan has now is left out.
 
     :param report: as `write_report` made it, beside the page.
+    :param say: told which runs are left out, and how many do not say what they were trained with.
     :returns: how many runs were taken over, whole or in part.
     :raises PlanError: when the file cannot be read as one.
     """
-    try:
-        known: dict[str, list[Tally]] = {}
-        for line in json.loads(report.read_text()):
-            for key, counts in line['runs'].items():
-                known.setdefault(key, []).extend(map(Tally.from_dict, counts))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PlanError(f'{report} cannot be read as the JSON of a report: {error}') from error
-    adopted = 0
-    for key in sorted({run.key for row in rows for run in row.runs} & known.keys()):
+    known, settings = _read_report(report)
+    adopted = untold = 0
+    runs = {run.key: run for row in rows for run in row.runs}
+    for key in sorted(runs.keys() & known.keys()):
+        trained = settings.get(key)
+        if trained and (differing := changed_since(trained, runs[key])):
+            say(f'{key} is not taken over: it was trained with other settings '
+                f'({"; ".join(differing)})')
+            continue
         path = folder / 'runs' / key / SCORES
         before = read_tallies(path)
         after = before | {
@@ -173,7 +184,26 @@ def adopt_counts(folder: Path, rows: Sequence[Row], report: Path) -> int:
         if after != before:
             write_tallies(path, after)
             adopted += 1
+            untold += trained is None
+        whole = set(after.values()) <= set(known[key])
+        if trained and whole and read_trained(path.parent) is None:
+            note_trained(path.parent, trained)
+    if untold:
+        say(f'{untold} of the runs taken over do not say what they were trained with')
     return adopted
+
+
+def _read_report(report: Path) -> tuple[dict[str, list[Tally]], dict[str, dict]]:
+    """Read the counts of a report's JSON, and what their runs were trained with, by key."""
+    try:
+        lines = json.loads(report.read_text())
+        known: dict[str, list[Tally]] = {}
+        for line in lines:
+            for key, counts in line['runs'].items():
+                known.setdefault(key, []).extend(map(Tally.from_dict, counts))
+        return known, read_described(lines)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PlanError(f'{report} cannot be read as the JSON of a report: {error}') from error
 
 
 def describe(profile: Profile) -> str:
