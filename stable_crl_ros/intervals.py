@@ -5,19 +5,17 @@ import math
 
 import numpy as np
 
-RESAMPLES = 10_000
-BOUNDS = (2.5, 97.5)  # percentiles: 95 %
-
 
 class IntervalError(ValueError):
     """Numbers that have no interval."""
 
 
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: float, z: float = 1.959964) -> tuple[float, float]:
     """
     Give the Wilson score interval of a success rate (Wilson 1927).
 
-    :param successes: how many trials succeeded.
+    :param successes: how many trials succeeded; so many as they are worth, where they resemble
+        each other.
     :param trials: how many there were, > 0.
     :param z: normal quantile; the default gives 95 %.
     :returns: lower and upper bound, 0..1.
@@ -35,30 +33,56 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     return low, high
 
 
-def seeds_interval(successes: Sequence[int], trials: Sequence[int]) -> tuple[float, float]:
+def seeds_interval(successes: Sequence[int], trials: Sequence[int],
+                   correlation: float) -> tuple[float, float]:
     """
-    Give the interval of the mean success rate over training seeds.
+    Give the interval of the mean success rate of policies trained with any seed.
 
-    Resamples seeds, and trials within each (hierarchical bootstrap); one seed alone, or seeds
-    that agree in all or no trials, get Wilson's of the pooled trials, which is never empty, and
-    no interval ends inside that one: near 0 or 1 a bootstrap alone is surer than the trials
-    allow. Over three seeds it is on the narrow side where seeds differ much: with 34 trials
-    each and rates of 50 to 90 %, it covers 90 to 96 % where seeds deviate by 5 points, 79 to
-    93 % where they do by 10. Read the seeds' own values beside it.
+    Wilson's, for as many trials as these are worth: outcomes of one trained policy resemble each
+    other, so that further trials of it say less than those of another (design effect, Kish 1965).
 
     :param successes: per seed.
     :param trials: per seed, each > 0.
+    :param correlation: of outcomes within a seed, 0..1, see `seed_correlation`. With 0 the
+        interval holds for these policies alone.
     :returns: lower and upper bound, 0..1.
-    :raises IntervalError: as `wilson_interval`, and where the lengths differ.
+    :raises IntervalError: as `wilson_interval`, where the lengths differ, and for a correlation
+        out of range.
     """
     if len(successes) != len(trials):
         raise IntervalError(f'{len(successes)} counts of successes for {len(trials)} of trials')
-    pooled = wilson_interval(sum(successes), sum(trials))
-    if len(successes) == 1 or sum(successes) in (0, sum(trials)):
-        return pooled
-    rng = np.random.default_rng(0)
-    rates = np.array(successes) / np.array(trials)
-    drawn = rng.integers(0, len(rates), (RESAMPLES, len(rates)))
-    again = rng.binomial(np.array(trials)[drawn], rates[drawn]) / np.array(trials)[drawn]
-    low, high = np.percentile(again.mean(1), BOUNDS)
-    return min(float(low), pooled[0]), max(float(high), pooled[1])
+    if not 0.0 <= correlation <= 1.0:
+        raise IntervalError(f'correlation must lie in 0 .. 1, got {correlation}')
+    if min(trials, default=0) <= 0:
+        raise IntervalError(f'{list(trials)} trials: each seed needs one or more')
+    seeds = len(trials)
+    rates = [count / number for count, number in zip(successes, trials, strict=True)]
+    # Variance of the mean of rates, in parts of p (1 - p).
+    variance = (correlation * seeds + (1.0 - correlation) * sum(1 / n for n in trials)) / seeds**2
+    return wilson_interval(sum(rates) / seeds / variance, 1.0 / variance)
+
+
+def seed_correlation(rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> float | None:
+    """
+    Estimate how alike outcomes of one trained policy are, beyond their row's mean rate.
+
+    The analysis-of-variance estimator of the intraclass correlation (Fisher 1925; Ridout et al.
+    1999 for counts), sums of squares added over rows.
+
+    :param rows: successes and trials per seed, of every row and goal. Rows of a single seed, or
+        where all trials agree, tell nothing of it.
+    :returns: 0..1; None when no row tells anything.
+    """
+    between = total = 0.0
+    for successes, trials in rows:
+        counts, trials = np.array(successes, float), np.array(trials, float)
+        seeds, number = len(trials), trials.sum()
+        if seeds < 2 or number <= seeds or counts.sum() in (0, number):
+            continue
+        rates = counts / trials
+        among = (trials * (rates - counts.sum() / number)**2).sum() / (seeds - 1)
+        within = (trials * rates * (1.0 - rates)).sum() / (number - seeds)
+        size = (number - (trials**2).sum() / number) / (seeds - 1)  # of a typical seed
+        between += (seeds - 1) * (among - within) / size
+        total += (seeds - 1) * ((among - within) / size + within)
+    return min(max(between / total, 0.0), 1.0) if total > 0.0 else None

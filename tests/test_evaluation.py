@@ -13,7 +13,12 @@ from stable_crl_ros.evaluation import (
     Trial,
     trial_seed,
 )
-from stable_crl_ros.intervals import IntervalError, seeds_interval, wilson_interval
+from stable_crl_ros.intervals import (
+    IntervalError,
+    seed_correlation,
+    seeds_interval,
+    wilson_interval,
+)
 from stable_crl_ros.open_loop import open_loop_scores, open_loop_table
 from stable_crl_ros.policy import Policy
 
@@ -99,36 +104,71 @@ def test_the_blind_control_is_told_apart_however_deep_its_checkpoint_lies():
     assert '| blind:run/latest.safetensors |' in table
 
 
-def test_the_interval_over_seeds_covers_the_spread_between_them():
-    low, high = seeds_interval([10, 50, 90], [100, 100, 100])
-    assert low < 0.2
-    assert high > 0.8
-    alike = seeds_interval([50, 50, 50], [100, 100, 100])
-    assert alike[1] - alike[0] < 0.15
-    assert alike[0] < 0.5 < alike[1]
+def test_trials_of_few_seeds_are_worth_fewer_the_more_their_outcomes_resemble_each_other():
+    alone = seeds_interval([50, 50, 50], [100, 100, 100], 0.0)
+    np.testing.assert_allclose(alone, wilson_interval(150, 300))
+    np.testing.assert_allclose(seeds_interval([30], [60], 0.0), wilson_interval(30, 60))
+    # Kish's design effect: 1 + 99 * 0.05
+    np.testing.assert_allclose(seeds_interval([20, 50, 80], [100, 100, 100], 0.05),
+                               wilson_interval(150 / 5.95, 300 / 5.95))
+    # Wholly alike, every seed is worth one trial.
+    np.testing.assert_allclose(seeds_interval([9, 21], [30, 30], 1.0), wilson_interval(1, 2))
+
+
+def test_seeds_weigh_alike_whatever_their_trials():
+    low, high = seeds_interval([100, 0], [100, 10], 0.02)
+    centre = (low + high) / 2
+    assert centre == pytest.approx(0.5)
 
 
 def test_seeds_that_agree_in_everything_still_get_an_interval():
-    assert seeds_interval([100, 100], [100, 100]) == wilson_interval(200, 200)
-    assert seeds_interval([3], [10]) == wilson_interval(3, 10)
+    np.testing.assert_allclose(seeds_interval([100, 100], [100, 100], 0.0),
+                               wilson_interval(200, 200))
+    low, high = seeds_interval([0, 0, 0], [34, 34, 34], 0.05)
+    assert low == 0.0
+    assert high > wilson_interval(0, 102)[1]
 
 
-def test_seeds_near_an_end_are_never_surer_than_their_trials_pooled():
-    successes, trials = [100, 99, 34], [100, 100, 34]
-    low, high = seeds_interval(successes, trials)
-    pooled = wilson_interval(sum(successes), sum(trials))
-    assert low <= pooled[0]
-    assert high >= pooled[1]
+@pytest.mark.parametrize(('args', 'message'), [
+    (([1], [2, 3], 0.0), '1 counts of successes for 2'), (([1], [2], 1.5), 'in 0 .. 1, got 1.5'),
+    (([], [], 0.0), 'one or more'), (([0, 0], [5, 0], 0.0), 'one or more'),
+    (([6], [5], 0.0), 'not a proportion')])
+def test_counts_without_an_interval_over_seeds_are_refused(args, message):
+    with pytest.raises(IntervalError, match=message):
+        seeds_interval(*args)
 
 
-def test_intervals_over_three_seeds_hold_the_rate_as_often_as_they_say():
-    rng, held, count, rate, deviation = np.random.default_rng(0), 0, 200, 0.75, 0.05
-    pseudo = rate * (1 - rate) / deviation**2 - 1  # of a beta distribution of the seeds' rates
-    for _ in range(count):
-        own = rng.beta(rate * pseudo, (1 - rate) * pseudo, 3)
-        low, high = seeds_interval(rng.binomial(34, own), [34] * 3)
-        held += low <= rate <= high
-    assert held / count > 0.9
+def trained(rng, rate, correlation, seeds, trials=34):
+    """Draw successes of policies whose own rates scatter, so that outcomes correlate within."""
+    if correlation == 0.0:
+        return rng.binomial(trials, rate, seeds), [trials] * seeds
+    pseudo = 1 / correlation - 1  # of the beta distribution of the policies' rates
+    return rng.binomial(trials, rng.beta(rate * pseudo, (1 - rate) * pseudo, seeds)), \
+        [trials] * seeds
+
+
+@pytest.mark.parametrize('correlation', [0.0, 0.02, 0.1, 0.3])
+def test_the_correlation_within_seeds_is_found_from_many_rows(correlation):
+    rng = np.random.default_rng(0)
+    rows = [trained(rng, rate, correlation, 3) for rate in rng.uniform(0.05, 0.95, 600)]
+    assert seed_correlation(rows) == pytest.approx(correlation, abs=0.015 + 0.1 * correlation)
+    rows += [([7], [10]), ([0, 0], [9, 9]), ([9, 9], [9, 9])]  # they tell nothing
+    assert seed_correlation(rows) == seed_correlation(rows[:600])
+    assert seed_correlation(rows[600:]) is None
+
+
+@pytest.mark.parametrize('seeds', [1, 2, 3])
+@pytest.mark.parametrize('correlation', [0.0, 0.03, 0.07, 0.15])
+def test_intervals_over_seeds_hold_the_rate_as_often_as_they_say(correlation, seeds):
+    """With the correlation estimated from rows like those of a suite, not known."""
+    rng, held, count = np.random.default_rng(1), 0, 0
+    for _ in range(40):
+        known = [trained(rng, rate, correlation, 3) for rate in rng.uniform(0.1, 0.9, 30)]
+        estimate = seed_correlation(known)
+        for rate in rng.uniform(0.1, 0.9, 25):
+            low, high = seeds_interval(*trained(rng, rate, correlation, seeds), estimate)
+            held, count = held + (low <= rate <= high), count + 1
+    assert held / count > 0.93, held / count
 
 
 def test_trials_are_shared_evenly_by_several_policies_and_repeatable():

@@ -10,6 +10,7 @@ from stable_crl_ros.cli import main
 from stable_crl_ros.crl.presets import make_config, PRESETS
 from stable_crl_ros.crl.run_folder import LATEST
 from stable_crl_ros.experiments.comparisons import ABLATIONS, make_plan
+from stable_crl_ros.experiments.lines import ENOUGH, Kind, read_lines
 from stable_crl_ros.experiments.plan import (
     Case,
     GOALS,
@@ -30,12 +31,8 @@ from stable_crl_ros.experiments.suite import (
     Tally,
     write_tallies,
 )
-from stable_crl_ros.experiments.tables import (
-    adopt_counts,
-    format_table,
-    read_lines,
-    write_report,
-)
+from stable_crl_ros.experiments.tables import adopt_counts, format_table, write_report
+from stable_crl_ros.intervals import seed_correlation, seeds_interval, wilson_interval
 from stable_crl_ros.sim.tasks import TASKS
 import torch
 
@@ -290,6 +287,40 @@ def test_tables_give_the_mean_over_seeds_and_say_how_many_there_are(tmp_path):
     assert 'hiql' not in text
 
 
+def test_what_seeds_differ_by_in_other_rows_widens_the_interval_of_a_single_seed(tmp_path):
+    alone = run(0, 'hiql')
+    score(tmp_path, alone, 5)
+    one = [Row('algorithms on expert', 'hiql', (alone,))]
+    assert read_lines(tmp_path, one)[0].rate(OPEN) == (0.5, *wilson_interval(5, 10))
+    rows = one + [Row('algorithms on expert', f'gcbc {number}', tuple(
+        replace(run(seed), steps=number) for seed in range(2))) for number in range(1, 1 + ENOUGH)]
+    for row in rows[1:]:
+        for spec, strict in zip(row.runs, (1, 9), strict=True):
+            score(tmp_path, spec, strict)
+    found = read_lines(tmp_path, rows)
+    correlation = found[0].correlations[Kind('expert', False, 'strict')]
+    assert correlation == pytest.approx(seed_correlation([([1, 9], [10, 10])]))
+    assert found[0].rate(OPEN) == (0.5, *seeds_interval([5], [10], correlation))
+    assert found[0].rate(OPEN)[1] < 0.15
+    page = tmp_path / 'results.md'
+    write_report(tmp_path, rows, page, 'How it was run.')
+    assert f'strict tolerance, mode actions: expert {correlation:.2f}.' in page.read_text()
+
+
+def test_rows_of_a_data_set_with_few_seeds_borrow_the_correlation_of_all(tmp_path):
+    rows = []
+    for recipe, number in (('expert', ENOUGH), ('varied', 1)):
+        for count in range(1, 1 + number):
+            specs = tuple(replace(run(seed), recipe=recipe, steps=count) for seed in range(2))
+            rows.append(Row(f'algorithms on {recipe}', f'gcbc {count}', specs))
+            for spec, strict in zip(specs, (3, 9) if recipe == 'expert' else (5, 5), strict=True):
+                score(tmp_path, spec, strict)
+    known = read_lines(tmp_path, rows)[-1].correlations
+    all_rows = [([3, 9], [10, 10])] * ENOUGH + [([5, 5], [10, 10])]
+    assert known[Kind('varied', False, 'strict')] == pytest.approx(seed_correlation(all_rows))
+    assert known[Kind('expert', False, 'strict')] > known[Kind('varied', False, 'strict')]
+
+
 def test_strict_rates_of_mode_actions_are_shown_and_the_others_folded_away(tmp_path):
     spec = run(0, cases=tuple(Case('open_drawer', look, sampled) for look in ('nominal', 'unseen')
                               for sampled in (False, True)))
@@ -320,7 +351,7 @@ def test_a_report_replaces_its_own_part_of_the_page_and_keeps_the_rest(tmp_path)
     assert '90 [' in text
     assert '30 [' not in text
     assert ('How it was run. Every rate is of at least 10 trials per seed. 1 of the 3 runs of '
-            'this plan are done, 1 more in part or in fewer trials.') in text
+            'this plan are done, 1 more in part or in fewer trials. Correlation within') in text
     assert (page.parent / 'results' / 'algorithms_on_expert.png').stat().st_size > 1000
     counts = json.loads(page.with_suffix('.json').read_text())
     assert counts[0]['runs'][run(0).key][0]['strict'] == 9

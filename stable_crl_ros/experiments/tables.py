@@ -1,14 +1,13 @@
 """Turn a suite's counts into Markdown tables with intervals, controls beside the policies."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 import json
 from pathlib import Path
 
 from stable_crl_ros.durable import write_atomic
-from stable_crl_ros.evaluation import CONTROLS
 from stable_crl_ros.experiments.comparisons import LONG, OGBENCH
+from stable_crl_ros.experiments.lines import Line, OUTCOMES, read_lines
 from stable_crl_ros.experiments.plan import (
     Case,
     GOALS,
@@ -17,7 +16,6 @@ from stable_crl_ros.experiments.plan import (
     PlanError,
     Profile,
     Row,
-    RunSpec,
 )
 from stable_crl_ros.experiments.suite import (
     missing_cases,
@@ -33,80 +31,9 @@ from stable_crl_ros.experiments.trained_settings import (
     read_described,
     read_trained,
 )
-from stable_crl_ros.intervals import seeds_interval
 
 BEGIN, END = '<!-- suite: begin -->', '<!-- suite: end -->'
-OUTCOMES = {'strict': 'strict tolerance', 'loose': 'loose tolerance',
-            'arm_only': 'arm in place, object not'}
 FOLDED = 'loose tolerance, arm alone in place, sampled actions where they were scored'
-
-
-@dataclass(frozen=True)
-class Line:
-    """
-    What is known of one row.
-
-    :param runs: tallies by run, of those that are scored on at least one case; one for each
-        seed, none of a control.
-    :param tallies: the same by case.
-    """
-
-    table: str
-    label: str
-    runs: dict[RunSpec, list[Tally]]
-    tallies: dict[Case, list[Tally]]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds whose runs are scored."""
-        return tuple(run.seed for run in self.runs)
-
-    def rate(self, case: Case, outcome: str = 'strict') -> tuple[float, float, float] | None:
-        """
-        Return the mean rate and its interval, each 0..1; None where nothing was scored.
-
-        :param outcome: 'strict', 'loose' or 'arm_only', see `Tally`.
-        """
-        found = self.tallies.get(case)
-        if not found:
-            return None
-        counts = [getattr(tally, outcome) for tally in found]
-        trials = [tally.trials for tally in found]
-        mean = sum(c / n for c, n in zip(counts, trials, strict=True)) / len(found)
-        return mean, *seeds_interval(counts, trials)
-
-
-def read_lines(folder: Path, rows: Sequence[Row]) -> list[Line]:
-    """Read the counts of every row that has any, and of the controls each table needs."""
-    lines = []
-    for table, members in groupby(rows, key=lambda row: row.table):
-        members = list(members)
-        found = [_read_line(folder, row) for row in members]
-        lines += [line for line in found if line.seeds]
-        recipe = members[0].runs[0].recipe if members[0].runs else None
-        if any(line.seeds for line in found):
-            lines += [line for name in (recipe, *CONTROLS)
-                      if (line := _read_control(folder, table, name, recipe)).tallies]
-    return lines
-
-
-def _read_line(folder: Path, row: Row) -> Line:
-    runs, tallies = {}, {}
-    for run in row.runs:
-        found = read_tallies(folder / 'runs' / run.key / SCORES)
-        wanted = [found[case] for case in run.cases if case in found]
-        if wanted:
-            runs[run] = wanted
-        for tally in wanted:
-            tallies.setdefault(tally.case, []).append(tally)
-    return Line(row.table, row.label, runs, tallies)
-
-
-def _read_control(folder: Path, table: str, name: str, recipe: str) -> Line:
-    found = read_tallies(folder / 'controls' / name / SCORES)
-    label = {'none': 'no action', 'constant': 'constant action',
-             recipe: "the data's own actions"}[name]
-    return Line(table, label, {}, {case: [tally] for case, tally in found.items()})
 
 
 def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> None:
@@ -126,7 +53,7 @@ def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> N
     begun = len({run.key for line in lines for run in line.runs}) - done
     counted = (f'Every rate is of at least {min(trials, default=0)} trials per seed. '
                f'{done} of the {len(plan)} runs of this plan are done, {begun} more in part or in '
-               'fewer trials.')
+               f'fewer trials. {_tell_correlations(lines)}')
     parts = [BEGIN, f'{about} {counted}']
     for table, members in groupby(lines, key=lambda line: line.table):
         members = list(members)
@@ -144,6 +71,13 @@ def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> N
     write_atomic(page.with_suffix('.json'), json.dumps(
         [*map(_counts, lines), describe_trained(
             folder, (run.key for line in lines for run in line.runs))], indent=1).encode())
+
+
+def _tell_correlations(lines: Sequence[Line]) -> str:
+    found = {kind: value for line in lines for kind, value in line.correlations.items()
+             if kind.recipe and not kind.sampled and kind.outcome == 'strict'}
+    values = ', '.join(f'{kind.recipe} {value:.2f}' for kind, value in found.items())
+    return f'Correlation within a seed, strict tolerance, mode actions: {values or "none"}.'
 
 
 def _counts(line: Line) -> dict:
@@ -225,8 +159,11 @@ def describe(profile: Profile) -> str:
         f'judged at the last step; a run is scored by its last {LAST_CHECKPOINTS} checkpoints, '
         'which share the trials. Percent of trials with every object within its tolerance (strict '
         f'and loose: {meaning}), or with the arm alone within {1000 * Tally.ARM_NEAR:g} mm of '
-        "the goal picture's and an object outside the loose tolerance, and the 95 % interval: of "
-        "several seeds by resampling seeds and trials, of one seed (and of controls) Wilson's. "
+        "the goal picture's and an object outside the loose tolerance, and the 95 % interval of "
+        "policies trained with any seed: Wilson's, with trials counted for what they are worth "
+        'where outcomes of one trained policy resemble each other (design effect; the '
+        'correlation is estimated by analysis of variance from all rows of several seeds, of a '
+        'data set with too few of them from all data sets); of a control the trials alone. '
         'Nothing is learned from labels.')
 
 
