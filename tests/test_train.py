@@ -295,8 +295,20 @@ def test_folder_that_cannot_be_written_is_refused(short, tmp_path):
         short(out_dir=tmp_path / 'file' / 'run')
 
 
-def test_bridge_preset_trains_on_small_images(short):
+@pytest.mark.parametrize(('decay', 'told'), [
+    (0, None), (6, None), (12, 'falls to 0 over 12 steps, and this run ends after 6, at 63 % of'),
+    (4, 'falls to 0 over 4 steps, and over the last 2 of this run the actor learns nothing')])
+def test_a_learning_rate_that_does_not_end_with_the_run_is_warned_of(short, capsys, decay, told):
+    short(overrides={**OVERRIDES, 'actor_decay_steps': decay})
+    said = capsys.readouterr().err
+    assert ('warning: the actor' in said) == (told is not None)
+    if told:
+        assert told in said and 'begin with actor_decay_steps=6 to' in said
+
+
+def test_bridge_preset_trains_on_small_images(short, capsys):
     latest = short(preset='bridge', steps=2, overrides={'image_size': 32, 'batch_size': 2})
     found = load_checkpoint(latest).metadata
     assert found['config']['encoder'] == 'resnet34'
+    assert 'falls to 0 over 2000000 steps, and this run ends after 2,' in capsys.readouterr().err
     assert found['image_spec'] == {'height': 32, 'width': 32, 'interpolation': 'lanczos3'}

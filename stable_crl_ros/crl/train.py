@@ -6,7 +6,8 @@ from pathlib import Path
 import signal
 import threading
 
-from stable_crl_ros.crl.config import ConfigError
+from stable_crl_ros.crl.agent import learning_rate
+from stable_crl_ros.crl.config import AgentConfig, ConfigError
 from stable_crl_ros.crl.distributed import own_device, ranks_of_torchrun
 from stable_crl_ros.crl.judge import Schedule
 from stable_crl_ros.crl.periodic import Evaluator
@@ -112,12 +113,35 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
             run.load()
         if ranks.first:
             shown = Progress(schedule.steps, run.agent.step, algorithm, progress)
-            if enlarging := describe_enlarging(entries, cache):
-                shown.say(enlarging, warning=True)
+            for doubt in (describe_enlarging(entries, cache),
+                          _describe_decay(config, schedule.steps)):
+                if doubt:
+                    shown.say(doubt, warning=True)
             run.learn(schedule, shown, interrupted, evaluator)
         else:
             run.follow(schedule, interrupted)
     return Path(out_dir) / LATEST
+
+
+def _describe_decay(config: AgentConfig, steps: int) -> str | None:
+    """
+    Say so where the actor's learning rate does not come to its end with the run.
+
+    It is not fitted to the run: a run may be resumed with more steps, and must then have learned
+    as one that was never stopped.
+
+    :param steps: of the run.
+    """
+    decay = config.actor_decay_steps
+    if decay in (0, steps):
+        return None
+    if decay < steps:
+        outcome = f'over the last {steps - decay} of this run the actor learns nothing'
+    else:
+        left = learning_rate(config, steps - 1, decay) / config.learning_rate
+        outcome = f'this run ends after {steps}, at {100 * left:.0f} % of the full rate'
+    return (f"the actor's learning rate falls to 0 over {decay} steps, and {outcome}; begin with "
+            f'actor_decay_steps={steps} to have both end together')
 
 
 def choose_device(device: str) -> str:
