@@ -193,13 +193,27 @@ def test_resume_with_other_episodes_held_out_is_refused_though_they_are_as_long(
         short(validation_episodes=[2], resume=True)
 
 
+def forget(path, change):
+    """Make the state of a run that of a version which noted less."""
+    state = torch.load(path / STATE_FILE, weights_only=True)
+    run = json.loads(state['run'])
+    change(run['described'])
+    torch.save({**state, 'run': json.dumps(run)}, path / STATE_FILE)
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on_where_the_setting_is_at_its_default(
+        short, tmp_path):
+    short()
+    forget(tmp_path / 'run', lambda described: described['config'].pop('actor_goal_random'))
+    short(steps=8, resume=True)
+    forget(tmp_path / 'run', lambda described: described['config'].pop('actor_goal_random'))
+    with pytest.raises(TrainError, match='actor_goal_random: 0.0 then, 0.5 now'):
+        short(steps=10, resume=True, overrides={'actor_goal_random': 0.5})
+
+
 def test_a_run_of_a_version_that_did_not_note_what_was_held_out_goes_on(short, tmp_path):
     short(validation_episodes=[1])
-    path = tmp_path / 'run' / STATE_FILE
-    state = torch.load(path, weights_only=True)
-    run = json.loads(state['run'])
-    del run['described']['held_out']
-    torch.save({**state, 'run': json.dumps(run)}, path)
+    forget(tmp_path / 'run', lambda described: described.pop('held_out'))
     short(validation_episodes=[1], steps=8, resume=True)
     with pytest.raises(TrainError, match='held_out'):  # noted now
         short(validation_episodes=[2], steps=10, resume=True)

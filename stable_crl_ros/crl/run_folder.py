@@ -9,6 +9,7 @@ from pathlib import Path
 import shutil
 
 from stable_crl_ros.checkpoint import CheckpointError, peek_checkpoint, save_checkpoint
+from stable_crl_ros.crl.presets import find_algorithm
 from stable_crl_ros.durable import replace_atomically
 import torch
 
@@ -22,6 +23,12 @@ LONGEST_VALUE = 200  # characters in a message
 
 class TrainError(RuntimeError):
     """A training run that cannot start, or must not go on."""
+
+
+def _complete(described: Mapping) -> dict:
+    """Give settings that are newer than a run their defaults, with which it was trained."""
+    defaults = find_algorithm(described['algorithm'])[1]().to_dict()
+    return {**described, 'config': {**defaults, **described['config']}}
 
 
 @contextmanager
@@ -150,7 +157,7 @@ class RunFolder:
         try:
             state = torch.load(path, map_location='cpu', weights_only=True)
             run = json.loads(state['run'])
-            before = run['described']
+            before = _complete(run['described'])
         except Exception as error:
             raise TrainError(f'{path}: cannot be read ({error}); train into another folder') \
                 from error
