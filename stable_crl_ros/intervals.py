@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+BOUNDS = (2.5, 97.5)  # percentiles: 95 %
 
 class IntervalError(ValueError):
     """Numbers that have no interval."""
