@@ -7,6 +7,7 @@ import numpy as np
 
 BOUNDS = (2.5, 97.5)  # percentiles: 95 %
 
+
 class IntervalError(ValueError):
     """Numbers that have no interval."""
 

@@ -37,6 +37,16 @@ def test_every_figure_is_on_the_page():
     assert shown == {path.name for path in FIGURES.glob('*.png')}
 
 
+def test_rates_that_the_text_quotes_are_those_of_the_tables():
+    page = (ROOT / 'docs/results.md').read_text()
+    text, tables = page[page.index('## What the suite says'):].split('## The tables')
+    tables = tables[:tables.index('<!-- suite: end -->')]
+    quoted = set(re.findall(r'\d+ \[\d+, \d+\]', text.replace(' %', '')))
+    cells = set(re.findall(r'\| (\d+ \[\d+, \d+\]) (?=\|)', tables))
+    assert len(quoted) > 50
+    assert quoted <= cells, sorted(quoted - cells)
+
+
 def test_policies_are_compared_on_the_scenes_they_share():
     found = rows(compare(SCORES).stdout)
     assert found['open_drawer'] == ['100', '0', '0', '+0 [-4, +4]', '1', '1']
