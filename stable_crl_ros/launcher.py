@@ -248,7 +248,8 @@ def run(launcher: Launcher) -> int:
     """
     Run a stack in the foreground until Ctrl-C, SIGTERM or the end of a process it needs.
 
-    A second Ctrl-C does not wait for a clean end.
+    A terminal that is closed ends it too, unless under nohup. A second Ctrl-C does not wait for
+    a clean end.
 
     :returns: exit status: 0 after Ctrl-C or SIGTERM, 1 when the stack ended by itself.
     :raises LaunchError: when it could not start.
@@ -260,8 +261,10 @@ def run(launcher: Launcher) -> int:
             for pid in launcher.pids.values():
                 os.kill(pid, signal.SIGKILL)
         wanted.set()
-    before = {n: signal.signal(n, on_signal)
-              for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         with launcher:
             return _watch(launcher, wanted)

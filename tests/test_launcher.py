@@ -55,11 +55,12 @@ def until(condition, seconds, what):
 class Stack:
     """`stable-crl launch ...` in a process of its own, its output in a file."""
 
-    def __init__(self, folder, *words):
+    def __init__(self, folder, *words, hangup=signal.SIG_DFL):
         self.log = folder / f'stack-{time.monotonic_ns()}.log'
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'stable_crl_ros.cli', 'launch', *words],
-            stdout=self.log.open('w'), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            stdout=self.log.open('w'), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup))
 
     @property
     def text(self):
@@ -99,6 +100,22 @@ def test_a_signal_ends_everything_promptly_with_status_0(stack, number):
     assert stack.end(number) == (0, 0)
     assert 'Traceback' not in stack.text
     assert 'still there' not in stack.text
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path, frames):
+    stack = Stack(tmp_path, 'hardware', 'robot:=mock', f'camera_source:={frames}',
+                  hangup=signal.SIG_IGN)
+    try:
+        stack.wait_for('active: arm')
+        pids = [stack.process.pid, stack.child('arm'), stack.child('camera')]
+        for pid in pids:
+            os.kill(pid, signal.SIGHUP)
+        time.sleep(1.0)
+        assert all(map(alive, pids))
+        assert stack.end(signal.SIGTERM) == (0, 0)
+    finally:
+        stack.process.kill()
+        stack.process.wait()
 
 
 def test_no_child_survives_the_sudden_death_of_the_launcher(stack):

@@ -160,8 +160,12 @@ def test_a_trial_that_is_cut_off_leaves_nothing_acting_and_nothing_recording(run
             raise lost
         os.kill(os.getpid(), lost)
         return ''
-    with pytest.raises((KeyboardInterrupt, TerminalError)), prepared(*running) as stage:
-        stage.act(9.0, watch)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored
+    try:
+        with pytest.raises((KeyboardInterrupt, TerminalError)), prepared(*running) as stage:
+            stage.act(9.0, watch)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert_at_rest()
 
 

@@ -27,6 +27,8 @@ class TrainError(RuntimeError):
 
 def _complete(described: Mapping) -> dict:
     """Give settings that are newer than a run their defaults, with which it was trained."""
+    if 'config' not in described:
+        return dict(described)
     defaults = find_algorithm(described['algorithm'])[1]().to_dict()
     return {**described, 'config': {**defaults, **described['config']}}
 
@@ -157,11 +159,11 @@ class RunFolder:
         try:
             state = torch.load(path, map_location='cpu', weights_only=True)
             run = json.loads(state['run'])
-            before = _complete(run['described'])
+            before = run['described']
         except Exception as error:
             raise TrainError(f'{path}: cannot be read ({error}); train into another folder') \
                 from error
-        differing = differences(before, {
+        differing = differences(_complete(before), {
             name: value for name, value in described.items()
             if name in before or name not in NOTED_SINCE})
         if differing:
