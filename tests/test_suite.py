@@ -166,6 +166,7 @@ def test_further_seeds_are_those_of_the_algorithms_and_of_cloning_on_even_goals(
     found = {row.label for row in make_plan(LAPTOP) if len(row.runs) == len(LAPTOP.seeds)}
     assert found == {*LAPTOP.algorithms, 'gcbc, even goals', 'gcbc, soon goals', 'as it is',
                      'critic TD', 'stable_crl, as it is', 'td, as it is',
+                     *(f'{name}, random goals' for name in ('stable_crl', 'td', 'gciql', 'hiql')),
                      *(f'{name}, 60000 transitions' for name in LAPTOP.algorithms
                        if name not in ('td', 'crl'))}
     assert {len(row.runs) for row in make_plan(replace(LAPTOP, side_seeds=(0, 1, 2)))} == {3}

@@ -122,10 +122,11 @@ def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]
         if recipe in SUBOPTIMAL:
             variants += [('hiql', 'hiql', {}), ('hiql', 'hiql, unweighted', UNWEIGHTED)]
         table = f'{"cloning" if recipe in CLONED_ON else "goals"} on {recipe}'
-        # What cloning gains by its goals is what the others are to be seen beside.
+        # What cloning gains by its goals is what the others are to be seen beside; and who
+        # stitches shall not be one seed's luck.
         rows += [Row(table, label,
                      _runs(profile, recipe, algorithm, cases, changes,
-                           seeds=profile.seeds if algorithm == 'gcbc' else None))
+                           seeds=profile.seeds if algorithm == 'gcbc' or changes is RANDOM else None))
                  for algorithm, label, changes in variants if algorithm in algorithms]
     return rows
 
