@@ -124,10 +124,11 @@ def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]
         table = f'{"cloning" if recipe in CLONED_ON else "goals"} on {recipe}'
         # What cloning gains by its goals is what the others are to be seen beside; and who
         # stitches shall not be one seed's luck.
-        rows += [Row(table, label,
-                     _runs(profile, recipe, algorithm, cases, changes,
-                           seeds=profile.seeds if algorithm == 'gcbc' or changes is RANDOM else None))
-                 for algorithm, label, changes in variants if algorithm in algorithms]
+        for algorithm, label, changes in variants:
+            if algorithm in algorithms:
+                seeds = profile.seeds if algorithm == 'gcbc' or changes is RANDOM else None
+                rows.append(Row(table, label, _runs(profile, recipe, algorithm, cases, changes,
+                                                    seeds=seeds)))
     return rows
 
 
