@@ -104,8 +104,9 @@ def correlate(lines: Iterable[Line]) -> dict[Kind, float]:
     """
     Estimate the correlation of outcomes within seeds from all rows of several seeds.
 
-    :returns: of every recipe that a line was trained on, way to act and outcome: from its own
-        rows where `ENOUGH` rates tell of it, else from those of all recipes, else 0.
+    :returns: of every recipe that a line was trained on, way to act and outcome: from the rows of
+        all recipes, or from its own where `ENOUGH` rates tell of it and they say more. (Theirs
+        alone may be 0 by chance, and an interval would then be too sure.) 0 where nothing tells.
     """
     lines = [line for line in lines if line.seeds]
     cells: dict[Kind, dict] = {}
@@ -120,7 +121,7 @@ def correlate(lines: Iterable[Line]) -> dict[Kind, float]:
     known = {}
     for kind, rows in cells.items():
         telling = [row for row in rows.values() if seed_correlation([row]) is not None]
-        if kind.recipe is not None and len(telling) < ENOUGH:
-            telling = list(cells[replace(kind, recipe=None)].values())
-        known[kind] = seed_correlation(telling) or 0.0
+        everywhere = seed_correlation(list(cells[replace(kind, recipe=None)].values())) or 0.0
+        own = seed_correlation(telling) if len(telling) >= ENOUGH else None
+        known[kind] = max(own or 0.0, everywhere)
     return known

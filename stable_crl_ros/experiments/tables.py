@@ -162,8 +162,8 @@ def describe(profile: Profile) -> str:
         "the goal picture's and an object outside the loose tolerance, and the 95 % interval of "
         "policies trained with any seed: Wilson's, with trials counted for what they are worth "
         'where outcomes of one trained policy resemble each other (design effect; the '
-        'correlation is estimated by analysis of variance from all rows of several seeds, of a '
-        'data set with too few of them from all data sets); of a control the trials alone. '
+        'correlation is estimated by analysis of variance from the rows of several seeds of all '
+        'data sets, or of its own where they say more); of a control the trials alone. '
         'Nothing is learned from labels.')
 
 
