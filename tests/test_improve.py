@@ -224,7 +224,7 @@ def test_threads_that_make_no_sense_are_refused_before_anything_is_recorded(star
     ground = Scripted()
     with pytest.raises(TrainError, match='threads is 0; give 1 or more'):
         improve(tmp_path / 'loop', settings_of(start), ground, 0, str)
-    assert ground.calls == []
+    assert ground.calls == [] and not (tmp_path / 'loop').exists()
 
 
 def test_data_of_another_rate_is_refused_before_anything_is_recorded(start, tmp_path):

@@ -126,6 +126,16 @@ def make_agent(algorithm: str, config: AgentConfig, action_dim: int = ACTION_DIM
     return find_algorithm(algorithm)[0](config, action_dim, device, seed)
 
 
+def complete_settings(algorithm: str, settings: Mapping) -> dict:
+    """
+    Give settings that are newer than a run or a checkpoint the defaults it was trained with.
+
+    :param settings: by name, as they were stored.
+    :raises ConfigError: for an unknown algorithm.
+    """
+    return {**find_algorithm(algorithm)[1]().to_dict(), **settings}
+
+
 def find_algorithm(name: str) -> tuple[type[Agent], type[AgentConfig]]:
     """
     Return an algorithm's agent and configuration classes.

@@ -9,7 +9,7 @@ from pathlib import Path
 import shutil
 
 from stable_crl_ros.checkpoint import CheckpointError, peek_checkpoint, save_checkpoint
-from stable_crl_ros.crl.presets import find_algorithm
+from stable_crl_ros.crl.presets import complete_settings
 from stable_crl_ros.durable import replace_atomically
 import torch
 
@@ -23,14 +23,6 @@ LONGEST_VALUE = 200  # characters in a message
 
 class TrainError(RuntimeError):
     """A training run that cannot start, or must not go on."""
-
-
-def _complete(described: Mapping) -> dict:
-    """Give settings that are newer than a run their defaults, with which it was trained."""
-    if 'config' not in described:
-        return dict(described)
-    defaults = find_algorithm(described['algorithm'])[1]().to_dict()
-    return {**described, 'config': {**defaults, **described['config']}}
 
 
 @contextmanager
@@ -163,7 +155,9 @@ class RunFolder:
         except Exception as error:
             raise TrainError(f'{path}: cannot be read ({error}); train into another folder') \
                 from error
-        differing = differences(_complete(before), {
+        if 'config' in before:
+            before['config'] = complete_settings(before['algorithm'], before['config'])
+        differing = differences(before, {
             name: value for name, value in described.items()
             if name in before or name not in NOTED_SINCE})
         if differing:

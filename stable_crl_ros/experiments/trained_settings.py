@@ -40,11 +40,11 @@ def changed_since(trained: Mapping, run: RunSpec) -> list[str]:
 
     :param trained: from `read_trained`, of any version.
     """
-    from stable_crl_ros.crl.presets import make_config
+    from stable_crl_ros.crl.presets import complete_settings, make_config
     algorithm, config = make_config(run.preset, dict(run.overrides))
     now = {'algorithm': algorithm, **config.to_dict()}
-    defaults = type(config)().to_dict()
-    return differences({name: trained.get(name, defaults.get(name)) for name in now}, now)
+    then = complete_settings(algorithm, trained)
+    return differences({name: then.get(name) for name in now}, now)
 
 
 def describe_trained(folder: Path, keys: Iterable[str]) -> dict:
