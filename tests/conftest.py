@@ -149,7 +149,9 @@ class Ros:
 
     def call(self, service_type, name, request=None, timeout_s=10.0, node=None):
         """
-        Call a service once it is there and return its response.
+        Call a service of this process once it is there and return its response.
+
+        Of another process the first answer may get lost: ask it with `nodes.client.Client`.
 
         :param service_type: such as `std_srvs.srv.Trigger`.
         :param request: a filled request; an empty one when None.
