@@ -64,8 +64,9 @@ def _suite(chosen) -> None:
     from dataclasses import replace
 
     from stable_crl_ros.experiments import comparisons, plan
+    from stable_crl_ros.experiments.adoption import adopt_counts
     from stable_crl_ros.experiments.suite import missing_cases, run_suite, SuiteSettings
-    from stable_crl_ros.experiments.tables import adopt_counts, describe, write_report
+    from stable_crl_ros.experiments.tables import describe, write_report
     seeds = chosen.seeds and tuple(chosen.seeds)
     changes = {'transitions': chosen.transitions, 'steps': chosen.steps, 'seeds': seeds,
                'side_seeds': seeds, 'episodes': chosen.episodes,

@@ -38,17 +38,29 @@ def wilson_interval(successes: float, trials: float, z: float = 1.959964) -> tup
 def seeds_interval(successes: Sequence[int], trials: Sequence[int],
                    correlation: float) -> tuple[float, float]:
     """
-    Give the interval of the mean success rate of policies trained with any seed.
+    Give the interval of the mean success rate of policies trained with any seed: Wilson's.
 
-    Wilson's, for as many trials as these are worth: outcomes of one trained policy resemble each
-    other, so that further trials of it say less than those of another (design effect, Kish 1965).
+    :param successes: per seed; `trials` and `correlation` as for `worth_of_seeds`.
+    :returns: lower and upper bound, 0..1.
+    :raises IntervalError: as `wilson_interval` and `worth_of_seeds`.
+    """
+    return wilson_interval(*worth_of_seeds(successes, trials, correlation))
+
+
+def worth_of_seeds(successes: Sequence[int], trials: Sequence[int],
+                   correlation: float) -> tuple[float, float]:
+    """
+    Say what the trials of several seeds are worth in independent ones.
+
+    Outcomes of one trained policy resemble each other, so that further trials of it say less than
+    those of another (design effect, Kish 1965).
 
     :param successes: per seed.
     :param trials: per seed, each > 0.
-    :param correlation: of outcomes within a seed, 0..1, see `seed_correlation`. With 0 the
-        interval holds for these policies alone.
-    :returns: lower and upper bound, 0..1.
-    :raises IntervalError: as `wilson_interval`, where the lengths differ, and for a correlation
+    :param correlation: of outcomes within a seed, 0..1, see `seed_correlation`. With 0 an
+        interval of these holds for these policies alone.
+    :returns: successes, of which the share is the mean of the seeds' rates, and trials.
+    :raises IntervalError: where the lengths differ, a seed has no trials, or the correlation is
         out of range.
     """
     if len(successes) != len(trials):
@@ -61,7 +73,7 @@ def seeds_interval(successes: Sequence[int], trials: Sequence[int],
     rates = [count / number for count, number in zip(successes, trials, strict=True)]
     # Variance of the mean of rates, in parts of p (1 - p).
     variance = (correlation * seeds + (1.0 - correlation) * sum(1 / n for n in trials)) / seeds**2
-    return wilson_interval(sum(rates) / seeds / variance, 1.0 / variance)
+    return sum(rates) / seeds / variance, 1.0 / variance
 
 
 def seed_correlation(rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> float | None:

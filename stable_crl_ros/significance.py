@@ -65,12 +65,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def difference_interval(successes: tuple[int, int], trials: tuple[int, int],
+def difference_interval(successes: tuple[float, float], trials: tuple[float, float],
                         z: float = 1.959964) -> tuple[float, float]:
     """
     Give the interval of first minus second success rate (Newcombe 1998, unpaired, method 10).
 
-    :param successes: of the first and the second.
+    :param successes: of the first and the second; so many as they are worth, where they resemble
+        each other.
     :param trials: of the first and the second, each > 0.
     :param z: normal quantile; the default gives 95 %.
     :returns: lower and upper bound, -1..1.
@@ -97,8 +98,8 @@ def paired_difference_interval(both: int, better: int, worse: int, neither: int,
     return _square_and_add((both + better, both + worse), (count, count), correlation, z)
 
 
-def _square_and_add(successes: tuple[int, int], trials: tuple[int, int], correlation: float,
-                    z: float) -> tuple[float, float]:
+def _square_and_add(successes: tuple[float, float], trials: tuple[float, float],
+                    correlation: float, z: float) -> tuple[float, float]:
     rates = [won / count for won, count in zip(successes, trials, strict=True)]
     (low_1, high_1), (low_2, high_2) = (
         wilson_interval(won, count, z) for won, count in zip(successes, trials, strict=True))

@@ -9,6 +9,7 @@ from stable_crl_ros.checkpoint import ACTION_LAYER, save_checkpoint
 from stable_crl_ros.cli import main
 from stable_crl_ros.crl.presets import make_config, PRESETS
 from stable_crl_ros.crl.run_folder import LATEST
+from stable_crl_ros.experiments.adoption import adopt_counts
 from stable_crl_ros.experiments.comparisons import ABLATIONS, make_plan
 from stable_crl_ros.experiments.lines import ENOUGH, Kind, read_lines
 from stable_crl_ros.experiments.plan import (
@@ -22,6 +23,7 @@ from stable_crl_ros.experiments.plan import (
 )
 from stable_crl_ros.experiments.suite import (
     check_settings,
+    controls_path,
     last_checkpoints,
     missing_cases,
     read_tallies,
@@ -31,7 +33,7 @@ from stable_crl_ros.experiments.suite import (
     Tally,
     write_tallies,
 )
-from stable_crl_ros.experiments.tables import adopt_counts, format_table, write_report
+from stable_crl_ros.experiments.tables import format_table, write_report
 from stable_crl_ros.intervals import seed_correlation, seeds_interval, wilson_interval
 from stable_crl_ros.sim.tasks import TASKS
 import torch
@@ -280,12 +282,13 @@ def test_tables_give_the_mean_over_seeds_and_say_how_many_there_are(tmp_path):
             Row('algorithms on expert', 'hiql', (run(0, 'hiql'),))]
     for spec, strict in ((run(0), 2), (run(1), 8)):
         score(tmp_path, spec, strict)
-    write_tallies(tmp_path / 'controls' / 'none' / SCORES, {Case('open_drawer'): tally(0)})
+    write_tallies(controls_path(tmp_path, 'none'), {Case('open_drawer'): tally(0)})
     text = format_table(read_lines(tmp_path, rows))
     assert '| strict tolerance, mode actions | seeds | open_drawer |' in text
     assert '| gcbc | 2 | 50 [' in text
     assert '| no action | - | 0 [0, 28] |' in text
     assert 'hiql' not in text
+    assert '<details><summary>who is ahead of whom</summary>' in text
 
 
 def test_what_seeds_differ_by_in_other_rows_widens_the_interval_of_a_single_seed(tmp_path):
@@ -330,8 +333,9 @@ def test_strict_rates_of_mode_actions_are_shown_and_the_others_folded_away(tmp_p
                               for sampled in (False, True)))
     write_tallies(tmp_path / 'runs' / spec.key / SCORES,
                   {case: tally(5, case=case) for case in spec.cases})
-    shown, folded = format_table(read_lines(tmp_path, [Row('looks', 'gcbc', (spec,))])).split(
-        '<details>')
+    shown, told, folded = format_table(
+        read_lines(tmp_path, [Row('looks', 'gcbc', (spec,))])).split('<details>')
+    assert told.count('| ahead of, strict tolerance, mode actions') == 2
     assert shown.count('strict tolerance, mode actions') == shown.count('| seeds |') == 2
     assert folded.count('| seeds |') == 10
     assert '| arm in place, object not, mode actions | seeds | open_drawer |' in folded
@@ -374,6 +378,36 @@ def test_counts_of_another_machine_are_taken_over_and_the_fuller_ones_stay(tmp_p
     assert missing == [2]
     assert read_tallies(here / 'runs' / run(0).key / SCORES)[OPEN].strict == 3
     assert read_tallies(here / 'runs' / run(1).key / SCORES)[OPEN].trials == 40
+
+
+def test_controls_of_another_machine_are_taken_over_each_to_its_own_place(tmp_path):
+    rows = [Row(f'algorithms on {recipe}', 'gcbc', (replace(run(0), recipe=recipe),))
+            for recipe in ('expert', 'play')]
+    here, there = tmp_path / 'here', tmp_path / 'there'
+    for row in rows:
+        score(there, row.runs[0], 3)
+    strict = {'expert': 1, 'play': 2, 'none': 0, 'constant': 5}
+    for name, count in strict.items():
+        write_tallies(controls_path(there, name), {OPEN: tally(count)})
+    write_report(there, rows, there / 'results.md', 'How it was run.')
+    assert adopt_counts(here, rows, there / 'results.json') == 2
+    assert {name: read_tallies(controls_path(here, name))[OPEN].strict
+            for name in strict} == strict
+    write_report(here, rows, here / 'results.md', 'How it was run.')
+    assert (here / 'results.md').read_text() == (there / 'results.md').read_text()
+
+
+def test_nothing_is_collected_for_runs_that_are_done(tmp_path):
+    spec = run(0, cases=(OPEN,))
+    score(tmp_path, spec, 3)
+    for name in ('expert', 'none', 'constant'):
+        write_tallies(controls_path(tmp_path, name), {
+            Case(goal): tally(0, case=Case(goal)) for goal in GOALS})
+    settings = SuiteSettings(tmp_path, control_episodes=10, workers=1)
+    said = []
+    assert run_suite([Row('algorithms on expert', 'gcbc', (spec,))], settings, said.append)
+    assert said == ['1 of 1 runs are done']
+    assert not (tmp_path / 'data').exists()
 
 
 def test_counts_of_a_preset_that_was_changed_since_are_not_taken_over(tmp_path):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from stable_crl_ros.evaluation import CONTROLS
 from stable_crl_ros.experiments.plan import Case, Row, RunSpec
-from stable_crl_ros.experiments.suite import read_tallies, SCORES, Tally
-from stable_crl_ros.intervals import seed_correlation, seeds_interval
+from stable_crl_ros.experiments.suite import controls_path, read_tallies, SCORES, Tally
+from stable_crl_ros.intervals import seed_correlation, wilson_interval, worth_of_seeds
 
 OUTCOMES = {'strict': 'strict tolerance', 'loose': 'loose tolerance',
             'arm_only': 'arm in place, object not'}
+DATA = "the data's own actions"  # the label of the control that replays a recipe
+CONTROL_LABELS = {'constant': 'constant action', 'none': 'no action'}
 ENOUGH = 10  # rates of several seeds that estimate a correlation of their own
 
 
@@ -57,12 +59,16 @@ class Line:
 
         :param outcome: 'strict', 'loose' or 'arm_only', see `Tally`.
         """
+        worth = self.worth(case, outcome)
+        return worth and (worth[0] / worth[1], *wilson_interval(*worth))
+
+    def worth(self, case: Case, outcome: str = 'strict') -> tuple[float, float] | None:
+        """Return successes and trials as `worth_of_seeds` counts them; None without any."""
         counts, trials = self.counts(case, outcome)
         if not trials:
             return None
-        mean = sum(c / n for c, n in zip(counts, trials, strict=True)) / len(trials)
         recipe = next(iter(self.runs)).recipe if self.runs else None
-        return mean, *seeds_interval(counts, trials, self.correlations.get(
+        return worth_of_seeds(counts, trials, self.correlations.get(
             Kind(recipe, case.sampled, outcome), 0.0))
 
 
@@ -76,7 +82,7 @@ def read_lines(folder: Path, rows: Sequence[Row]) -> list[Line]:
         recipe = members[0].runs[0].recipe if members[0].runs else None
         if any(line.seeds for line in found):
             lines += [line for name in (recipe, *CONTROLS)
-                      if (line := _read_control(folder, table, name, recipe)).tallies]
+                      if (line := _read_control(folder, table, name)).tallies]
     known = correlate(lines)
     return [replace(line, correlations=known) if line.seeds else line for line in lines]
 
@@ -93,11 +99,10 @@ def _read_line(folder: Path, row: Row) -> Line:
     return Line(row.table, row.label, runs, tallies)
 
 
-def _read_control(folder: Path, table: str, name: str, recipe: str) -> Line:
-    found = read_tallies(folder / 'controls' / name / SCORES)
-    label = {'none': 'no action', 'constant': 'constant action',
-             recipe: "the data's own actions"}[name]
-    return Line(table, label, {}, {case: [tally] for case, tally in found.items()})
+def _read_control(folder: Path, table: str, name: str) -> Line:
+    found = read_tallies(controls_path(folder, name))
+    return Line(table, CONTROL_LABELS.get(name, DATA), {},
+                {case: [tally] for case, tally in found.items()})
 
 
 def correlate(lines: Iterable[Line]) -> dict[Kind, float]:

@@ -101,11 +101,13 @@ def run_suite(rows: Sequence[Row], settings: SuiteSettings,
     deadline = None if settings.hours is None else time.time() + 3600 * settings.hours
     runs = in_order(rows)
     check_settings(settings.folder, runs)
-    for recipe, transitions in sorted(_sizes(runs).items()):
-        collect_data(settings.folder, recipe, transitions, settings.workers, say)
-    for recipe in sorted(_sizes(runs)):
-        score_controls(settings, recipe, say)
     waiting = [run for run in runs if missing_cases(settings.folder, run)]
+    unscored = {run.recipe for run in runs if _missing_controls(settings, run.recipe)}
+    for recipe, transitions in sorted(_sizes(
+            [run for run in runs if run in waiting or run.recipe in unscored]).items()):
+        collect_data(settings.folder, recipe, transitions, settings.workers, say)
+    for recipe in sorted({run.recipe for run in runs}):
+        score_controls(settings, recipe, say)
     say(f'{len(runs) - len(waiting)} of {len(runs)} runs are done')
     done = 0
     calls = [(settings, run, deadline) for run in waiting]
@@ -139,20 +141,31 @@ def collect_data(folder: Path, recipe: str, transitions: int, workers: int,
 
 def score_controls(settings: SuiteSettings, recipe: str, say: Callable[[str], None]) -> None:
     """Score the policies that learned nothing: no action, one action, the data's own actions."""
-    from stable_crl_ros.sim.recipes import RECIPES
-    for name in (*CONTROLS, recipe):
-        path = settings.folder / 'controls' / name / SCORES
+    for name in _missing_controls(settings, recipe):
+        path = controls_path(settings.folder, name)
         policy = name if name in CONTROLS else f'{REPLAY}{settings.folder / "data" / recipe}'
         found = read_tallies(path)
-        cases = [case for case in map(Case, GOALS)
-                 if case not in found or found[case].trials < settings.control_episodes]
-        if cases:
-            say(f'scoring the control: {"actions of " if name in RECIPES else ""}{name}')
-        for case in cases:
+        say(f'scoring the control: {"" if name in CONTROLS else "actions of "}{name}')
+        for case in _unscored(settings, name):
             found[case] = Tally.of(case, evaluate(
                 policy, case.task, settings.control_episodes, CONTROL_SEED,
                 settings.workers))
             write_tallies(path, found)
+
+
+def controls_path(folder: Path, name: str) -> Path:
+    """Return the scores file of a control, or of a recipe's own actions."""
+    return folder / 'controls' / name / SCORES
+
+
+def _missing_controls(settings: SuiteSettings, recipe: str) -> list[str]:
+    return [name for name in (*CONTROLS, recipe) if _unscored(settings, name)]
+
+
+def _unscored(settings: SuiteSettings, control: str) -> list[Case]:
+    found = read_tallies(controls_path(settings.folder, control))
+    return [case for case in map(Case, GOALS)
+            if case not in found or found[case].trials < settings.control_episodes]
 
 
 def missing_cases(folder: Path, run: RunSpec) -> list[Case]:

@@ -1,38 +1,27 @@
 """Turn a suite's counts into Markdown tables with intervals, controls beside the policies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 import json
 from pathlib import Path
 
 from stable_crl_ros.durable import write_atomic
 from stable_crl_ros.experiments.comparisons import LONG, OGBENCH
+from stable_crl_ros.experiments.differences import format_differences
 from stable_crl_ros.experiments.lines import Line, OUTCOMES, read_lines
 from stable_crl_ros.experiments.plan import (
     Case,
     GOALS,
     in_order,
     LAST_CHECKPOINTS,
-    PlanError,
     Profile,
     Row,
 )
-from stable_crl_ros.experiments.suite import (
-    missing_cases,
-    read_tallies,
-    SCORES,
-    Tally,
-    write_tallies,
-)
-from stable_crl_ros.experiments.trained_settings import (
-    changed_since,
-    describe_trained,
-    note_trained,
-    read_described,
-    read_trained,
-)
+from stable_crl_ros.experiments.suite import missing_cases, Tally
+from stable_crl_ros.experiments.trained_settings import describe_trained
 
 BEGIN, END = '<!-- suite: begin -->', '<!-- suite: end -->'
+TOLD_APART = 'who is ahead of whom'
 FOLDED = 'loose tolerance, arm alone in place, sampled actions where they were scored'
 
 
@@ -87,59 +76,6 @@ def _counts(line: Line) -> dict:
         key: [tally.to_dict() for tally in found] for key, found in runs.items()}}
 
 
-def adopt_counts(folder: Path, rows: Sequence[Row], report: Path,
-                 say: Callable[[str], None] = print) -> int:
-    """
-    Take over the counts that a report's JSON has of runs of this plan: they need not be run again.
-
-    So a suite may be spread over several machines, or go on where only its report was kept. Of
-    two counts of one case, the one of more trials stays. A run that was trained with other
-    settings than the plan has now is left out.
-
-    :param report: as `write_report` made it, beside the page.
-    :param say: told which runs are left out, and how many do not say what they were trained with.
-    :returns: how many runs were taken over, whole or in part.
-    :raises PlanError: when the file cannot be read as one.
-    """
-    known, settings = _read_report(report)
-    adopted = untold = 0
-    runs = {run.key: run for row in rows for run in row.runs}
-    for key in sorted(runs.keys() & known.keys()):
-        trained = settings.get(key)
-        if trained and (differing := changed_since(trained, runs[key])):
-            say(f'{key} is not taken over: it was trained with other settings '
-                f'({"; ".join(differing)})')
-            continue
-        path = folder / 'runs' / key / SCORES
-        before = read_tallies(path)
-        after = before | {
-            tally.case: tally for tally in known[key]
-            if tally.case not in before or tally.trials > before[tally.case].trials}
-        if after != before:
-            write_tallies(path, after)
-            adopted += 1
-            untold += trained is None
-        whole = set(after.values()) <= set(known[key])
-        if trained and whole and read_trained(path.parent) is None:
-            note_trained(path.parent, trained)
-    if untold:
-        say(f'{untold} of the runs taken over do not say what they were trained with')
-    return adopted
-
-
-def _read_report(report: Path) -> tuple[dict[str, list[Tally]], dict[str, dict]]:
-    """Read the counts of a report's JSON, and what their runs were trained with, by key."""
-    try:
-        lines = json.loads(report.read_text())
-        known: dict[str, list[Tally]] = {}
-        for line in lines:
-            for key, counts in line['runs'].items():
-                known.setdefault(key, []).extend(map(Tally.from_dict, counts))
-        return known, read_described(lines)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PlanError(f'{report} cannot be read as the JSON of a report: {error}') from error
-
-
 def describe(profile: Profile) -> str:
     """Say how a profile's suite is run, and how its tables are to be read."""
     from stable_crl_ros.sim.tasks import TASKS
@@ -163,7 +99,9 @@ def describe(profile: Profile) -> str:
         "policies trained with any seed: Wilson's, with trials counted for what they are worth "
         'where outcomes of one trained policy resemble each other (design effect; the '
         'correlation is estimated by analysis of variance from the rows of several seeds of all '
-        'data sets, or of its own where they say more); of a control the trials alone. '
+        'data sets, or of its own where they say more); of a control the trials alone. A row is '
+        "ahead of another where Newcombe's 95 % interval of the difference, from those of the "
+        'two, lies above 0, corrected for no number of comparisons. '
         'Nothing is learned from labels.')
 
 
@@ -188,18 +126,30 @@ def format_table(lines: Sequence[Line]) -> str:
     """
     Lay out one table per tolerance and way to act: percent, 95 % interval, seeds.
 
-    Strict ones of the policies' modes come first; the others are folded away.
+    Strict ones of the policies' modes come first, then who is ahead of whom by them; the others
+    are folded away.
     """
-    shown, folded = [], []
+    shown, told, folded = [], [], []
     for heading, kind, outcome in variants(lines):
-        hidden = outcome != 'strict' or kind['sampled']
-        (folded if hidden else shown).append(_format_variant(lines, heading, kind, outcome))
-    return '\n\n'.join([*shown, f'<details><summary>{FOLDED}</summary>', *folded, '</details>'])
+        cases = _columns(lines, kind)
+        table = _format_variant(lines, heading, cases, outcome)
+        if outcome != 'strict' or kind['sampled']:
+            folded.append(table)
+            continue
+        shown.append(table)
+        told.append(format_differences(lines, cases, heading))
+    return '\n\n'.join([
+        *shown, f'<details><summary>{TOLD_APART}</summary>', *told, '</details>',
+        f'<details><summary>{FOLDED}</summary>', *folded, '</details>'])
 
 
-def _format_variant(lines: Sequence[Line], heading: str, kind: dict, outcome: str) -> str:
+def _columns(lines: Sequence[Line], kind: dict) -> list[Case]:
     cases = [Case(task, **kind) for task in GOALS]
-    cases = [case for case in cases if any(case in line.tallies for line in lines if line.seeds)]
+    return [case for case in cases if any(case in line.tallies for line in lines if line.seeds)]
+
+
+def _format_variant(lines: Sequence[Line], heading: str, cases: Sequence[Case],
+                    outcome: str) -> str:
     rows = [' | '.join([heading, 'seeds', *(case.task for case in cases)]),
             ' | '.join(['---'] * (len(cases) + 2))]
     for line in lines:
