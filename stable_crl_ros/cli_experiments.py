@@ -38,8 +38,8 @@ def _add_suite(commands) -> None:
     suite.add_argument('--steps', type=int, metavar='N',
                        help="gradient steps of each run (default: the preset's)")
     suite.add_argument('--seeds', type=int, nargs='+', metavar='N',
-                       help='of training (default: 0 1 2 of the table of algorithms, 0 of the '
-                            'others)')
+                       help='of training (default: 0 1 2 of the algorithms, of their goals and of '
+                            "the paper's own choices, 0 of the others)")
     suite.add_argument('--precision', choices=('fp32', 'bf16'),
                        help="of training (default: the profile's)")
     suite.add_argument('--episodes', type=int, metavar='N',

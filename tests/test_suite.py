@@ -164,10 +164,11 @@ def test_on_stitch_what_could_join_episodes_is_also_given_goals_of_other_ones():
             'actor_goal_random': 0.5}
 
 
-def test_further_seeds_are_those_of_the_algorithms_and_of_cloning_on_even_goals():
+def test_further_seeds_are_those_of_what_the_page_draws_its_conclusions_from():
     found = {row.label for row in make_plan(LAPTOP) if len(row.runs) == len(LAPTOP.seeds)}
     assert found == {*LAPTOP.algorithms, 'gcbc, even goals', 'gcbc, soon goals', 'as it is',
                      'critic TD', 'stable_crl, as it is', 'td, as it is',
+                     'no layer norm', 'no cold initialisation', 'crops in cloning',
                      *(f'{name}, random goals' for name in ('stable_crl', 'td', 'gciql', 'hiql')),
                      *(f'{name}, 60000 transitions' for name in LAPTOP.algorithms
                        if name not in ('td', 'crl'))}

@@ -51,6 +51,8 @@ ABLATIONS: dict[str, dict] = {
     'even goals': EVEN,
     **{f'cloning {share}': {'bc_coefficient': share} for share in (*CLONING, 0.95)},
 }
+# What the paper says makes contrastive learning stable: not to be judged by one seed's luck.
+PAPERS_CHOICES = ('no layer norm', 'no cold initialisation', 'no augmentation', 'crops in cloning')
 
 
 def make_plan(profile: Profile, tables: Sequence[str] = (), recipes: Sequence[str] = RECIPES,
@@ -156,7 +158,8 @@ def _ablations(profile: Profile, recipes: Sequence[str], _: Sequence[str]) -> li
     other = profile.other_critic
     variants = {'as it is': ('stable_crl', {}), f'critic {other.upper()}': (other, {}), **changed}
     return [Row(f'ablations on {profile.ablated_on}', label,
-                _runs(profile, profile.ablated_on, algorithm, cases, overrides))
+                _runs(profile, profile.ablated_on, algorithm, cases, overrides,
+                      seeds=profile.seeds if label in PAPERS_CHOICES else None))
             for label, (algorithm, overrides) in variants.items()]
 
 
