@@ -7,6 +7,9 @@ from pathlib import Path
 from stable_crl_ros import SHIPPED_CHECKPOINT
 from stable_crl_ros.cli_options import add_verb
 from stable_crl_ros.cli_robot import add_client, open_client, print_answer
+import yaml
+
+LONG = 8  # entries of a list that are shown one by one; an action has seven
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -18,6 +21,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     show = verbs.add_parser('show', help=text, description=text)
     show.add_argument('path', nargs='?', default=str(SHIPPED_CHECKPOINT),
                       help='.safetensors file; the shipped one when left out')
+    show.add_argument('--json', action='store_true', help='everything, unrounded, as JSON')
     show.set_defaults(run=_show)
     _add_calibrate(verbs)
     swap = add_client(verbs, 'swap', _swap, 'let another checkpoint act; waits until it does, or '
@@ -60,8 +64,20 @@ def _calibrate(chosen) -> None:
 
 def _show(chosen) -> None:
     from stable_crl_ros.checkpoint import verify_checkpoint
-    for name, value in verify_checkpoint(chosen.path).items():
-        print(f'{name}: {json.dumps(value) if isinstance(value, (dict, list)) else value}')
+    found = verify_checkpoint(chosen.path)
+    print(json.dumps(found, indent=1) if chosen.json else
+          yaml.safe_dump(_shorten(found), sort_keys=False, default_flow_style=None, width=99),
+          end='\n' if chosen.json else '')
+
+
+def _shorten(value: object) -> object:
+    """Round numbers, and give of a long list its length and its ends."""
+    if isinstance(value, dict):
+        return {name: _shorten(found) for name, found in value.items()}
+    if isinstance(value, list):
+        return (f'{len(value)}: {_shorten(value[0])} .. {_shorten(value[-1])}'
+                if len(value) > LONG else [_shorten(found) for found in value])
+    return float(f'{value:.4g}') if isinstance(value, float) else value
 
 
 def _swap(chosen) -> int:

@@ -1,17 +1,21 @@
 """`stable-crl`: what it prints, what it refuses, and how it talks to a running stack."""
 
 import argparse
+import json
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+from stable_crl_ros import SHIPPED_CHECKPOINT
 from stable_crl_ros.bringup import GRAPHS
+from stable_crl_ros.checkpoint import verify_checkpoint
 from stable_crl_ros.cli import main, make_parser
 from stable_crl_ros.cli_options import count_up, PLACES
 from stable_crl_ros.images import write_image
 from stable_crl_ros.launcher import Launcher
+import yaml
 
 NAMESPACE = ['--namespace', 'cli_test']
 
@@ -198,6 +202,19 @@ def test_a_first_training_and_evaluation(dataset, tmp_path, capsys):
     assert f'trained: {run / "latest.safetensors"}' in text
     text = said(capsys, 'checkpoint', 'show', run / 'latest.safetensors')
     assert 'algorithm: stable_crl' in text
+    assert max(map(len, text.splitlines())) < 200
+
+
+def test_a_checkpoint_is_shown_in_short_and_as_json_in_full(capsys):
+    told = yaml.safe_load(said(capsys, 'checkpoint', 'show'))
+    found = json.loads(said(capsys, 'checkpoint', 'show', '--json'))
+    assert found == verify_checkpoint(SHIPPED_CHECKPOINT)
+    assert told.keys() == found.keys()
+    assert told['action_scale'] == found['action_scale']
+    assert told['sha256'] == found['sha256']
+    times = found['calibration']['nearness']['x']
+    assert told['calibration']['nearness']['x'] == (
+        f'{len(times)}: {times[0]:.4g} .. {times[-1]:.4g}')
 
 
 def test_evaluation_of_a_control_prints_a_table_and_writes_the_trials(tmp_path, capsys):

@@ -1,7 +1,5 @@
 """Calibrated checkpoints: by training, by command, used by the policy, refused when wrong."""
 
-import json
-
 from learning_samples import (
     draw_dot,
     metadata,
@@ -21,6 +19,7 @@ from stable_crl_ros.data.cache_build import build_cache
 from stable_crl_ros.images import ImageSpec
 from stable_crl_ros.policy import peek_policy, Policy
 import torch
+import yaml
 
 
 @pytest.fixture(scope='module')
@@ -215,6 +214,4 @@ def test_a_cloned_policy_with_a_calibration_is_refused(calibrated, tmp_path):
 
 def test_show_tells_the_calibration(calibrated, capsys):
     assert main(['checkpoint', 'show', str(calibrated)]) == 0
-    line = next(line for line in capsys.readouterr().out.splitlines()
-                if line.startswith('calibration: '))
-    assert json.loads(line.removeprefix('calibration: '))['near'] == 5
+    assert yaml.safe_load(capsys.readouterr().out)['calibration']['near'] == 5

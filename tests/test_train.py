@@ -320,8 +320,20 @@ def test_a_learning_rate_that_does_not_end_with_the_run_is_warned_of(short, caps
         assert told in said and 'begin with actor_decay_steps=6 to' in said
 
 
+@pytest.mark.parametrize(('warmup', 'told'), [
+    (5, None), (6, 'rises over 6 steps, and this run ends after 6, at 83 % of the full rate'),
+    (20, 'rises over 20 steps, and this run ends after 6, at 25 % of the full rate')])
+def test_a_run_that_ends_before_its_learning_rate_is_up_is_warned_of(short, capsys, warmup, told):
+    short(overrides={**OVERRIDES, 'warmup_steps': warmup})
+    said = capsys.readouterr().err
+    assert ('warning: the learning rate' in said) == (told is not None)
+    if told:
+        assert told in said
+
+
 def test_bridge_preset_trains_on_small_images(short, capsys):
-    latest = short(preset='bridge', steps=2, overrides={'image_size': 32, 'batch_size': 2})
+    latest = short(preset='bridge', steps=2,
+                   overrides={'image_size': 32, 'batch_size': 2, 'warmup_steps': 0})
     found = load_checkpoint(latest).metadata
     assert found['config']['encoder'] == 'resnet34'
     assert 'falls to 0 over 2000000 steps, and this run ends after 2,' in capsys.readouterr().err

@@ -114,7 +114,7 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
         if ranks.first:
             shown = Progress(schedule.steps, run.agent.step, algorithm, progress)
             for doubt in (describe_enlarging(entries, cache),
-                          _describe_decay(config, schedule.steps)):
+                          _describe_rates(config, schedule.steps)):
                 if doubt:
                     shown.say(doubt, warning=True)
             run.learn(schedule, shown, interrupted, evaluator)
@@ -123,15 +123,20 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     return Path(out_dir) / LATEST
 
 
-def _describe_decay(config: AgentConfig, steps: int) -> str | None:
+def _describe_rates(config: AgentConfig, steps: int) -> str | None:
     """
-    Say so where the actor's learning rate does not come to its end with the run.
+    Say so where a run ends before its learning rate is up, or not with the fall of the actor's.
 
-    It is not fitted to the run: a run may be resumed with more steps, and must then have learned
-    as one that was never stopped.
+    The latter is not fitted to the run: a run may be resumed with more steps, and must then have
+    learned as one that was never stopped.
 
     :param steps: of the run.
     """
+    if steps <= config.warmup_steps:
+        reached = learning_rate(config, steps - 1) / config.learning_rate
+        return (f'the learning rate rises over {config.warmup_steps} steps, and this run ends '
+                f'after {steps}, at {100 * reached:.0f} % of the full rate; train for longer, or '
+                'begin with warmup_steps=0')
     decay = config.actor_decay_steps
     if decay in (0, steps):
         return None
