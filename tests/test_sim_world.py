@@ -177,6 +177,22 @@ def test_closed_world_refuses_pictures_and_closes_twice():
         world.render()
 
 
+def test_a_machine_without_a_thread_to_spare_is_told_of_and_tried_again(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+    with World() as world:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, 'start', refuse)
+            with pytest.raises(RuntimeError, match='new thread'):
+                world.render()
+        assert world.render().any()
+    with World() as world:  # closing hides nothing either
+        monkeypatch.setattr(threading.Thread, 'start', refuse)
+        with pytest.raises(RuntimeError, match='new thread'):
+            world.render()
+
+
+
 @pytest.mark.parametrize('ending', ['world.close()', 'pass', 'raise SystemExit(0)', 'del world'])
 def test_program_ends_without_a_word_from_egl(ending):
     done = run_python(

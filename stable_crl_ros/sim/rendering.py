@@ -82,8 +82,9 @@ class Camera:
                 atexit.unregister(self.close)
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._work, name='mujoco-gl', daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._work, name='mujoco-gl', daemon=True)
+        thread.start()
+        self._thread = thread  # only now: nobody waits for one that could not be started
         try:
             self._renderer = self._call(
                 lambda: mujoco.Renderer(self._model, *self._size, max_geom=200))
