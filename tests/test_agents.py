@@ -159,11 +159,43 @@ VARIANTS = [
     {}, {'critic_loss': 'td'}, {'critics': 1}, {'precision': 'bf16'},
     {'critic_norm': 'affine'}, {'critic_norm': 'none', 'actor_norm': 'none'},
     {'encoder_norm': False}, {'normalise_representations': True, 'critic_loss': 'td'},
-    {'entropy_coefficient': 0.1}, {'actor_dropout': 0.1, 'critic_loss': 'td'},
+    {'actor_dropout': 0.1, 'critic_loss': 'td'},
     {'activation': 'swish', 'pixel_range': 'symmetric'}, {'bc_squared_error': 1.0},
     {'augmentation': 'jitter', 'augment_per': 'sample', 'augment_critic': True},
     {'encoder': 'resnet34', 'image_size': 32},
 ]
+
+
+@pytest.mark.parametrize('dropout', [0.0, 0.5])
+def test_next_actions_of_the_bootstrap_are_drawn_under_dropout(dropout):
+    agent = small_agent(critic_loss='td', actor_dropout=dropout, learning_rate=1e-12, std=1e-6,
+                        **WARM)
+    first, second = (agent.update(random_batch())['critic/importance_weight'] for _ in range(2))
+    assert (first == pytest.approx(second, rel=1e-4)) == (dropout == 0.0)
+
+
+def test_only_a_critic_that_bootstraps_keeps_a_target():
+    for loss in ('mc', 'nce', 'td'):
+        agent = small_agent(critic_loss=loss)
+        assert (agent.target_critic is not None) == (loss == 'td')
+        assert ('target_critic' in agent.state_dict()) == (loss == 'td')
+
+
+def test_a_state_of_a_version_that_kept_an_idle_target_is_taken():
+    older = small_agent(critic_loss='mc')
+    state = {**older.state_dict(), 'target_critic': older.critic.state_dict()}
+    agent = small_agent(critic_loss='mc', seed=1)
+    agent.load_state_dict(state)
+    assert all(map(torch.equal, agent.tensors().values(), older.tensors().values()))
+
+
+def test_the_critics_learning_rate_stays_while_the_actors_falls():
+    agent = small_agent(critic_loss='mc', actor_decay_steps=10)
+    agent.step = 10
+    before = {name: tensor.clone() for name, tensor in agent.tensors().items()}
+    agent.update(random_batch())
+    assert {name.partition('.')[0] for name, tensor in agent.tensors().items()
+            if not torch.equal(tensor, before[name])} == {'critic'}
 
 
 @pytest.mark.parametrize('changes', VARIANTS, ids=str)

@@ -8,7 +8,7 @@ import pytest
 from stable_crl_ros.crl.agent import learning_rate
 from stable_crl_ros.crl.config import ConfigError
 from stable_crl_ros.crl.gcbc import GCBCConfig
-from stable_crl_ros.crl.presets import make_agent, make_config, PRESETS
+from stable_crl_ros.crl.presets import complete_settings, make_agent, make_config, PRESETS
 from stable_crl_ros.crl.stable_crl import StableCRLConfig
 from stable_crl_ros.crl.training_data import make_scale
 from stable_crl_ros.images import ImageSpec
@@ -31,7 +31,7 @@ def test_defaults_are_the_published_simulation_values():
         'critics': 2, 'representation_size': 16, 'critic_final_init': 1e-12,
         'critic_hidden': [1024] * 4, 'actor_hidden': [1024] * 4, 'augmentation': 'crop',
         'augment_probability': 0.5, 'augment_per': 'batch', 'augment_critic': False,
-        'actor_goal': 'geometric', 'entropy_coefficient': 0.0, 'steps': 300_000,
+        'actor_goal': 'geometric', 'steps': 300_000,
         'importance_limit': 20.0, 'normalise_representations': False}
     assert {name: found[name] for name in published} == published
 
@@ -93,11 +93,27 @@ def test_later_values_replace_the_preset():
     ({'std': float('nan')}, 'std is nan'),
     ({'importance_limit': 0.0}, 'importance_limit must be > 0'),
     ({'image_size': 4}, 'image_size is 4'),
+    ({'bc_squared_error': 'inf'}, 'bc_squared_error is inf, must be 0 or more, and finite'),
+    ({'learning_rate': 'inf'}, 'learning_rate is inf'),
     ({'image_size': 16, 'encoder': 'resnet34'}, r'image_size is 16, must lie in 32 \.\. 1024'),
 ])
 def test_wrong_settings_are_refused(changes, reason):
     with pytest.raises(ConfigError, match=reason):
         small_config(**changes)
+
+
+@pytest.mark.parametrize(('reached', 'random'), [(0.8, 0.2), (0.9, 0.1), (0.7, 0.3), (0.0, 1.0)])
+def test_goals_may_all_be_reached_or_random_ones(reached, random):
+    config = small_config('gciql', value_goal_reached=reached, value_goal_random=random)
+    assert config.goal_mixture.random == random
+
+
+def test_settings_of_earlier_versions_that_changed_nothing_are_left_out():
+    stored = {**make_config('laptop')[1].to_dict(), 'entropy_coefficient': 0.0}
+    assert StableCRLConfig.from_dict(stored) == make_config('laptop')[1]
+    assert complete_settings('stable_crl', stored) == make_config('laptop')[1].to_dict()
+    with pytest.raises(ConfigError, match='unknown setting entropy_coefficient'):
+        make_config('laptop', {'entropy_coefficient': 0.1})
 
 
 def test_unknown_preset_and_algorithm_list_the_known():

@@ -77,6 +77,12 @@ def test_held_out_episodes_are_never_drawn(cache):
     assert not np.isin(frames, np.union1d(held_out.frames, held_out.frames + 1)).any()
 
 
+def test_what_is_drawn_and_what_the_learner_draws_are_not_the_same_numbers(cache):
+    drawn = on_cpu(cache, seed=3)._random(8)
+    learners = torch.rand(8, generator=small_agent(seed=3).generator, dtype=torch.float64)
+    assert not np.isclose(drawn, learners).any()
+
+
 def test_continues_exactly_from_its_state_through_json(cache):
     sampler = on_cpu(cache)
     sampler.sample()

@@ -241,7 +241,7 @@ def test_checkpoint_acts_and_judges_as_the_agent_did(tmp_path, algorithm):
     ({'goal_input': 'none'}, 'must be one of stacked, difference'),
     ({'expectile': 1.0}, 'expectile is 1'), ({'expectile': 0.4}, 'expectile is 0.4'),
     ({'alpha': -1.0}, 'alpha is -1'),
-    ({'value_goal_reached': 0.8, 'value_goal_random': 0.3}, 'value_goal_random is 0.3'),
+    ({'value_goal_reached': 0.8, 'value_goal_random': 0.3}, 'at most 1; got 0.8 and 0.3'),
 ])
 def test_wrong_settings_are_refused(changes, reason):
     with pytest.raises(ConfigError, match=reason):

@@ -68,12 +68,35 @@ def test_losses_of_an_update_equal_a_loop_over_the_samples():
                         actor_final_init=0.0)
     for parameter in agent.target.parameters():  # no copy of the value any more
         parameter.data.mul_(1.1)
+    # Near -1 / (1 - discount) advantages have either sign, and heads that differ tell the smaller
+    # from their mean.
+    for head, shift in zip(agent.target.v, (-9.7, -10.3), strict=True):
+        head.output.bias.data.add_(shift)
     batch = random_batch()
+    assert any(smaller < 0 <= mean for smaller, mean in advantages(agent, batch, 0.9))
     with torch.no_grad():
         expected = losses_by_hand(copy.deepcopy(agent), batch, 0.8, 0.9, 2.0, 1.0)
     found = agent.update(batch)
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-6)
+
+
+@torch.no_grad()
+def advantages(agent, batch, discount):
+    """Give of each sample the advantage by the smaller head and that by the mean of both."""
+    for i in np.flatnonzero(~batch['reached']):
+        s, following, g = (image(agent, batch, i, name) for name in (
+            'observations', 'next_observations', 'value_goals'))
+        now, later = mean_value(agent.target, s, g), values_of(agent.target, following, g)
+        yield tuple(-1.0 + discount * v - now for v in (min(later), sum(later) / len(later)))
+
+
+@pytest.mark.parametrize('dropout', [0.0, 0.5])
+def test_both_policies_learn_under_dropout(dropout):
+    agent = small_agent('hiql', actor_dropout=dropout, actor_final_init=0.0, learning_rate=1e-12)
+    first, second = (agent.update(random_batch()) for _ in range(2))
+    for name in ('actor/squared_error', 'high/squared_error'):
+        assert (first[name] == pytest.approx(second[name], rel=1e-4)) == (dropout == 0.0)
 
 
 class FirstUses(TorchFunctionMode):

@@ -53,6 +53,47 @@ def test_bridge_encoder_is_a_resnet_34_for_six_channels():
     assert shapes == [(2, 512, 4, 4)]
 
 
+def plain_resnet(network, x):
+    """Compute ResNet-34 with 4 groups in every norm, swish after each, from its weights alone."""
+    def norm(layer, x):
+        return nn.functional.group_norm(x, 4, layer.weight, layer.bias, 1e-5)
+    x = nn.functional.silu(norm(network.norm, nn.functional.conv2d(
+        x, network.stem.weight, stride=2, padding=3)))
+    x = nn.functional.max_pool2d(x, 3, 2, 1)
+    for index, block in enumerate(network.blocks):
+        stride = 2 if index in (3, 7, 13) else 1  # the second, third and fourth stage begin
+        y = nn.functional.silu(norm(block.norm1, nn.functional.conv2d(
+            x, block.conv1.weight, stride=stride, padding=1)))
+        y = norm(block.norm2, nn.functional.conv2d(y, block.conv2.weight, padding=1))
+        if index in (3, 7, 13):
+            conv, shortcut_norm = block.shortcut
+            x = norm(shortcut_norm, nn.functional.conv2d(x, conv.weight, stride=2))
+        x = nn.functional.silu(x + y)
+    return x.mean((2, 3))
+
+
+def test_resnet_equals_plain_layers_in_their_published_order():
+    network = ResNet34(6, nn.functional.silu).double()
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm):
+            nn.init.normal_(module.weight, 1.0, 0.3)
+            nn.init.normal_(module.bias, 0.0, 0.3)
+    observations, goals = torch.rand(2, 2, 3, 64, 64, dtype=torch.double)
+    with torch.no_grad():
+        torch.testing.assert_close(network(observations, goals), plain_resnet(
+            network, torch.cat([observations, goals], 1)))
+
+
+def test_convolutions_of_the_resnet_start_kaiming_normal():
+    network = ResNet34(3, nn.functional.silu)
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convs) == 33 + 3
+    for conv in convs:
+        wanted = (2 / (conv.in_channels * conv.kernel_size[0] ** 2)) ** 0.5
+        assert conv.weight.std().item() == pytest.approx(wanted, rel=0.06)
+        assert conv.weight.abs().max() > 3 * wanted  # not uniform
+
+
 def test_cnn_maps_48_pixels_to_12_6_6(sim_config):
     encoder = ConvEncoder(3, 48, sim_config)
     maps = [tuple(norm.weight.shape) for norm in encoder.norms]
@@ -108,6 +149,15 @@ def test_centred_norm_has_a_learnt_centre_an_unbiased_deviation_and_no_scale():
         for index in range(5):
             assert found[index] == pytest.approx((row[index] - mean) / (std + 1e-6) + index,
                                                  rel=1e-4, abs=1e-5)
+
+
+def test_gradient_of_the_centred_norm_is_that_of_its_formula():
+    norm = CentredLayerNorm(6).double()
+    nn.init.normal_(norm.centre)
+    x = torch.randn(4, 6, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda x, centre: torch.func.functional_call(norm, {'centre': centre}, (x,)),
+        (x, norm.centre))
 
 
 def test_centred_norm_of_equal_numbers_has_a_finite_gradient():
@@ -193,6 +243,14 @@ def test_hidden_layers_start_xavier_uniform_with_zero_bias(sim_config):
         bound = (2 * 6 / (layer.in_features + layer.out_features)) ** 0.5
         assert 0.99 * bound < layer.weight.abs().max() <= bound
         assert (layer.bias == 0).all()
+
+
+def test_convolutions_of_the_cnn_start_xavier_uniform_with_zero_bias(sim_config):
+    for conv in ConvEncoder(3, 48, sim_config).convs:
+        area = conv.kernel_size[0] ** 2
+        bound = (2 * 6 / ((conv.in_channels + conv.out_channels) * area)) ** 0.5
+        assert 0.99 * bound < conv.weight.abs().max() <= bound
+        assert (conv.bias == 0).all()
 
 
 def test_without_cold_initialisation_logits_differ_from_zero():

@@ -31,19 +31,20 @@ def trained(short, tmp_path):
     return short()
 
 
-@pytest.mark.parametrize('algorithm', ALGORITHMS)
-def test_every_network_and_its_target_begin_with_the_weights(algorithm, tmp_path):
-    other = small_agent(algorithm, seed=3)
+@pytest.mark.parametrize(('algorithm', 'changes'), [
+    *((name, {}) for name in ALGORITHMS), ('stable_crl', {'critic_loss': 'td'})])
+def test_every_network_and_its_target_begin_with_the_weights(algorithm, changes, tmp_path):
+    other = small_agent(algorithm, seed=3, **changes)
     for _ in range(2):
         other.update(random_batch())
     write_checkpoint(tmp_path / 'other.safetensors', algorithm, other)
-    fresh = small_agent(algorithm, seed=4)
+    fresh = small_agent(algorithm, seed=4, **changes)
     read_start(tmp_path / 'other.safetensors', None, None).apply(fresh)
     assert fresh.step == 0 and not fresh.optimisers['actor'].state
     mine, theirs = fresh.tensors(), other.tensors()
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     for name in ('target', 'target_critic'):
-        if hasattr(fresh, name):
+        if getattr(fresh, name, None) is not None:
             followed = fresh.values if name == 'target' else fresh.critic
             copy = getattr(fresh, name).state_dict()
             assert all(torch.equal(copy[key], value)

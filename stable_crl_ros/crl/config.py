@@ -32,6 +32,9 @@ CHOICES = {
     'precision': ('fp32', 'bf16'),
 }
 
+# Settings of earlier versions that changed nothing: the entropy of a policy of fixed deviation.
+FORMER = ('entropy_coefficient',)
+
 
 class ConfigError(ValueError):
     """A configuration that must not be used."""
@@ -73,7 +76,9 @@ class AgentConfig:
     learning_rate: float = 3e-4  # Adam, betas 0.9 and 0.999, eps 1e-8 (SC, BD)
     warmup_steps: int = 0  # linear from 0 (SC); 2000 in BD
     actor_decay_steps: int = 0  # actor's cosine to 0 over as many; 0 = constant (SC)
-    precision: str = 'fp32'  # 'bf16' = autocast (ours)
+    # 'bf16' = autocast (ours); 'fp32' on a GPU computes products in full and convolutions in TF32,
+    # PyTorch's default
+    precision: str = 'fp32'
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, naming the valid ones."""
@@ -109,8 +114,10 @@ class AgentConfig:
 
     def _check_range(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
-        if not low <= value <= high:
-            raise ConfigError(f'{name} is {value}, must lie in {low:g} .. {high:g}')
+        if not low <= value <= high or math.isinf(value):
+            valid = f'must lie in {low:g} .. {high:g}' if math.isfinite(high) else (
+                f'must be {low:g} or more, and finite')
+            raise ConfigError(f'{name} is {value}, {valid}')
 
     @property
     def image_spec(self) -> ImageSpec:
@@ -125,11 +132,12 @@ class AgentConfig:
     @classmethod
     def from_dict(cls, values: Mapping) -> 'AgentConfig':
         """
-        Read what `to_dict` wrote; names left out keep their defaults.
+        Read what `to_dict` of this or an earlier version wrote.
 
+        :param values: by name; those left out keep their defaults, and `FORMER` ones are dropped.
         :raises ConfigError: for an unknown name or a wrong value.
         """
-        return cls().override(values)
+        return cls().override(current_settings(values))
 
     def override(self, values: Mapping) -> 'AgentConfig':
         """
@@ -146,6 +154,11 @@ class AgentConfig:
                               f'known are {", ".join(sorted(known))}')
         return replace(self, **{name: parse(name, known[name], value)
                                 for name, value in values.items()})
+
+
+def current_settings(values: Mapping) -> dict:
+    """Leave out what this version has no more."""
+    return {name: value for name, value in values.items() if name not in FORMER}
 
 
 def parse(name: str, kind: type, value):

@@ -54,7 +54,10 @@ class DeviceSampler(BatchSampler):
         self._observations = self._put(cache.observations)
         self._actions = self._put(cache.actions)
         self._frames, self._ends = self._put(cache.frames), self._put(cache.ends)
-        self._generator = torch.Generator(self.device).manual_seed(seed)
+        # Not the learner's stream, which has the same seed on the same device: what is augmented
+        # shall not follow from what was drawn.
+        self._generator = torch.Generator(self.device).manual_seed(
+            zlib.crc32(f'sampler {seed}'.encode()))
 
     def _put(self, array: np.ndarray) -> Tensor:
         # A copy also on the CPU: a memory map may be read-only, which torch does not know.

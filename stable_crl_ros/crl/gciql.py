@@ -23,8 +23,8 @@ class GCIQLConfig(ValueConfig):
 
     # 'ddpgbc' climbs Q and clones (OGB) | 'awr' clones, weighted by the advantage (BD)
     policy_loss: str = 'ddpgbc'
-    # Of 'ddpgbc': weight of cloning, unit deviation (OGB: 1 for play from images, 0.3 otherwise).
-    # Of 'awr': inverse temperature (1 in BD).
+    # Of 'ddpgbc': weight of cloning, unit deviation (OGB: 1 for play from images; its default is
+    # 0.3). Of 'awr': inverse temperature (1 in BD).
     alpha: float = 1.0
     # 'stacked' images (OGB, BD) | 'difference' of the encoded goal from the observation (ours)
     goal_input: str = 'stacked'

@@ -29,7 +29,7 @@ class HIQLConfig(ValueConfig):
     expectile: float = 0.7  # (OGB)
     low_alpha: float = 3.0  # inverse temperature of the policy to actions (OGB)
     high_alpha: float = 3.0  # inverse temperature of the policy to waypoints (OGB)
-    subgoal_steps: int = 10  # frames to a waypoint (OGB for manipulation; 25 otherwise)
+    subgoal_steps: int = 10  # frames to a waypoint (OGB for manipulation; its default is 25)
     representation_size: int = 10  # of phi([s; g]) (OGB)
 
     def __post_init__(self) -> None:
@@ -54,7 +54,8 @@ class GoalValue(nn.Module):
     V(s, phi([s; g])) upon one encoder that sees every image once.
 
     phi takes the encoded observation and the goal's normalised `difference` from it. (OGBench
-    stacks the images.)
+    stacks the images, and its target value takes the online phi; here phi's copy follows slowly
+    with the rest.)
     """
 
     def __init__(self, config: HIQLConfig) -> None:

@@ -75,20 +75,18 @@ def gaussian_log_prob(mean: Tensor, std: float, actions: Tensor) -> Tensor:
     return -(actions - mean).square().sum(1) / (2 * std * std) - normaliser
 
 
-def actor_loss(q: Tensor, log_prob: Tensor, bc_coefficient: float,
-               entropy_coefficient: float = 0.0, sampled_log_prob: Tensor | None = None) -> Tensor:
+def actor_loss(q: Tensor, log_prob: Tensor, bc_coefficient: float) -> Tensor:
     """
     Seek the critic's highest logit, held near the data by behavioural cloning.
+
+    The authors' entropy term, off in theirs, is left out: of a policy of fixed deviation it is
+    constant.
 
     :param q: smallest of the critics' f(s, a~, g) for sampled a~, shape (B,).
     :param log_prob: of the data's actions, shape (B,).
     :param bc_coefficient: weight of cloning, 0..1; the rest is the critic's.
-    :param sampled_log_prob: of a~, shape (B,); needed where the entropy coefficient is not 0.
     """
-    objective = q
-    if entropy_coefficient:
-        objective = q - entropy_coefficient * sampled_log_prob
-    return (-bc_coefficient * log_prob - (1.0 - bc_coefficient) * objective).mean()
+    return (-bc_coefficient * log_prob - (1.0 - bc_coefficient) * q).mean()
 
 
 def squared_error_weight(bc_coefficient: float, std: float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl.agent import Agent
-from stable_crl_ros.crl.config import AgentConfig, ConfigError
+from stable_crl_ros.crl.config import AgentConfig, ConfigError, current_settings
 from stable_crl_ros.crl.gcbc import GCBC, GCBCConfig
 from stable_crl_ros.crl.gciql import GCIQL, GCIQLConfig
 from stable_crl_ros.crl.hiql import HIQL, HIQLConfig
@@ -59,10 +59,12 @@ METHODS = {
     # its contrastive RL, also show their encoder where a pixel lies (`add_spatial_coordinates`);
     # here all methods have the same encoder.
     'gcbc': ('gcbc', {}, {}),
-    # OGBench's learner and numbers; at `bridge` the same learner with BridgeData V2's numbers (its
-    # own also bootstraps from another target, shares the values' encoder with the actor, and gives
-    # the actor a tenth of goals that the next step reaches). On the laptop 4000 steps are few for
-    # a target that lags by 200, and upon stacked images the values stayed blind to the goal.
+    # OGBench's learner and numbers; at `bridge` the same learner with BridgeData V2's numbers.
+    # (Its own bootstraps from a target of V, beyond goals that are reached too; weighs actions by
+    # r + discount * V(s') - V(s) in place of Q - V; takes a neighbour's future goals as
+    # negatives; shares the values' encoder with the actor; and gives the actor a tenth of goals
+    # that the next step reaches.) On the laptop 4000 steps are few for a target that lags by 200,
+    # and upon stacked images the values stayed blind to the goal.
     'gciql': ('gciql', {}, {
         'laptop': {'value_hidden': (256,) * 4, 'target_update_rate': 0.05,
                    'goal_input': 'difference'},
@@ -130,10 +132,12 @@ def complete_settings(algorithm: str, settings: Mapping) -> dict:
     """
     Give settings that are newer than a run or a checkpoint the defaults it was trained with.
 
+    Those of `config.FORMER` are dropped.
+
     :param settings: by name, as they were stored.
     :raises ConfigError: for an unknown algorithm.
     """
-    return {**find_algorithm(algorithm)[1]().to_dict(), **settings}
+    return {**find_algorithm(algorithm)[1]().to_dict(), **current_settings(settings)}
 
 
 def find_algorithm(name: str) -> tuple[type[Agent], type[AgentConfig]]:

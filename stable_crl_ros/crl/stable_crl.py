@@ -37,7 +37,6 @@ class StableCRLConfig(AgentConfig):
     importance_limit: float = 20.0  # clamp of the bootstrapped term's weight (SC, BD)
     bc_coefficient: float = 0.05  # cloning's share of the actor's loss (SC); 0.2 in BD
     bc_squared_error: float = 0.0  # the same per unit of logit; sets bc_coefficient where > 0
-    entropy_coefficient: float = 0.0  # fixed (SC)
     augment_critic: bool = False  # False: cloning alone sees augmented images (SC); True in BD
 
     def __post_init__(self) -> None:
@@ -47,7 +46,7 @@ class StableCRLConfig(AgentConfig):
         self._check_range('representation_size', 1, 65536)
         self._check_range('target_update_rate', 0.0, 1.0)
         self._check_range('bc_coefficient', 0.0, 1.0)
-        for name in ('bc_squared_error', 'entropy_coefficient', 'critic_final_init'):
+        for name in ('bc_squared_error', 'critic_final_init'):
             self._check_range(name, 0.0, float('inf'))
         if self.importance_limit <= 0.0:
             raise ConfigError(f'importance_limit must be > 0, got {self.importance_limit}')
@@ -77,7 +76,8 @@ class StableCRL(Agent):
                  device: str = 'cpu', seed: int = 0) -> None:
         super().__init__(config, action_dim, device, seed)
         self.critic = self.networks['critic']
-        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.target_critic = (copy.deepcopy(self.critic).requires_grad_(False)
+                              if config.critic_loss == 'td' else None)
 
     @classmethod
     def make_networks(cls, config: StableCRLConfig, action_dim: int) -> dict[str, nn.Module]:
@@ -214,8 +214,7 @@ class StableCRL(Agent):
                 *self.pixels(augmented).chunk(2), self.generator)
         q = paired_logits(phi, psi).amin(1)
         log_prob = losses.gaussian_log_prob(cloned, config.std, actions)
-        loss = losses.actor_loss(q, log_prob, config.cloning_share, config.entropy_coefficient,
-                                 losses.gaussian_log_prob(mean, config.std, sampled))
+        loss = losses.actor_loss(q, log_prob, config.cloning_share)
         self.apply('actor', loss)
         return {'actor/loss': loss, 'actor/q': q.mean(),
                 'actor/squared_error': (cloned - actions).square().sum(1).mean()}
@@ -259,13 +258,18 @@ class StableCRL(Agent):
 
     def reset_targets(self) -> None:
         """Make the target critic equal the critic."""
-        self.target_critic.load_state_dict(self.critic.state_dict())
+        if self.target_critic is not None:
+            self.target_critic.load_state_dict(self.critic.state_dict())
 
     def state_dict(self) -> dict:
         """Return everything that the next update depends on."""
-        return super().state_dict() | {'target_critic': self.target_critic.state_dict()}
+        found = super().state_dict()
+        if self.target_critic is not None:
+            found['target_critic'] = self.target_critic.state_dict()
+        return found
 
     def load_state_dict(self, state: Mapping) -> None:
         """Continue exactly where `state_dict` was taken."""
         super().load_state_dict(state)
-        self.target_critic.load_state_dict(state['target_critic'])
+        if self.target_critic is not None:
+            self.target_critic.load_state_dict(state['target_critic'])

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from stable_crl_ros.actions import ACTION_DIM
 from stable_crl_ros.crl.agent import Agent
-from stable_crl_ros.crl.config import AgentConfig
+from stable_crl_ros.crl.config import AgentConfig, ConfigError
 from stable_crl_ros.crl.networks import Head
 from stable_crl_ros.data.sampling import GoalMixture
 import torch
@@ -42,7 +42,11 @@ class ValueConfig(AgentConfig):
         self._check_range('target_update_rate', 0.0, 1.0)
         self._check_range('value_final_init', 0.0, float('inf'))
         self._check_range('value_goal_reached', 0.0, 1.0)
-        self._check_range('value_goal_random', 0.0, 1.0 - self.value_goal_reached)
+        self._check_range('value_goal_random', 0.0, 1.0)
+        shares = self.value_goal_reached, self.value_goal_random
+        if sum(shares) > 1.0:
+            raise ConfigError('value_goal_reached and value_goal_random are shares of all goals, '
+                              f'together at most 1; got {shares[0]} and {shares[1]}')
 
     @property
     def goal_mixture(self) -> GoalMixture:

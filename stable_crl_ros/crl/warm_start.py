@@ -20,7 +20,7 @@ MAY_CHANGE = {
     'learning_rate', 'warmup_steps', 'actor_decay_steps', 'precision', 'actor_dropout', 'std',
     'actor_final_init', 'critic_final_init', 'value_final_init', 'hidden_gain', 'critic_loss',
     'target_update_rate', 'importance_limit', 'bc_coefficient', 'bc_squared_error',
-    'entropy_coefficient', 'expectile', 'policy_loss', 'alpha', 'low_alpha', 'high_alpha',
+    'expectile', 'policy_loss', 'alpha', 'low_alpha', 'high_alpha',
 }
 
 
