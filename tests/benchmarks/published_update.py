@@ -195,15 +195,15 @@ class PublishedTrainer:
                 + cost(negative, zero)).mean()
 
     def _crop(self, images: list[Tensor], shifts: Tensor) -> tuple[Tensor, ...]:
-        """Cut shifted windows: one grouped convolution with one-hot kernels per axis."""
+        """Cut shifted windows: one grouped convolution with one-hot kernels."""
         size, side, channels = len(images[0]), self.side, 3 * len(images)
         x = torch.cat(images, dim=1).view(size, channels, side, side)
         x = F.pad(x, (PADDING,) * 4, mode='replicate')
         x = x.view(1, size * channels, *x.shape[2:])
-        kernels = F.one_hot(shifts + PADDING, 2 * PADDING + 1).to(x)  # (2, B, 9)
-        kernels = kernels.repeat_interleave(channels, dim=1)
-        x = F.conv2d(x, kernels[0][:, None, :, None], groups=size * channels)
-        x = F.conv2d(x, kernels[1][:, None, None, :], groups=size * channels)
+        width = 2 * PADDING + 1
+        places = (shifts[0] + PADDING) * width + shifts[1] + PADDING  # (B,), columns first
+        kernels = F.one_hot(places, width**2).to(x).view(size, 1, width, width)
+        x = F.conv2d(x, kernels.repeat_interleave(channels, dim=0), groups=size * channels)
         return x.view(size, -1).chunk(len(images), dim=1)
 
 
