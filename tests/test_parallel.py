@@ -1,12 +1,14 @@
 """Work spread over processes: order, errors, and nothing that goes on after one."""
 
 import math
+import os
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from stable_crl_ros.parallel import spread
+from stable_crl_ros.parallel import spread, WorkerError
 from waiting import alive, wait_for
 
 
@@ -29,6 +31,46 @@ def test_whoever_stops_listening_abandons_the_rest():
     next(results)
     results.close()
     assert time.monotonic() - start < 10.0
+
+
+INTERRUPTED = """
+import pathlib
+import time
+from stable_crl_ros.parallel import spread
+
+def work(number):
+    begun = pathlib.Path(f'{number}.begun')
+    begun.touch()
+    try:
+        time.sleep(60.0)
+    except KeyboardInterrupt:
+        time.sleep(1.0)  # saving takes its time; a second interrupt would cut it off
+        pathlib.Path(f'{number}.saved').touch()
+        raise
+
+if __name__ == '__main__':
+    list(spread(work, [(number,) for number in range(3)], workers=2))
+"""
+
+
+@pytest.mark.parametrize('whole_group', [True, False])
+def test_ctrl_c_interrupts_what_is_under_way_once_and_begins_nothing_else(tmp_path, whole_group):
+    (tmp_path / 'work.py').write_text(INTERRUPTED)
+    process = subprocess.Popen([sys.executable, 'work.py'], cwd=tmp_path, start_new_session=True,
+                               stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(list(tmp_path.glob('*.begun'))) == 2)
+    time.sleep(0.2)  # until both sleep
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=20.0)
+    assert process.returncode not in (0, 1)
+    assert {path.name for path in tmp_path.glob('[0-9]*')} == {
+        f'{number}.{what}' for number in range(2) for what in ('begun', 'saved')}
+    assert said.count('Traceback') <= 2  # the parent's, and the worker's it quotes
+
+
+def test_a_killed_process_is_told_of_in_one_line(tmp_path):
+    with pytest.raises(WorkerError, match='killed.*use fewer workers'):
+        list(spread(exec, [('import os; os.kill(os.getpid(), 9)',)] * 3, workers=2))
 
 
 SPREAD = """
