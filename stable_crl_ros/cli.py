@@ -6,6 +6,7 @@ import sys
 
 from stable_crl_ros import __version__
 from stable_crl_ros.cli_options import refuse_empty_places
+from stable_crl_ros.refusal import is_refusal
 
 REFUSED = 2
 INTERRUPTED = 130
@@ -36,11 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f'stable-crl: {error}', file=sys.stderr)
         return REFUSED
-
-
-def is_refusal(error: Exception) -> bool:
-    """Tell a refusal of ours, or of the operating system, from a bug."""
-    return isinstance(error, OSError) or type(error).__module__.startswith('stable_crl_ros.')
 
 
 def make_parser() -> argparse.ArgumentParser:

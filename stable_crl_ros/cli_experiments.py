@@ -60,11 +60,12 @@ def _add_suite(commands) -> None:
     suite.set_defaults(run=_suite)
 
 
-def _suite(chosen) -> None:
+def _suite(chosen) -> int:
     from dataclasses import replace
 
     from stable_crl_ros.experiments import comparisons, plan
     from stable_crl_ros.experiments.adoption import adopt_counts
+    from stable_crl_ros.experiments.failures import failure_of
     from stable_crl_ros.experiments.suite import missing_cases, run_suite, SuiteSettings
     from stable_crl_ros.experiments.tables import describe, write_report
     seeds = chosen.seeds and tuple(chosen.seeds)
@@ -79,18 +80,34 @@ def _suite(chosen) -> None:
     for report in chosen.adopt:
         print(f'{report}: counts of {adopt_counts(folder, rows, Path(report))} runs taken over')
     if chosen.dry_run:
-        for run in plan.in_order(rows):
-            print(f'{len(missing_cases(folder, run)):3d} of {len(run.cases)} scores missing: '
-                  f'{run.key}')
-        return
+        _list_runs(folder, rows)
+        return 0
     if not chosen.report_only:
         settings = SuiteSettings(folder, workers=chosen.workers, hours=chosen.hours,
                                  device=chosen.device)
-        if not run_suite(rows, settings):
-            print('out of time; the same command goes on')
+        run_suite(rows, settings)
     page = Path(chosen.report or folder / 'results.md')
     write_report(folder, rows, page, describe(profile))
     print(f'tables: {page}')
+    return int(any(missing_cases(folder, run) and failure_of(folder, run)
+                   for run in plan.in_order(rows)))
+
+
+def _list_runs(folder: Path, rows) -> None:
+    """Say of every run of a plan what it is for, and what of it is missing."""
+    from stable_crl_ros.experiments.failures import failure_of
+    from stable_crl_ros.experiments.plan import in_order
+    from stable_crl_ros.experiments.suite import missing_cases
+    tables: dict[str, list[str]] = {}
+    for row in rows:
+        for run in row.runs:
+            tables.setdefault(run.key, []).append(f'{row.table}: {row.label}')
+    for run in in_order(rows):
+        missing = len(missing_cases(folder, run))
+        state = f'{missing} of {len(run.cases)} scores missing' if missing else 'done'
+        if missing and failure_of(folder, run):
+            state = 'failed'
+        print(f'{state}; {"; ".join(tables[run.key])}; {run.key}')
 
 
 def _add_analyse(commands) -> None:

@@ -26,14 +26,11 @@ from stable_crl_ros.experiments.suite import (
     controls_path,
     last_checkpoints,
     missing_cases,
-    read_tallies,
     run_suite,
-    SCORES,
     SuiteSettings,
-    Tally,
-    write_tallies,
 )
 from stable_crl_ros.experiments.tables import format_table, write_report
+from stable_crl_ros.experiments.tallies import read_tallies, SCORES, Tally, write_tallies
 from stable_crl_ros.intervals import seed_correlation, seeds_interval, wilson_interval
 from stable_crl_ros.sim.tasks import TASKS
 import torch

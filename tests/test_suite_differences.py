@@ -4,7 +4,7 @@ import pytest
 from stable_crl_ros.experiments.differences import ahead, compared, format_differences
 from stable_crl_ros.experiments.lines import DATA, Kind, Line
 from stable_crl_ros.experiments.plan import Case, RunSpec
-from stable_crl_ros.experiments.suite import Tally
+from stable_crl_ros.experiments.tallies import Tally
 from stable_crl_ros.intervals import worth_of_seeds
 from stable_crl_ros.significance import difference_interval
 

@@ -26,6 +26,14 @@ import torch
 AGREE_EVERY = 10  # steps between the ranks' asking each other whether to stop
 
 
+class StoppedError(TrainError):
+    """A run that was interrupted; all of it is saved."""
+
+
+class NotFiniteError(TrainError):
+    """A run in which something was not finite: the same again gives the same."""
+
+
 class Run:
     """
     One training run and everything its next step depends on.
@@ -81,7 +89,7 @@ class Run:
             judge.close()
             log.close()
         if self.agent.step < schedule.steps:
-            raise TrainError(f'stopped at step {self.agent.step} of {schedule.steps}; '
+            raise StoppedError(f'stopped at step {self.agent.step} of {schedule.steps}; '
                              f'continue with resume (everything is in {self.folder.path})')
 
     def follow(self, schedule: Schedule, interrupted: Callable[[], bool]) -> None:
@@ -136,9 +144,9 @@ class Run:
                                      for name, values in failure.batch.items()})
         begin = f'from {self.folder.path / LATEST} or one before it (init_from)' \
             if self.folder.steps else 'anew'
-        raise TrainError(f'step {failure.step}: {", ".join(failure.names[:4])} not finite; the '
-                         f'batch is in {path}; begin {begin} in another folder, with a lower '
-                         'learning_rate')
+        raise NotFiniteError(
+            f'step {failure.step}: {", ".join(failure.names[:4])} not finite; the batch is in '
+            f'{path}; begin {begin} in another folder, with a lower learning_rate')
 
     def save(self, schedule: Schedule, judge: Judge, progress: Progress) -> None:
         """

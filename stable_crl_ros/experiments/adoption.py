@@ -6,13 +6,8 @@ from pathlib import Path
 
 from stable_crl_ros.experiments.lines import CONTROL_LABELS, DATA
 from stable_crl_ros.experiments.plan import PlanError, Row
-from stable_crl_ros.experiments.suite import (
-    controls_path,
-    read_tallies,
-    SCORES,
-    Tally,
-    write_tallies,
-)
+from stable_crl_ros.experiments.suite import controls_path
+from stable_crl_ros.experiments.tallies import read_tallies, SCORES, Tally, write_tallies
 from stable_crl_ros.experiments.trained_settings import (
     changed_since,
     note_trained,

@@ -61,7 +61,7 @@ def make_plan(profile: Profile, tables: Sequence[str] = (), recipes: Sequence[st
     List the lines of all tables.
 
     :param tables: names of `TABLES`; all when empty.
-    :raises PlanError: for an unknown name.
+    :raises PlanError: for an unknown name, or an algorithm that the profile has under another.
     """
     for kind, names, known in (('table', tables, TABLES), ('recipe', recipes, RECIPES),
                                ('algorithm', algorithms, ALGORITHMS)):
@@ -69,6 +69,9 @@ def make_plan(profile: Profile, tables: Sequence[str] = (), recipes: Sequence[st
         if unknown:
             raise PlanError(f'unknown {kind} {unknown[0]!r}; choose from {", ".join(known)}')
     asked = [name for name in profile.algorithms if name in algorithms]
+    if profile.critic in algorithms and set(algorithms) != set(ALGORITHMS):
+        raise PlanError(f'the {profile.critic} critic of profile {profile.name!r} is stable_crl; '
+                        f'choose from {", ".join(profile.algorithms)}')
     rows = [row for name in tables or TABLES for row in TABLES[name](profile, recipes, asked)]
     return _distinct(rows)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from stable_crl_ros.evaluation import CONTROLS
 from stable_crl_ros.experiments.plan import Case, Row, RunSpec
-from stable_crl_ros.experiments.suite import controls_path, read_tallies, SCORES, Tally
+from stable_crl_ros.experiments.suite import controls_path
+from stable_crl_ros.experiments.tallies import read_tallies, SCORES, Tally
 from stable_crl_ros.intervals import seed_correlation, wilson_interval, worth_of_seeds
 
 OUTCOMES = {'strict': 'strict tolerance', 'loose': 'loose tolerance',

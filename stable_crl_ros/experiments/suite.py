@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
-import json
+from dataclasses import dataclass
 from pathlib import Path
 import time
 
 from stable_crl_ros.durable import write_atomic
-from stable_crl_ros.evaluation import CONTROLS, evaluate, REPLAY, Score
+from stable_crl_ros.evaluation import CONTROLS, evaluate, REPLAY
+from stable_crl_ros.experiments.failures import failure_of, forget_failure, note_failure
 from stable_crl_ros.experiments.plan import (
     Case,
     GOALS,
@@ -19,12 +19,13 @@ from stable_crl_ros.experiments.plan import (
     RunSpec,
     SAVES,
 )
+from stable_crl_ros.experiments.tallies import read_tallies, SCORES, Tally, write_tallies
 from stable_crl_ros.experiments.trained_settings import changed_since, read_trained
 from stable_crl_ros.parallel import spread
+from stable_crl_ros.refusal import is_refusal
 
 DATA_SEED = 0
 CONTROL_SEED = 0  # of the controls' trials; those of a run have its own seed, so other scenes
-SCORES = 'scores.json'
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,11 @@ class SuiteSettings:
 
     :param folder: of everything it makes.
     :param control_episodes: trials of each control on each goal.
-    :param workers: runs at the same time, each on one CPU core.
+    :param workers: runs at the same time, each on one CPU core, 1 or more.
     :param hours: no run begins after so many; None for no limit.
     :param device: of training, as for `crl.train.train`; trials run on the CPU.
-    :raises PlanError: for hours that are none.
+    :raises PlanError: for hours or workers that are none.
+    :raises stable_crl_ros.crl.config.ConfigError: for a device that is not there.
     """
 
     folder: Path
@@ -47,52 +49,22 @@ class SuiteSettings:
     device: str = 'auto'
 
     def __post_init__(self) -> None:
-        """Refuse a limit that never comes."""
+        """Refuse what would be found out after hours of work."""
+        from stable_crl_ros.crl.train import choose_device
         if self.hours is not None and not self.hours >= 0.0:
             raise PlanError(f'{self.hours:g} hours: give 0 or more')
-
-
-@dataclass(frozen=True)
-class Tally:
-    """
-    What became of a policy's trials on one case; the counts that tables are made of.
-
-    :param arm_only: trials that ended with the arm within 3 cm of the goal picture's and an
-        object outside the loose tolerance.
-    :param median_error: metres, of the object that is furthest off.
-    """
-
-    case: Case
-    trials: int
-    strict: int
-    loose: int
-    arm_only: int
-    median_error: float
-
-    ARM_NEAR = 0.03  # m
-
-    @classmethod
-    def of(cls, case: Case, score: Score) -> 'Tally':
-        """Count a score's trials."""
-        errors = sorted(trial.error for trial in score.trials)
-        return cls(case, len(errors), score.successes(), score.successes(loose=True),
-                   sum(trial.arm_error <= cls.ARM_NEAR and not trial.success_loose
-                       for trial in score.trials), errors[len(errors) // 2])
-
-    def to_dict(self) -> dict:
-        """Return plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict) -> 'Tally':
-        """Read what `to_dict` wrote."""
-        return cls(**values | {'case': Case(**values['case'])})
+        if self.workers < 1:
+            raise PlanError(f'{self.workers} workers: give 1 or more')
+        choose_device(self.device)
 
 
 def run_suite(rows: Sequence[Row], settings: SuiteSettings,
               say: Callable[[str], None] = print) -> bool:
     """
     Collect, train and score whatever of a plan is not there yet.
+
+    A run that fails leaves a note of why in its folder, and the others go on. What can only fail
+    again, as losses that are not finite, is not tried again while the note is there.
 
     :param say: told of every step.
     :returns: whether everything is there now.
@@ -101,22 +73,57 @@ def run_suite(rows: Sequence[Row], settings: SuiteSettings,
     deadline = None if settings.hours is None else time.time() + 3600 * settings.hours
     runs = in_order(rows)
     check_settings(settings.folder, runs)
-    waiting = [run for run in runs if missing_cases(settings.folder, run)]
+    waiting = [run for run in runs if missing_cases(settings.folder, run)
+               and not ((failure := failure_of(settings.folder, run)) and failure.final)]
     unscored = {run.recipe for run in runs if _missing_controls(settings, run.recipe)}
     for recipe, transitions in sorted(_sizes(
             [run for run in runs if run in waiting or run.recipe in unscored]).items()):
         collect_data(settings.folder, recipe, transitions, settings.workers, say)
     for recipe in sorted({run.recipe for run in runs}):
         score_controls(settings, recipe, say)
-    say(f'{len(runs) - len(waiting)} of {len(runs)} runs are done')
-    done = 0
+    complete = sum(not missing_cases(settings.folder, run) for run in runs)
+    say(f'{complete} of {len(runs)} runs are done')
+    done = _perform_all(settings, waiting, deadline, say)
+    return complete + done == len(runs)
+
+
+def _perform_all(settings: SuiteSettings, waiting: Sequence[RunSpec], deadline: float | None,
+                 say: Callable[[str], None]) -> int:
+    """Perform runs; return how many are done, and say of the others why."""
+    done, late = 0, 0
     calls = [(settings, run, deadline) for run in waiting]
-    with closing(spread(perform, calls, settings.workers)) as reports:
-        for run, minutes in zip(waiting, reports, strict=True):
-            done += minutes is not None
-            if minutes is not None:
-                say(f'{run.key}: {minutes:.1f} min; {len(waiting) - done} to go')
-    return done == len(waiting)
+    try:
+        with closing(spread(_attempt, calls, settings.workers)) as reports:
+            for number, (run, minutes) in enumerate(zip(waiting, reports, strict=True), 1):
+                if minutes is not None:
+                    done += 1
+                    say(f'{run.key}: {minutes:.1f} min; {len(waiting) - number} to go')
+                elif failure := failure_of(settings.folder, run):
+                    say(f'{run.key} failed, the others go on: {failure.text}')
+                else:
+                    late += 1
+    except KeyboardInterrupt:
+        say('stopped; the same command goes on')
+        raise
+    if late:
+        say(f'out of time for {late} runs; the same command goes on')
+    return done
+
+
+def _attempt(settings: SuiteSettings, run: RunSpec, deadline: float | None) -> float | None:
+    """Perform a run; note why where that fails, and return None."""
+    from stable_crl_ros.crl.run import NotFiniteError, StoppedError
+    try:
+        minutes = perform(settings, run, deadline)
+    except StoppedError as error:  # by Ctrl-C, which training makes a refusal of
+        raise KeyboardInterrupt from error
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        note_failure(settings.folder, run, str(error), isinstance(error, NotFiniteError))
+        return None
+    forget_failure(settings.folder, run)
+    return minutes
 
 
 def _sizes(runs: Sequence[RunSpec]) -> dict[str, int]:
@@ -132,11 +139,19 @@ def collect_data(folder: Path, recipe: str, transitions: int, workers: int,
     from stable_crl_ros.sim.recipes import collect_recipe
     path = folder / 'data' / recipe
     mark = path.with_suffix('.complete')
-    if not mark.exists() or int(mark.read_text()) < transitions:
+    if _collected(mark) < transitions:
         say(f'collecting {transitions} transitions of {recipe}')
         collect_recipe(path, recipe, transitions, DATA_SEED, workers)
         write_atomic(mark, str(transitions).encode())
     return path
+
+
+def _collected(mark: Path) -> int:
+    try:
+        return int(mark.read_text()) if mark.exists() else 0
+    except ValueError as error:
+        raise PlanError(f'{mark} does not say how many transitions were collected; delete it, and '
+                        'those there are are counted anew') from error
 
 
 def score_controls(settings: SuiteSettings, recipe: str, say: Callable[[str], None]) -> None:
@@ -188,6 +203,9 @@ def perform(settings: SuiteSettings, run: RunSpec, deadline: float | None) -> fl
     path = settings.folder / 'runs' / run.key
     _train(settings, run, path)
     checkpoints = [str(found) for found in last_checkpoints(path, _save_every(run), _steps(run))]
+    if not checkpoints:
+        raise PlanError(f'{path}: trained, but its checkpoints are gone; delete this folder to '
+                        'train it again')
     found = read_tallies(path / SCORES)
     for case in missing_cases(settings.folder, run):
         found[case] = Tally.of(case, evaluate(
@@ -244,18 +262,3 @@ def _train(settings: SuiteSettings, run: RunSpec, path: Path) -> None:
           save_every=_save_every(run), keep_last=LAST_CHECKPOINTS, progress=False,
           calibrates=False)  # scored by what they do; nobody asks them how far it is
     write_atomic(path / 'trained', str(steps).encode())
-
-
-def read_tallies(path: Path) -> dict[Case, Tally]:
-    """Read a scores file; empty where there is none."""
-    if not path.exists():
-        return {}
-    tallies = [Tally.from_dict(values) for values in json.loads(path.read_text())]
-    return {tally.case: tally for tally in tallies}
-
-
-def write_tallies(path: Path, tallies: dict[Case, Tally]) -> None:
-    """Write a scores file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps([tallies[case].to_dict() for case in sorted(tallies)],
-                                  indent=1).encode())

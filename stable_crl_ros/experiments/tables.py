@@ -8,6 +8,7 @@ from pathlib import Path
 from stable_crl_ros.durable import write_atomic
 from stable_crl_ros.experiments.comparisons import LONG, OGBENCH
 from stable_crl_ros.experiments.differences import format_differences
+from stable_crl_ros.experiments.failures import failure_of
 from stable_crl_ros.experiments.lines import Line, OUTCOMES, read_lines
 from stable_crl_ros.experiments.plan import (
     Case,
@@ -16,8 +17,10 @@ from stable_crl_ros.experiments.plan import (
     LAST_CHECKPOINTS,
     Profile,
     Row,
+    RunSpec,
 )
-from stable_crl_ros.experiments.suite import missing_cases, Tally
+from stable_crl_ros.experiments.suite import missing_cases
+from stable_crl_ros.experiments.tallies import Tally
 from stable_crl_ros.experiments.trained_settings import describe_trained
 
 BEGIN, END = '<!-- suite: begin -->', '<!-- suite: end -->'
@@ -43,7 +46,7 @@ def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> N
     counted = (f'Every rate is of at least {min(trials, default=0)} trials per seed. '
                f'{done} of the {len(plan)} runs of this plan are done, {begun} more in part or in '
                f'fewer trials. {_tell_correlations(lines)}')
-    parts = [BEGIN, f'{about} {counted}']
+    parts = [BEGIN, f'{about} {counted}', *_tell_failures(folder, plan)]
     for table, members in groupby(lines, key=lambda line: line.table):
         members = list(members)
         name = table.replace(' ', '_')
@@ -60,6 +63,13 @@ def write_report(folder: Path, rows: Sequence[Row], page: Path, about: str) -> N
     write_atomic(page.with_suffix('.json'), json.dumps(
         [*map(_counts, lines), describe_trained(
             folder, (run.key for line in lines for run in line.runs))], indent=1).encode())
+
+
+def _tell_failures(folder: Path, plan: Sequence[RunSpec]) -> list[str]:
+    failed = {run.key: failure.text for run in plan
+              if missing_cases(folder, run) and (failure := failure_of(folder, run))}
+    return ['Runs that failed, and are left out:\n\n' + '\n'.join(
+        f'* `{key}`: {text}' for key, text in failed.items())] if failed else []
 
 
 def _tell_correlations(lines: Sequence[Line]) -> str:
