@@ -25,7 +25,7 @@ def plot_table(lines: Sequence, path: Path) -> Path:
         panels = figure.subplots(1, len(goals), sharey=True, squeeze=False)[0]
         for panel, goal in zip(panels, goals, strict=True):
             _draw_panel(panel, goal, entries)
-        figure.supxlabel('success rate, % (95 % interval)', fontsize=8)
+        figure.supxlabel('success rate within the strict tolerance, % (95 % interval)', fontsize=8)
     return path
 
 
@@ -40,7 +40,7 @@ def _draw_panel(panel, goal: str, entries: Sequence[tuple]) -> None:
         panel.plot([mean], [height], 'o', color=colour)
     several = len({appearance for _, appearance in entries}) > 1
     panel.set_yticks(range(len(entries)), [
-        f'{line.label}, {appearance}' if several else line.label for line, appearance in entries])
+        _name(line, appearance if several else None) for line, appearance in entries])
     panel.set_ylim(len(entries) - 0.5, -0.5)
     panel.set_xlim(-4, 104)
     panel.set_xticks([0, 50, 100])
@@ -48,3 +48,9 @@ def _draw_panel(panel, goal: str, entries: Sequence[tuple]) -> None:
     panel.set_title(goal.replace('_', ' '), fontsize=7, fontweight='normal')
     panel.spines['left'].set_visible(False)
     panel.tick_params(axis='y', length=0)
+
+
+def _name(line, appearance: str | None) -> str:
+    seeds = len(line.seeds)
+    told = {0: None, 1: '1 seed'}.get(seeds, f'{seeds} seeds')
+    return ', '.join(filter(None, (line.label, appearance, told)))

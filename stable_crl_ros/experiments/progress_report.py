@@ -148,9 +148,9 @@ def _draw_reliability(axes: Axes, probability: dict) -> None:
         axes.plot([one['said'] for one in curve], [one['came'] for one in curve], 'o-',
                   color=colour, label=label)
     axes.set_title('Probability of being there')
-    axes.set_xlabel('said')
-    axes.set_ylabel('came')
-    axes.legend(loc='lower right')
+    axes.set_xlabel('probability that was said')
+    axes.set_ylabel('share that was there')
+    axes.legend(loc='upper left')
 
 
 def _draw_measures(axes: Axes, measures: dict) -> None:
@@ -200,7 +200,8 @@ def look_at_recordings(path: str, goal: Path, folders: Sequence[Path], out: Path
                 axes.plot(curve[column], label=name)
             axes.set_title(title)
             axes.set_xlabel('frame')
-        axes.set_ylim(0, 1)
+            axes.set_ylabel(('control steps, 10 s at most', None)[column])
+            axes.set_ylim(0, (None, 1)[column])
         axes.legend()
     lines = ['| recording | frames | steps to go: first, least, last | probability: first, '
              'largest, last | done at frame |', '| --- ' * 5 + '|']
