@@ -20,6 +20,17 @@ def test_the_newest_checkpoints_stay_beyond_six_digits_too(tmp_path):
         'step_1000000.safetensors', 'step_1000500.safetensors']
 
 
+@pytest.mark.parametrize('name', ['step_000001_good', 'step_1', 'step_one', 'step_000001 (1)'])
+def test_a_copy_by_another_name_is_no_checkpoint_of_the_run_and_stays(tmp_path, name):
+    copy = tmp_path / 'run' / f'{name}.safetensors'
+    with open_run(tmp_path / 'run', resume=False) as folder:
+        save(folder, 1, keep_last=1)
+        copy.write_bytes(folder.checkpoint(1).read_bytes())
+        save(folder, 2, keep_last=1)
+        assert folder.steps == [2]
+    assert copy.exists()
+
+
 def test_where_a_run_was_stopped_pushes_no_checkpoint_out(tmp_path):
     def kept():
         return [int(path.stem[5:]) for path in sorted((tmp_path / 'run').glob('step_*'))]

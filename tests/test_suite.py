@@ -238,6 +238,13 @@ def test_where_a_run_was_stopped_is_no_matter_to_its_score(tmp_path):
         f'step_{step:06d}.safetensors' for step in (8, 10, 12)]
 
 
+def test_a_copy_of_a_checkpoint_has_no_part_in_a_run_s_score(tmp_path):
+    for name in ('step_000010', 'step_000010_good', 'step_000012'):
+        (tmp_path / f'{name}.safetensors').touch()
+    assert [path.stem for path in last_checkpoints(tmp_path, 2, 12)] == [
+        'step_000010', 'step_000012']
+
+
 def test_the_last_step_counts_where_checkpoints_do_not_divide_the_run(tmp_path):
     for step in (36, 108, 120, 123):  # the first is the best by held-out error
         (tmp_path / f'step_{step:06d}.safetensors').touch()

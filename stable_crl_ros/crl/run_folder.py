@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
+import re
 import shutil
 
 from stable_crl_ros.checkpoint import CheckpointError, peek_checkpoint, save_checkpoint
@@ -16,6 +17,7 @@ import torch
 STATE_FILE = 'trainer_state.pt'
 LATEST = 'latest.safetensors'
 BEST = 'best.safetensors'
+CHECKPOINT = re.compile(r'step_(0[0-9]{5}|[1-9][0-9]{5,})\.safetensors')
 # Of what a run is described by, what older versions did not note; nothing is known of it then.
 NOTED_SINCE = ('held_out',)
 LONGEST_VALUE = 200  # characters in a message
@@ -59,6 +61,12 @@ def open_run(path: Path, resume: bool, writes: bool = True) -> Iterator['RunFold
         yield RunFolder(path)
 
 
+def find_checkpoints(path: Path) -> dict[int, Path]:
+    """Return the checkpoints of a run by step, smallest first; files of other names are none."""
+    found = ((CHECKPOINT.fullmatch(file.name), file) for file in path.glob('step_*'))
+    return dict(sorted((int(match[1]), file) for match, file in found if match))
+
+
 class RunFolder:
     """
     Checkpoints, the latest and the best of them, and the state to resume from.
@@ -76,8 +84,7 @@ class RunFolder:
     @property
     def steps(self) -> list[int]:
         """Steps of the checkpoints there are, smallest first."""
-        return sorted(int(found.stem.removeprefix('step_'))
-                      for found in self.path.glob('step_*.safetensors'))
+        return list(find_checkpoints(self.path))
 
     def save(self, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping,
              agent: Mapping, run: Mapping) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import time
 
+from stable_crl_ros.crl.run_folder import find_checkpoints
 from stable_crl_ros.durable import write_atomic
 from stable_crl_ros.evaluation import CONTROLS, evaluate, REPLAY
 from stable_crl_ros.experiments.failures import failure_of, forget_failure, note_failure
@@ -222,9 +223,7 @@ def last_checkpoints(path: Path, every: int, steps: int) -> list[Path]:
     :param every: steps at which the run saved; where it was stopped is no matter.
     :param steps: of the whole run, whose last one is saved in any case.
     """
-    found = {int(file.stem.removeprefix('step_')): file
-             for file in path.glob('step_*.safetensors')}
-    return [found[step] for step in sorted(found)
+    return [found for step, found in find_checkpoints(path).items()
             if step % every == 0 or step == steps][-LAST_CHECKPOINTS:]
 
 
