@@ -53,10 +53,11 @@ def test_data_larger_than_memory_are_read_from_their_file(tmp_path):
                                           'success': None}]}))
     cache = TrainingCache.open(tmp_path)
     algorithm, config = make_config('laptop', {**OVERRIDES, 'batch_size': 512})
-    with open_run(tmp_path / 'run', resume=False) as folder:
+    described = {'algorithm': algorithm, 'seed': 0,
+                 'action_scale': ActionScale.from_bounds().to_dict()}
+    with open_run(tmp_path / 'run', described, resume=False) as folder:
         before = anonymous_megabytes()
-        run = Run(folder, {'algorithm': algorithm, 'seed': 0, 'action_scale':
-                           ActionScale.from_bounds().to_dict()}, config, cache, None, 'cpu')
+        run = Run(folder, described, config, cache, None, 'cpu')
         for _ in range(20):
             run.agent.update(run.sampler.sample())
         grown = anonymous_megabytes() - before

@@ -8,15 +8,19 @@ import os
 from pathlib import Path
 import re
 import shutil
+from typing import TextIO
 
 from stable_crl_ros.checkpoint import CheckpointError, peek_checkpoint, save_checkpoint
 from stable_crl_ros.crl.presets import complete_settings
-from stable_crl_ros.durable import replace_atomically
+from stable_crl_ros.durable import replace_atomically, write_atomic
 import torch
 
 STATE_FILE = 'trainer_state.pt'
 LATEST = 'latest.safetensors'
 BEST = 'best.safetensors'
+METRICS = 'metrics.csv'
+EVALUATIONS = 'evaluations.csv'
+BEGUN = 'begun.json'  # what a run is described by, until its first state says it
 CHECKPOINT = re.compile(r'step_(0[0-9]{5}|[1-9][0-9]{5,})\.safetensors')
 # Of what a run is described by, what older versions did not note; nothing is known of it then.
 NOTED_SINCE = ('held_out',)
@@ -28,37 +32,45 @@ class TrainError(RuntimeError):
 
 
 @contextmanager
-def open_run(path: Path, resume: bool, writes: bool = True) -> Iterator['RunFolder']:
+def open_run(path: Path, described: Mapping, resume: bool,
+             writes: bool = True) -> Iterator['RunFolder']:
     """
     Make or find the folder of a run and keep others out of it.
 
+    :param described: what the run trains, and on what.
     :param writes: False for the ranks of a run that leave the folder to the first.
     :raises TrainError: when another process trains in it, when it cannot be made, holds a run
         that is not to be resumed, or none that could be.
     """
+    folder = RunFolder(path)
     if not writes:
-        yield RunFolder(path)
+        yield folder
         return
-    state = path / STATE_FILE
-    if resume and not state.exists():
-        raise TrainError(f'{state}: no such file, so there is nothing to resume; '
-                         'train without resume, or name the folder of an earlier run')
-    if not resume and state.exists():
-        raise TrainError(f'{path}: holds a training run; resume it or name another folder')
+    if resume and not path.is_dir():  # and none shall be made
+        folder.check_resumable()
+    with _lock(path):
+        if resume:
+            folder.check_resumable()
+        else:
+            folder.begin(described)
+        for leftover in path.glob('.*.tmp'):  # of a run that was killed while it saved
+            leftover.unlink()
+        yield folder
+
+
+def _lock(path: Path) -> TextIO:
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / '.lock', 'w')  # noqa: SIM115 held until the run ends
     except OSError as error:
         raise TrainError(f'{path}: cannot be written ({error.strerror})') from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TrainError(f'{path}: another process trains in this folder; '
-                             'wait for it or name another folder') from error
-        for leftover in path.glob('.*.tmp'):  # of a run that was killed while it saved
-            leftover.unlink()
-        yield RunFolder(path)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise TrainError(f'{path}: another process trains in this folder; '
+                         'wait for it or name another folder') from error
+    return lock
 
 
 def find_checkpoints(path: Path) -> dict[int, Path]:
@@ -76,6 +88,50 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def check_resumable(self) -> None:
+        """
+        Check that there is a run to resume.
+
+        :raises TrainError: when there is none.
+        """
+        state = self.path / STATE_FILE
+        if not state.exists():
+            raise TrainError(f'{state}: no such file, so there is nothing to resume; '
+                             'train without resume, or name the folder of an earlier run')
+
+    def begin(self, described: Mapping) -> None:
+        """
+        Note what is trained here; clear what the same run left that was killed before it saved.
+
+        :raises TrainError: when there is a run, or what another one left.
+        """
+        if (self.path / STATE_FILE).exists():
+            raise TrainError(f'{self.path}: holds a training run; resume it or name another '
+                             'folder')
+        leftovers = self._leftovers()
+        if leftovers and self._begun() != json.loads(json.dumps(described)):
+            raise TrainError(f'{self.path}: holds {leftovers[0].name} of another run but no '
+                             f'{STATE_FILE}, so there is nothing to resume; {self._elsewhere()}')
+        for leftover in leftovers:
+            leftover.unlink()
+        write_atomic(self.path / BEGUN, json.dumps(described).encode())
+
+    def _leftovers(self) -> list[Path]:
+        named = [self.path / name for name in (LATEST, BEST, METRICS, EVALUATIONS)]
+        return [*find_checkpoints(self.path).values(),
+                *(path for path in named if path.exists() and path.stat().st_size)]
+
+    def _begun(self) -> dict | None:
+        try:
+            return json.loads((self.path / BEGUN).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def _elsewhere(self) -> str:
+        latest = self.path / LATEST
+        return 'train into another folder' + (
+            f', with --init-from {latest} to begin with its weights' if latest.exists() else '')
 
     def checkpoint(self, step: int) -> Path:
         """Return where the checkpoint of a step is kept."""
@@ -100,6 +156,7 @@ class RunFolder:
         state = {'agent': agent, 'run': json.dumps(run)}
         replace_atomically(self.path / STATE_FILE,
                            lambda temporary: torch.save(state, temporary))
+        (self.path / BEGUN).unlink(missing_ok=True)
 
     def mark_best(self, step: int) -> None:
         """Make `best.safetensors` the checkpoint of a step."""
@@ -160,8 +217,7 @@ class RunFolder:
             run = json.loads(state['run'])
             before = run['described']
         except Exception as error:
-            raise TrainError(f'{path}: cannot be read ({error}); train into another folder') \
-                from error
+            raise TrainError(f'{path}: cannot be read ({error}); {self._elsewhere()}') from error
         if 'config' in before:
             before['config'] = complete_settings(before['algorithm'], before['config'])
         differing = differences(before, {

@@ -6,8 +6,7 @@ import io
 import os
 from pathlib import Path
 
-METRICS = 'metrics.csv'
-EVALUATIONS = 'evaluations.csv'
+from stable_crl_ros.crl.run_folder import EVALUATIONS, METRICS
 
 
 class Table:

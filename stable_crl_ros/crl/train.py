@@ -45,8 +45,8 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
 
     The run's folder holds `step_001000.safetensors` and so on, `latest.safetensors`,
     `best.safetensors`, `trainer_state.pt` (what resuming needs), `metrics.csv`,
-    `evaluations.csv` and `tensorboard/`. Ctrl-C saves before it ends. Started by `torchrun`, the
-    ranks share every batch and the first one writes.
+    `evaluations.csv` and `tensorboard/`; until it has saved, `begun.json`. Ctrl-C saves before it
+    ends. Started by `torchrun`, the ranks share every batch and the first one writes.
 
     :param preset: a name of `presets.PRESETS`; None for 'laptop', or `init_from`'s own settings.
     :param overrides: settings of the preset to change, values or strings by name.
@@ -104,7 +104,7 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     schedule = Schedule(config.steps if steps is None else steps, log_every, save_every,
                         keep_last, evaluate_every or 0, calibrates)
     with (ranks_of_torchrun(device) as ranks,
-          open_run(Path(out_dir), resume, ranks.first) as folder,
+          open_run(Path(out_dir), described, resume, ranks.first) as folder,
           _interruptible() as interrupted):
         run = Run(folder, described, config, training, validation, device, ranks)
         if start and not resume:
