@@ -8,6 +8,7 @@ import re
 import pytest
 from stable_crl_ros.crl import progress
 from stable_crl_ros.crl.progress import Progress
+from stable_crl_ros.crl.run_folder import RunFolder
 from stable_crl_ros.crl.run_log import read_metrics, RunLog
 
 METRICS = {'actor/loss': 0.25, 'critic/rank_phi': 3.0, 'validation/squared_error': 0.125}
@@ -79,13 +80,11 @@ def test_quiet_shows_nothing_but_warnings(terminal):
 
 
 def test_log_takes_a_new_name_in_its_midst(tmp_path):
-    log = RunLog(tmp_path, 0)
+    log = RunLog(RunFolder(tmp_path), 0)
     log.write(1, {'loss': 0.5})
     log.write(2, {'loss': 0.25, 'rank': 3.0})
-    log.close()
-    again = RunLog(tmp_path, 2)
+    again = RunLog(RunFolder(tmp_path), 2)
     again.write(3, {'loss': 0.125})
-    again.close()
     assert read_metrics(tmp_path / 'metrics.csv') == [
         {'step': '1', 'loss': '0.5', 'rank': ''}, {'step': '2', 'loss': '0.25', 'rank': '3.0'},
         {'step': '3', 'loss': '0.125', 'rank': ''}]
@@ -93,14 +92,12 @@ def test_log_takes_a_new_name_in_its_midst(tmp_path):
 
 
 def test_log_forgets_what_came_after_the_step_it_resumes_at(tmp_path):
-    log = RunLog(tmp_path, 0)
+    log = RunLog(RunFolder(tmp_path), 0)
     for step in (2, 4, 6):
         log.write(step, {'loss': 0.5})
         log.write_evaluation(step, {'success': step / 10})
-    log.close()
-    again = RunLog(tmp_path, 4)
+    again = RunLog(RunFolder(tmp_path), 4)
     assert again.evaluations == {2: {'success': 0.2}, 4: {'success': 0.4}}
-    again.close()
     assert [row['step'] for row in read_metrics(tmp_path / 'metrics.csv')] == ['2', '4']
     assert [row['step'] for row in read_metrics(tmp_path / 'evaluations.csv')] == ['2', '4']
 

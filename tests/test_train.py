@@ -228,11 +228,14 @@ def test_resume_on_other_data_is_refused(short, tmp_path):
 
 @pytest.mark.parametrize('damage', [b'', b'junk', None])
 def test_unreadable_state_is_refused(short, tmp_path, damage):
-    short()
+    latest = short()
     path = tmp_path / 'run' / STATE_FILE
     path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
-    with pytest.raises(TrainError, match='cannot be read'):
+    with pytest.raises(TrainError, match='is cut off or altered') as caught:
         short(resume=True)
+    assert str(caught.value).endswith(
+        f'another folder, with --init-from {latest} to begin with its weights')
+    assert 'weights_only' not in str(caught.value) and '\n' not in str(caught.value)
 
 
 def test_state_of_another_version_is_refused(short, tmp_path):

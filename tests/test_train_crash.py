@@ -26,7 +26,7 @@ MOST_KILLS = 5
 NURSERY = """
 import json, os, sys, time
 from stable_crl_ros.crl.train import train
-import torch.utils.tensorboard
+import tensorboard.summary.writer.record_writer
 sys.addaudithook(lambda event, _: time.sleep(0.03) if event == 'os.rename' else None)
 for line in sys.stdin:
     child = os.fork()

@@ -17,6 +17,7 @@ from stable_crl_ros.checkpoint import load_checkpoint
 from stable_crl_ros.crl.periodic import PeriodicEvaluation
 from stable_crl_ros.crl.run_folder import TrainError
 from stable_crl_ros.crl.run_log import read_metrics
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import torch
 
 
@@ -92,8 +93,9 @@ def test_checkpoints_are_scored_while_training_goes_on(short, tmp_path):
     assert step_of(run / 'best.safetensors') == 3
     assert kept(run) == [3, 6]
     assert "highest 'success'" in load_checkpoint(run / 'latest.safetensors').metadata['best_rule']
-    board = torch.utils.tensorboard  # imported by training
-    assert board and any((run / 'tensorboard').iterdir())
+    shown = EventAccumulator(str(run / 'tensorboard')).Reload()
+    assert [(event.step, event.value) for event in shown.Scalars('evaluation/success')] == [
+        (3, pytest.approx(0.9)), (6, pytest.approx(0.2))]
 
 
 def test_evaluation_changes_nothing_that_is_learned(short, tmp_path):

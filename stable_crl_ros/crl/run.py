@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 import time
 
 import numpy as np
@@ -70,7 +71,7 @@ class Run:
     def learn(self, schedule: Schedule, progress: Progress, interrupted: Callable[[], bool],
               evaluator: Evaluator | None = None) -> None:
         """Take gradient steps until the schedule's last; save at the end or when interrupted."""
-        log = RunLog(self.folder.path, self.agent.step)
+        log = RunLog(self.folder, self.agent.step, partial(progress.say, warning=True))
         judge = Judge(self.folder, log, schedule, progress, evaluator,
                       self.validation is not None)
         try:
@@ -87,7 +88,6 @@ class Run:
         finally:
             progress.close()
             judge.close()
-            log.close()
         if self.agent.step < schedule.steps:
             raise StoppedError(f'stopped at step {self.agent.step} of {schedule.steps}; '
                              f'continue with resume (everything is in {self.folder.path})')

@@ -88,6 +88,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._saved: int | None = None  # step of the state
 
     def check_resumable(self) -> None:
         """
@@ -115,7 +116,8 @@ class RunFolder:
                              f'{STATE_FILE}, so there is nothing to resume; {self._elsewhere()}')
         for leftover in leftovers:
             leftover.unlink()
-        write_atomic(self.path / BEGUN, json.dumps(described).encode())
+        with self.writing(self.path / BEGUN):
+            write_atomic(self.path / BEGUN, json.dumps(described).encode())
 
     def _leftovers(self) -> list[Path]:
         named = [self.path / name for name in (LATEST, BEST, METRICS, EVALUATIONS)]
@@ -133,6 +135,28 @@ class RunFolder:
         return 'train into another folder' + (
             f', with --init-from {latest} to begin with its weights' if latest.exists() else '')
 
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[None]:
+        """
+        Say what is saved where a file cannot be written.
+
+        :raises TrainError: naming the file.
+        """
+        try:
+            yield
+        except CheckpointError as error:
+            raise TrainError(f'{error}; {self._after_writing()}') from error
+        except (OSError, RuntimeError) as error:
+            reason = _find_reason(error)
+            if reason is None:
+                raise
+            raise TrainError(f'{path}: cannot be written ({reason}); {self._after_writing()}') \
+                from error
+
+    def _after_writing(self) -> str:
+        return 'free space and train again' if self._saved is None else (
+            f'free space and resume: step {self._saved} is saved')
+
     def checkpoint(self, step: int) -> Path:
         """Return where the checkpoint of a step is kept."""
         return self.path / f'step_{step:06d}.safetensors'
@@ -149,13 +173,21 @@ class RunFolder:
 
         :param agent: `Agent.state_dict()`.
         :param run: plain values.
+        :raises TrainError: when they cannot be written; the former state is there.
         """
-        save_checkpoint(self.checkpoint(step), tensors, metadata)
-        self._point(LATEST, step)
+        path = self.path / STATE_FILE
         # JSON for what is not a tensor: the file then loads without unpickling objects.
         state = {'agent': agent, 'run': json.dumps(run)}
-        replace_atomically(self.path / STATE_FILE,
-                           lambda temporary: torch.save(state, temporary))
+
+        def write(temporary: Path) -> None:
+            with open(temporary, 'wb') as file:  # torch's own do not say why they fail
+                torch.save(state, file)
+        with self.writing(self.checkpoint(step)):
+            save_checkpoint(self.checkpoint(step), tensors, metadata)
+        self._point(LATEST, step)
+        with self.writing(path):
+            replace_atomically(path, write)
+        self._saved = step
         (self.path / BEGUN).unlink(missing_ok=True)
 
     def mark_best(self, step: int) -> None:
@@ -200,8 +232,9 @@ class RunFolder:
                 self.checkpoint(step).unlink()
 
     def _point(self, name: str, step: int) -> None:
-        source = self.checkpoint(step)
-        replace_atomically(self.path / name, lambda temporary: _link(source, temporary))
+        source, path = self.checkpoint(step), self.path / name
+        with self.writing(path):
+            replace_atomically(path, lambda temporary: _link(source, temporary))
 
     def load(self, described: Mapping) -> tuple[dict, dict]:
         """
@@ -215,9 +248,12 @@ class RunFolder:
         try:
             state = torch.load(path, map_location='cpu', weights_only=True)
             run = json.loads(state['run'])
-            before = run['described']
-        except Exception as error:
-            raise TrainError(f'{path}: cannot be read ({error}); {self._elsewhere()}') from error
+            before, saved = run['described'], state['agent']['step']
+        except OSError as error:
+            raise TrainError(f'{path}: cannot be read ({error.strerror})') from error
+        except Exception as error:  # torch's own words advise to load it unsafely
+            raise TrainError(f'{path}: is cut off or altered, so this run cannot be resumed; '
+                             f'{self._elsewhere()}') from error
         if 'config' in before:
             before['config'] = complete_settings(before['algorithm'], before['config'])
         differing = differences(before, {
@@ -226,6 +262,7 @@ class RunFolder:
         if differing:
             raise TrainError(f'{path}: this run was started with other settings or data '
                              f'({"; ".join(differing)}); repeat those, or use another folder')
+        self._saved = saved
         return state['agent'], run
 
 
@@ -244,6 +281,13 @@ def differences(before: Mapping, now: Mapping) -> list[str]:
 def _shorten(value) -> str:
     text = str(value)
     return text if len(text) <= LONGEST_VALUE else f'{text[:LONGEST_VALUE]}...'
+
+
+def _find_reason(error: BaseException | None) -> str | None:
+    """Return the system's words; torch raises another error over its own."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return None if error is None else error.strerror or str(error)
 
 
 def _link(source: Path, target: Path) -> None:
