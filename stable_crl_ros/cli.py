@@ -6,6 +6,7 @@ import sys
 
 from stable_crl_ros import __version__
 from stable_crl_ros.cli_options import refuse_empty_places
+from stable_crl_ros.cli_streams import unheard
 from stable_crl_ros.refusal import is_refusal
 
 REFUSED = 2
@@ -19,7 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: words after `stable-crl`; None for the process's own.
     :returns: exit status: 0 done, 1 the command's answer is no, 2 refused.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    with unheard():
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(words: list[str]) -> int:
     try:  # imports too: Ctrl-C may come at any moment
         if words[:1] == ['demo']:
             from stable_crl_ros.nodes.demo import main as demo
@@ -29,9 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return chosen.run(chosen) or 0
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `stable-crl ... | head`
-        sys.stderr.close()
-        return 0
     except Exception as error:
         if not is_refusal(error):
             raise

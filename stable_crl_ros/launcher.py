@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 
+from stable_crl_ros.ending import ending_signals
 from stable_crl_ros.environment import (
     LaunchError,
     PARENT_VARIABLE,
@@ -261,10 +262,8 @@ def run(launcher: Launcher) -> int:
             for pid in launcher.pids.values():
                 os.kill(pid, signal.SIGKILL)
         wanted.set()
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, on_signal) for number in numbers}
+    before = {number: signal.signal(number, on_signal)
+              for number in (signal.SIGINT, *ending_signals())}
     try:
         with launcher:
             return _watch(launcher, wanted)

@@ -1,6 +1,8 @@
 """What a person sees of training: a bar on a terminal, lines elsewhere, or nothing."""
 
 import contextlib
+from functools import partial
+import gc
 import io
 import os
 import re
@@ -77,6 +79,48 @@ def test_quiet_shows_nothing_but_warnings(terminal):
     shown.say('a problem', warning=True)
     shown.close()
     assert read() == 'warning: a problem\r\n'
+
+
+def broken_pipe():
+    end, stream = os.pipe()
+    os.close(end)
+    return os.fdopen(stream, 'w', buffering=1)
+
+
+def closed_terminal():
+    controller, screen = os.openpty()
+    stream = os.fdopen(screen, 'w', buffering=1)
+    return stream, partial(os.close, controller)
+
+
+def test_a_broken_pipe_does_not_end_what_is_shown(capfd):
+    with broken_pipe() as stream:
+        shown = run(Progress(10, 0, 'gcbc', stream=stream), 0, 10, 5)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for what is held back
+        run(shown, 5, 10, 10).say('a problem', warning=True)
+        shown.close()
+    assert capfd.readouterr().err == ''
+
+
+def test_a_terminal_that_is_closed_does_not_end_what_is_shown(capfd):
+    stream, hang_up = closed_terminal()
+    shown = run(Progress(10, 0, 'gcbc', stream=stream), 0, 10, 5)
+    hang_up()
+    with pytest.raises(OSError, match='Input/output error'):
+        os.write(stream.fileno(), b'.')
+    shown.say('a problem', warning=True)
+    run(shown, 5, 10, 10).close()
+    del shown
+    gc.collect()  # a bar draws when it is deleted
+    with contextlib.suppress(OSError):
+        stream.close()
+    assert capfd.readouterr().err == ''
+
+
+def test_a_closed_stream_does_not_end_what_is_shown():
+    stream = io.StringIO()
+    stream.close()
+    run(Progress(10, 0, 'gcbc', stream=stream), 0, 10, 10).close()
 
 
 def test_log_takes_a_new_name_in_its_midst(tmp_path):

@@ -88,12 +88,13 @@ train(**json.loads(sys.argv[1]))
 """
 
 
-def start_training(dots, out_dir, steps):
+def start_training(dots, out_dir, steps, hangup=signal.SIG_DFL):
     settings = {'dataset_paths': [str(dots)], 'out_dir': str(out_dir), 'overrides': OVERRIDES,
                 'steps': steps, 'threads': 1, 'device': 'cpu', 'log_every': 3, 'save_every': 5,
                 'progress': False}
     return subprocess.Popen([sys.executable, '-c', SCRIPT, json.dumps(settings)],
-                            stderr=subprocess.PIPE, text=True)
+                            stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup))
 
 
 def wait_for(condition, process, timeout_s=60.0):
@@ -104,7 +105,7 @@ def wait_for(condition, process, timeout_s=60.0):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_run_saves_before_it_ends(short, dots, tmp_path, number):
     out_dir = tmp_path / 'run'
     process = start_training(dots, out_dir, 100_000)
@@ -118,6 +119,15 @@ def test_interrupted_run_saves_before_it_ends(short, dots, tmp_path, number):
     assert [found['interrupted'] for found in saved] == [found['step'] % 5 != 0 for found in saved]
     resumed = short(steps=reached + 2, resume=True)
     assert_same(weights(short(out_dir=tmp_path / 'whole', steps=reached + 2)), weights(resumed))
+
+
+def test_under_nohup_a_closed_terminal_does_not_stop_a_run(dots, tmp_path):
+    out_dir = tmp_path / 'run'
+    process = start_training(dots, out_dir, 60, hangup=signal.SIG_IGN)
+    wait_for(lambda: (out_dir / 'step_000005.safetensors').exists(), process)
+    process.send_signal(signal.SIGHUP)
+    assert (process.communicate(timeout=60)[1], process.returncode) == ('', 0)
+    assert load_checkpoint(out_dir / 'latest.safetensors').metadata['step'] == 60
 
 
 def kept(folder):

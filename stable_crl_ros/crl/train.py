@@ -25,6 +25,7 @@ from stable_crl_ros.crl.training_data import (
     split,
 )
 from stable_crl_ros.crl.warm_start import read_start
+from stable_crl_ros.ending import ending_signals
 import torch
 
 DEFAULT_PRESET = 'laptop'
@@ -180,7 +181,11 @@ def check_numbers(numbers: Mapping[str, int | None], valid: range) -> None:
 
 @contextmanager
 def _interruptible():
-    """Give a function that tells whether Ctrl-C or SIGTERM came; a second one ends at once."""
+    """
+    Give a function that tells whether to stop: after Ctrl-C, SIGTERM or a closed terminal.
+
+    A second signal ends at once.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -190,7 +195,8 @@ def _interruptible():
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask)
+              for number in (signal.SIGINT, *ending_signals())}
     try:
         yield asked.is_set
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 import signal
 
 from stable_crl_ros.bringup import GRAPHS, SIMULATED
+from stable_crl_ros.ending import ending_signals
 from stable_crl_ros.environment import LaunchError, ros_environment
 from stable_crl_ros.graph import NodeSpec
 from stable_crl_ros.launcher import Launcher
@@ -80,10 +81,8 @@ def open_stage(folder: Path, plan: Plan, arguments: dict[str, str], running: boo
 @contextlib.contextmanager
 def _ended_in_order() -> Iterator[None]:
     """Have SIGTERM, and a terminal that is closed, end the day as Ctrl-C does."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.default_int_handler)
+              for number in ending_signals()}
     try:
         yield
     finally:
