@@ -1,6 +1,7 @@
 """Training: what a run writes, exact resume after a kill, and what stops it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -297,7 +298,8 @@ def test_unknown_names_are_refused_before_anything_is_written(short, dots, tmp_p
     for changes, error, reason in (
             ({'preset': 'lapdog'}, ConfigError, 'unknown preset'),
             ({'overrides': {'colour': 1}}, ConfigError, 'unknown setting colour'),
-            ({'device': 'warp'}, ConfigError, "device 'warp' cannot be used"),
+            *(({'device': device}, ConfigError, f'device {device!r} cannot be used .*; '
+               'choose cpu, cuda or auto') for device in ('warp', 'meta', 'hpu', 'cuda:99', '')),
             ({'camera': 'wrist'}, CacheError, "no camera 'wrist'"),
             ({'validation_episodes': [99]}, CacheError, 'episode 99 is unknown'),
             ({'validation_fraction': 1.5}, TrainError, 'validation_fraction')):
@@ -308,8 +310,10 @@ def test_unknown_names_are_refused_before_anything_is_written(short, dots, tmp_p
 
 @pytest.mark.parametrize(('numbers', 'reason'), [
     ({'seed': -1}, 'seed is -1; give 0 or more'), ({'steps': 0}, 'steps is 0; give 1 or more'),
-    ({'threads': 10 ** 20}, 'up to 2147483647'), ({'seed': 2 ** 63}, 'up to 9223372036854775807'),
-    ({'save_every': 0, 'threads': 0}, 'threads is 0, save_every is 0; give 1 or more')])
+    ({'steps': 10 ** 20}, 'up to 2147483647'), ({'seed': 2 ** 63}, 'up to 9223372036854775807'),
+    ({'threads': 10 ** 6}, f'threads is 1000000; give 1 or more, up to {4 * os.cpu_count()}'),
+    ({'threads': 0}, 'threads is 0'),
+    ({'save_every': 0, 'log_every': 0}, 'save_every is 0, log_every is 0; give 1 or more')])
 def test_numbers_that_make_no_sense_are_refused_before_anything_is_read(tmp_path, numbers, reason):
     with pytest.raises(TrainError, match=reason):
         train([tmp_path / 'none'], tmp_path / 'run', **numbers)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+import os
 from pathlib import Path
 import signal
 import threading
@@ -30,6 +31,7 @@ import torch
 
 DEFAULT_PRESET = 'laptop'
 POSITIVE = range(1, 2 ** 31)  # counts that torch takes
+THREADS = range(1, 4 * (os.cpu_count() or 1) + 1)  # more help nobody; far more end the process
 
 
 def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str | None = None,
@@ -73,9 +75,10 @@ def train(dataset_paths: Sequence[str | Path], out_dir: str | Path, preset: str 
     :raises TrainError: for a number that makes no sense, a folder in use, a resume that does not
         fit, a loss that is not finite; and what config, data and checkpoint raise.
     """
-    check_numbers({'steps': steps, 'threads': threads, 'save_every': save_every,
-                   'log_every': log_every, 'keep_last': keep_last, 'transitions': transitions,
+    check_numbers({'steps': steps, 'save_every': save_every, 'log_every': log_every,
+                   'keep_last': keep_last, 'transitions': transitions,
                    'evaluate_every': evaluate_every}, POSITIVE)
+    check_numbers({'threads': threads}, THREADS)
     check_numbers({'seed': seed}, range(2 ** 63))
     if (evaluate_every is None) != (evaluator is None):
         raise TrainError('evaluating while training needs both: how often (evaluate_every) and '
@@ -154,12 +157,14 @@ def choose_device(device: str) -> str:
     """
     Turn 'auto' into a device that is there, and 'cuda' into this rank's own.
 
-    :raises ConfigError: for a device torch does not know or have.
+    :raises ConfigError: for any but a CPU and a GPU that torch has.
     """
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     device = own_device(device)
     try:
+        if device.partition(':')[0] not in ('cpu', 'cuda'):
+            raise RuntimeError('it is neither a CPU nor a GPU')
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f'device {device!r} cannot be used ({str(error).splitlines()[0]}); '

@@ -64,10 +64,11 @@ def improve(folder: Path, settings: Settings, ground: Ground, threads: int | Non
 
 def _check_learning(settings: Settings, threads: int | None) -> None:
     """Refuse before hours of episodes what learning would refuse after them."""
-    from stable_crl_ros.crl.train import check_numbers, POSITIVE
+    from stable_crl_ros.crl.train import check_numbers, POSITIVE, THREADS
     from stable_crl_ros.crl.training_data import find_control_rate, learned_entries
     from stable_crl_ros.crl.warm_start import read_start
-    check_numbers({'steps': settings.steps, 'threads': threads}, POSITIVE)
+    check_numbers({'steps': settings.steps}, POSITIVE)
+    check_numbers({'threads': threads}, THREADS)
     start = read_start(settings.checkpoint, None, settings.overrides)
     if settings.datasets:
         open_datasets(settings.datasets)
