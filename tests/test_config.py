@@ -84,7 +84,8 @@ def test_later_values_replace_the_preset():
     ({'bc_coefficient': 1.5}, 'bc_coefficient is 1.5, must lie in 0 .. 1'),
     ({'augment_probability': -0.1}, 'augment_probability'),
     ({'channels': '16,32'}, 'channels needs 3 numbers'),
-    ({'channels': '0,8,8'}, r'channels needs .* each of 1 or more; got \(0, 8, 8\)'),
+    ({'channels': '0,8,8'}, r'channels needs .* each of 1 \.\. 65536; got \(0, 8, 8\)'),
+    ({'actor_hidden': '256,' + 20 * '9'}, r'actor_hidden needs .* 65536; got \(256, 9999'),
     ({'actor_hidden': ''}, r'actor_hidden needs one layer or more'),
     ({'critic_hidden': '-4'}, r'critic_hidden needs .* got \(-4,\)'),
     ({'batch_size': 'inf'}, "batch_size needs int, got 'inf'"),
@@ -92,6 +93,7 @@ def test_later_values_replace_the_preset():
     ({'std': 0.0}, 'std is 0'),
     ({'std': float('nan')}, 'std is nan'),
     ({'importance_limit': 0.0}, 'importance_limit must be > 0'),
+    ({'importance_limit': 'nan'}, 'importance_limit must be > 0, got nan'),
     ({'image_size': 4}, 'image_size is 4'),
     ({'bc_squared_error': 'inf'}, 'bc_squared_error is inf, must be 0 or more, and finite'),
     ({'learning_rate': 'inf'}, 'learning_rate is inf'),
@@ -106,6 +108,10 @@ def test_wrong_settings_are_refused(changes, reason):
 def test_goals_may_all_be_reached_or_random_ones(reached, random):
     config = small_config('gciql', value_goal_reached=reached, value_goal_random=random)
     assert config.goal_mixture.random == random
+
+
+def test_importance_may_be_unlimited():
+    assert small_config(importance_limit='inf').importance_limit == float('inf')
 
 
 def test_settings_of_earlier_versions_that_changed_nothing_are_left_out():

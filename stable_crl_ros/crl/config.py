@@ -32,6 +32,7 @@ CHOICES = {
     'precision': ('fp32', 'bf16'),
 }
 
+LARGEST_LAYER = 65536
 # Settings of earlier versions that changed nothing: the entropy of a policy of fixed deviation.
 FORMER = ('entropy_coefficient',)
 
@@ -90,9 +91,10 @@ class AgentConfig:
                                   f'{", ".join(valid)}{hint}')
         for field in fields(self):
             sizes = getattr(self, field.name)
-            if field.type == tuple[int, ...] and min(sizes, default=0) < 1:
-                raise ConfigError(f'{field.name} needs one layer or more, each of 1 or more; got '
-                                  f'{sizes}')
+            if field.type == tuple[int, ...] and not (
+                    sizes and min(sizes) >= 1 and max(sizes) <= LARGEST_LAYER):
+                raise ConfigError(f'{field.name} needs one layer or more, each of 1 .. '
+                                  f'{LARGEST_LAYER}; got {sizes}')
         if len(self.channels) != 3:
             raise ConfigError(f'channels needs 3 numbers, got {self.channels}')
         if not 0.0 < self.discount < 1.0:

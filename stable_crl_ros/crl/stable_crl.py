@@ -48,7 +48,7 @@ class StableCRLConfig(AgentConfig):
         self._check_range('bc_coefficient', 0.0, 1.0)
         for name in ('bc_squared_error', 'critic_final_init'):
             self._check_range(name, 0.0, float('inf'))
-        if self.importance_limit <= 0.0:
+        if not self.importance_limit > 0.0:  # nor NaN; infinity limits nothing
             raise ConfigError(f'importance_limit must be > 0, got {self.importance_limit}')
 
     @property
