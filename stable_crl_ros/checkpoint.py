@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 import hashlib
 import json
+import math
 from pathlib import Path
 import platform
 
@@ -24,6 +25,7 @@ FORMAT_VERSION = 1
 ACTION_LAYER = 'actor.head.output.weight'
 REQUIRED = ('format_version', 'algorithm', 'config', 'image_spec', 'action_scale',
             'dataset_fingerprint', 'step', 'metrics', 'versions', 'sha256')
+SUFFIX = '.safetensors'
 KINDS = {'algorithm': str, 'config': dict, 'image_spec': dict, 'action_scale': dict, 'sha256': str}
 
 
@@ -79,9 +81,10 @@ def save_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor],
         here: format_version, versions, sha256.
     :returns: the checkpoint's sha256.
     :raises CheckpointError: for a missing key, weights that are not finite, or a path that
-        cannot be written.
+        ends otherwise or cannot be written.
     """
     path = Path(path)
+    check_name(path)
     values = {'versions': software_versions(), **metadata, 'format_version': FORMAT_VERSION}
     values.pop('sha256', None)
     missing = set(REQUIRED) - set(values) - {'sha256'}
@@ -100,6 +103,16 @@ def save_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor],
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f'{path}: cannot be written ({error})') from error
     return values['sha256']
+
+
+def check_name(path: Path) -> None:
+    """
+    Check that a file may be called a checkpoint.
+
+    :raises CheckpointError: when its name ends otherwise.
+    """
+    if path.suffix != SUFFIX:
+        raise CheckpointError(f'{path}: a checkpoint must be called something{SUFFIX}')
 
 
 def load_checkpoint(path: str | Path, device: str = 'cpu', *, name: str | Path | None = None,
@@ -203,6 +216,11 @@ def _decode(path: str | Path, encoded: Mapping[str, str]) -> dict:
         raise CheckpointError(f'{path}: format version {version!r}, this software reads '
                               f'{FORMAT_VERSION}; update the older of the two')
     wrong = [name for name, kind in KINDS.items() if not isinstance(metadata[name], kind)]
+    rate = metadata.get('control_rate')
+    if rate is not None and not (isinstance(rate, (int, float)) and 0.0 < rate < math.inf):
+        wrong.append('control_rate')
+    if not isinstance(metadata.get('seed', 0), int):
+        wrong.append('seed')
     if wrong:
         raise CheckpointError(f'{path}: metadata of the wrong kind: {", ".join(wrong)}; train it '
                               'again')

@@ -7,6 +7,7 @@ from pathlib import Path
 from stable_crl_ros.calibration import Calibration, CalibrationError
 from stable_crl_ros.checkpoint import (
     check_fit,
+    check_name,
     CheckpointError,
     load_checkpoint,
     save_checkpoint,
@@ -30,8 +31,10 @@ def calibrate_checkpoint(path: str | Path, datasets: Sequence[str | Path], out: 
         seed and fraction does; others that the checkpoint was trained on make the check look good.
     :param seed: of all that is drawn; the checkpoint's own, or 0, when None.
     :returns: its identity before and after, and the calibration.
+    :raises CheckpointError: for a file that cannot be used, or an `out` with another ending.
     :raises CalibrationError: without a critic, at another control rate, and as `calibrate`.
     """
+    check_name(Path(out))
     checkpoint = load_checkpoint(path)
     metadata = checkpoint.metadata
     metadata.pop('calibration', None)  # one that cannot be used must not be in the way
@@ -45,7 +48,7 @@ def calibrate_checkpoint(path: str | Path, datasets: Sequence[str | Path], out: 
         raise CalibrationError(f'{path} acts at {metadata["control_rate"]:g} Hz, but the episodes '
                                f'were recorded at {rate:g} Hz; steps are not the same')
     if seed is None:
-        seed = int(metadata.get('seed', 0))
+        seed = metadata.get('seed', 0)
     if seed < 0:
         raise CalibrationError(f'seed {seed}: give 0 or more')
     cache = build_cache(list(datasets), config.image_spec, camera)

@@ -186,6 +186,23 @@ def test_another_control_rate_is_refused(dots, tmp_path, capsys):
     assert 'acts at 20 Hz, but the episodes were recorded at 5 Hz' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('metadata', [
+    {'control_rate': 'fast'}, {'control_rate': 0.0}, {'control_rate': float('nan')},
+    {'seed': 'x'}, {'seed': None}])
+def test_a_rate_or_a_seed_that_is_none_is_refused(dots, tmp_path, capsys, metadata):
+    path = tmp_path / 'strange.safetensors'
+    write_checkpoint(path, **metadata)
+    assert main(['checkpoint', 'calibrate', str(path), str(dots.path)]) == 2
+    assert f'metadata of the wrong kind: {next(iter(metadata))}; train' in capsys.readouterr().err
+
+
+def test_the_result_is_called_as_checkpoints_are(raw, dots, tmp_path, capsys):
+    out = tmp_path / 'o.txt'
+    assert main(['checkpoint', 'calibrate', str(raw), str(dots.path), '--out', str(out)]) == 2
+    assert 'o.txt: a checkpoint must be called something.safetensors' in capsys.readouterr().err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(('change', 'says'), [
     ({'version': 9}, 'version 9, this software reads 1'),
     ({'near': 'five'}, 'near must be a whole number'),
