@@ -17,7 +17,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     text = 'look at a checkpoint, or calibrate it; swap the one that acts, while the arm moves'
     verbs = commands.add_parser('checkpoint', help=text, description=text).add_subparsers(
         metavar='VERB', required=True)
-    text = 'check a checkpoint and show what it was trained on'
+    text = 'show what a checkpoint was trained on, and check that it can act'
     show = verbs.add_parser('show', help=text, description=text)
     show.add_argument('path', nargs='?', default=str(SHIPPED_CHECKPOINT),
                       help='.safetensors file; the shipped one when left out')
@@ -63,11 +63,13 @@ def _calibrate(chosen) -> None:
 
 
 def _show(chosen) -> None:
-    from stable_crl_ros.checkpoint import verify_checkpoint
-    found = verify_checkpoint(chosen.path)
+    from stable_crl_ros.checkpoint import load_checkpoint
+    from stable_crl_ros.policy import Policy
+    found = load_checkpoint(chosen.path).metadata
     print(json.dumps(found, indent=1) if chosen.json else
           yaml.safe_dump(_shorten(found), sort_keys=False, default_flow_style=None, width=99),
           end='\n' if chosen.json else '')
+    Policy.load(chosen.path, verified=True)  # says why where it cannot act
 
 
 def _shorten(value: object) -> object:

@@ -229,6 +229,20 @@ def test_a_cloned_policy_with_a_calibration_is_refused(calibrated, tmp_path):
         peek_policy(path)
 
 
+def test_show_tells_of_a_checkpoint_that_cannot_act_what_it_holds_and_why(raw, tmp_path, capsys):
+    good, path = load_checkpoint(raw), tmp_path / 'strange.safetensors'
+    config = good.metadata['config']
+    for change, why in (({'algorithm': 'ppo'}, "unknown algorithm 'ppo'"),
+                        ({'config': config | {'colour': 1}}, 'unknown setting colour'),
+                        ({'config': config | {'actor_hidden': [64, 64]}}, 'weights do not fit'),
+                        ({'image_spec': {'height': 0}}, 'strange.safetensors: ')):
+        save_checkpoint(path, good.tensors, good.metadata | change)
+        assert main(['checkpoint', 'show', str(path)]) == 2
+        said = capsys.readouterr()
+        assert yaml.safe_load(said.out)['dataset_fingerprint'] == 'none'
+        assert why in said.err and said.err.count('\n') == 1
+
+
 def test_show_tells_the_calibration(calibrated, capsys):
     assert main(['checkpoint', 'show', str(calibrated)]) == 0
     assert yaml.safe_load(capsys.readouterr().out)['calibration']['near'] == 5
