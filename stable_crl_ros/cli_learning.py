@@ -1,6 +1,8 @@
 """The commands of `stable-crl` around learning: train, evaluate."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 import json
 import os
 from pathlib import Path
@@ -156,11 +158,24 @@ def _add_evaluate(commands) -> None:
 def _evaluate(chosen) -> None:
     policies = chosen.policies or [str(SHIPPED_CHECKPOINT)]
     score = _open_loop if chosen.open_loop else _closed_loop
-    if chosen.json:
-        Path(chosen.json).touch()  # where it cannot be written, say so before the work
-    scores = score(chosen, policies)
-    if chosen.json:
-        Path(chosen.json).write_text(json.dumps(scores, indent=1))
+    if not chosen.json:
+        score(chosen, policies)
+        return
+    with _reserved(Path(chosen.json)) as file:
+        file.write_text(json.dumps(score(chosen, policies), indent=1))
+
+
+@contextmanager
+def _reserved(file: Path) -> Iterator[Path]:
+    """Say before the work where a file cannot be written; leave none where it is not done."""
+    new = not file.exists()
+    file.touch()
+    try:
+        yield file
+    except BaseException:
+        if new:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _closed_loop(chosen, policies: list[str]) -> list[dict]:

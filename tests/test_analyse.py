@@ -62,7 +62,8 @@ def test_the_vae_learns_from_a_recorded_dataset_where_one_is_given(tmp_path, che
 
 def test_a_figure_nobody_can_make_is_refused_with_the_reason(tmp_path, checkpoints):
     with pytest.raises(AnalyseError, match='interpolation needs a contrastive critic.*gcbc'):
-        analyse(tmp_path, [checkpoints['gcbc']], figures=['interpolation'])
+        analyse(tmp_path / 'none', [checkpoints['gcbc']], figures=['interpolation'])
+    assert not (tmp_path / 'none').exists()
 
 
 @pytest.mark.parametrize('wrong, message', [
@@ -72,6 +73,14 @@ def test_senseless_requests_are_refused_before_any_work(tmp_path, wrong, message
     with pytest.raises(AnalyseError, match=message):
         analyse(tmp_path / 'none', **wrong)
     assert not (tmp_path / 'none').exists()
+
+
+def test_a_file_that_is_no_checkpoint_leaves_no_folder(tmp_path, capsys):
+    rubbish, out = tmp_path / 'rubbish', tmp_path / 'an1'
+    rubbish.write_text('rubbish')
+    assert main(['analyse', str(out), '--checkpoint', str(rubbish)]) == 2
+    assert 'rubbish' in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_checkpoints_of_one_algorithm_are_told_apart(checkpoints):

@@ -225,6 +225,15 @@ def test_evaluation_of_a_control_prints_a_table_and_writes_the_trials(tmp_path, 
     assert '"task": "open_drawer"' in out.read_text()
 
 
+def test_a_refused_evaluation_leaves_no_file_and_no_change(tmp_path, capsys):
+    rubbish, new, old = (tmp_path / name for name in ('rubbish', 'new.json', 'old.json'))
+    rubbish.write_text('rubbish')
+    old.write_text('[]')
+    for out in (new, old):
+        assert 'rubbish' in said(capsys, 'evaluate', rubbish, '--json', out, status=2)
+    assert not new.exists() and old.read_text() == '[]'
+
+
 @pytest.mark.parametrize(('interval_s', 'least', 'most'), [(0.0, 30, 40), (1e9, 0, 2)])
 def test_a_file_gets_a_line_of_the_bar_as_often_as_is_said(interval_s, least, most, capsys,
                                                            monkeypatch):

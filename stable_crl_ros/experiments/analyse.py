@@ -147,10 +147,8 @@ def analyse(out: str | Path, checkpoints: Sequence[str] = (), task: str = 'open_
     unknown = [name for name in figures if name not in FIGURES]
     if unknown:
         raise AnalyseError(f'unknown figure {unknown[0]!r}; choose from {", ".join(FIGURES)}')
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     with one_thread():
-        analysis = Analysis(out, load_all([str(path) for path in checkpoints]
+        analysis = Analysis(Path(out), load_all([str(path) for path in checkpoints]
                                           or [str(SHIPPED_CHECKPOINT)]),
                             task, episodes, seed, workers, sampled, dataset, vae_steps, progress)
         return _make_all(analysis, figures)
@@ -174,6 +172,7 @@ def _make_all(analysis: Analysis, figures: Sequence[str]) -> str:
         if not analysis.able(name):
             raise AnalyseError(f'{name} needs {NEEDS[name]}, which {", ".join(missing[name])} '
                                f'has not; leave it out or add a --checkpoint that has')
+    analysis.out.mkdir(parents=True, exist_ok=True)
     numbers: dict = {
         'task': analysis.task, 'episodes': analysis.episodes, 'seed': analysis.seed,
         'actions': 'sampled' if analysis.sampled else 'mode',
