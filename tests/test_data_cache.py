@@ -143,7 +143,7 @@ def test_splits_by_dataset_where_numbers_repeat(dataset, tmp_path):
     other = Dataset(tmp_path / 'other', create=True)
     record(other, steps=2)
     cache = build_cache([dataset, other], SPEC)
-    with pytest.raises(CacheError, match='episode 0 is ambiguous'):
+    with pytest.raises(CacheError, match='several datasets have an episode 0'):
         cache.split([0])
     assert cache.split([(1, 0)])[1].episode.tolist() == [3, 3]
 

@@ -185,12 +185,17 @@ class TrainingCache:
         for item in items:
             matches = places.get(item, [])
             if len(matches) != 1:
-                known = sorted({episode.id for episode in self.episodes})
-                raise CacheError(
-                    f'{self.path}: episode {item} is {"ambiguous" if matches else "unknown"}; '
-                    f'give one of {known}, or (dataset position, number) with several datasets')
+                raise CacheError(f'{self.path}: {self._describe_choice(item, bool(matches))}')
             found += matches
         return found
+
+    def _describe_choice(self, item: int | tuple[int, int], known: bool) -> str:
+        if not known:
+            numbers = sorted({episode.id for episode in self.episodes})
+            return f'episode {item} is unknown; give one of {numbers}'
+        return (f'several datasets have an episode {item}; hold out a split of all (`stable-crl '
+                'episodes split`, then `train --validation FILE`), or give (position of the '
+                'dataset, number) in Python')
 
 
 def _read_description(path: Path) -> dict:
