@@ -132,6 +132,18 @@ def test_failed_evaluation_is_told_and_training_goes_on(short, tmp_path, capsys,
     assert evaluations(tmp_path / 'run') == {}
 
 
+def test_scores_that_mean_nothing_are_left_out_and_training_goes_on(short, tmp_path, capsys):
+    run = tmp_path / 'run'
+    for steps in (2, 4):  # one by one, so that neither is skipped
+        short(steps=steps, resume=steps > 2, evaluate_every=2, evaluator=evaluators.strange)
+    assert read_metrics(run / 'evaluations.csv') == [
+        {'step': '2', 'success': '0.5', 'error': ''},
+        {'step': '4', 'success': '0.5', 'error': '1.0'}]
+    assert step_of(run / 'best.safetensors') == 4  # an error that is known decides
+    assert ("warning: the evaluation of step 2 gave 'step' of nan, 'error' of nan, which is left "
+            'out') in capsys.readouterr().err
+
+
 def test_evaluator_that_no_process_can_take_is_refused(short):
     with pytest.raises(TrainError, match='cannot be sent to another process'):
         short(evaluate_every=2, evaluator=lambda path: {})

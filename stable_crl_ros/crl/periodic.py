@@ -16,14 +16,15 @@ from stable_crl_ros.parallel import end_with_parent
 
 SUCCESS = 'success'  # the score every evaluator gives: 0 .. 1
 ERROR = 'error'  # breaks ties; metres or anything that is better when smaller
+STEP = 'step'  # no score: what evaluations.csv calls the checkpoint's own
 POLL_S = 0.2
 
 Evaluator = Callable[[Path], Mapping[str, float]]
 
 
 def quality(scores: Mapping[str, float]) -> tuple[float, float]:
-    """Give what is larger for the better of two checkpoints."""
-    return scores[SUCCESS], -scores.get(ERROR, 0.0)
+    """Give what is larger for the better of two checkpoints; without an error a tie is lost."""
+    return scores[SUCCESS], -scores.get(ERROR, math.inf)
 
 
 @dataclass
@@ -109,7 +110,16 @@ class PeriodicEvaluation:
             self._say(f'the evaluation of step {job.step} failed: {problem}; training goes on',
                       True)
             return None
-        return scores
+        return self._without_strange(job.step, scores)
+
+    def _without_strange(self, step: int, scores: Mapping[str, float]) -> dict[str, float]:
+        """Leave out what would be taken for the checkpoint's step, or could not be compared."""
+        strange = [name for name, value in scores.items()
+                   if name == STEP or name == ERROR and not math.isfinite(value)]
+        if strange:
+            told = ', '.join(f'{name!r} of {scores[name]:g}' for name in strange)
+            self._say(f'the evaluation of step {step} gave {told}, which is left out', True)
+        return {name: value for name, value in scores.items() if name not in strange}
 
     def finish(self, interrupted: Callable[[], bool],
                ) -> Iterator[tuple[int, dict[str, float]]]:
