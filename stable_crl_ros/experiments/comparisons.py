@@ -119,6 +119,8 @@ def _cloning(profile: Profile, recipes: Sequence[str], algorithms: Sequence[str]
             variants += [(name, f'{name}, soon goals', SOON) for name in (
                 'gcbc', 'stable_crl', *OGBENCH)]
         if recipe == 'stitch':
+            # Cloning shows what such goals do where no values choose.
+            variants += [('gcbc', 'gcbc, random goals', RANDOM)]
             variants += [(name, f'{name}{label}', changes) for name in (
                 'stable_crl', profile.other_critic, *OGBENCH)
                 for label, changes in (('', {}), (', random goals', RANDOM))]
