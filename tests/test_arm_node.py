@@ -307,6 +307,8 @@ def test_home_and_sleep_are_slow_and_stop_ends_them(ros):
 def test_a_policy_that_goes_on_does_not_lift_the_arm_off_its_rest(ros):
     cell = Cell(ros, homing_speed=1.5)
     assert 'paused until ~/resume' in cell.call('sleep').message
+    early = cell.call('resume')
+    assert not early.success and 'on its way to rest' in early.message
     ros.spin_until(lambda: cell.modes[-1] == 'paused', timeout_s=30.0)
     step = cell.command(UP)
     assert (step.flags, step.mode) == (StepFlag.HELD, Mode.IDLE)

@@ -395,6 +395,30 @@ def test_an_arm_sent_to_rest_stays_there_until_it_is_resumed(bench):
     assert bench.controller.mode is ArmMode.READY
 
 
+def test_resuming_on_the_way_to_rest_is_refused_and_changes_nothing(bench):
+    seconds = bench.controller.move_to(SLEEP, bench.now, then_pause='it was sent to sleep')
+    bench.run(0.5)
+    with pytest.raises(ControlError, match=rf'{seconds - 0.5:.1f} s to go.*stop first'):
+        bench.controller.resume(bench.now)
+    assert bench.controller.mode is ArmMode.RESETTING
+    bench.run(seconds - 0.4)
+    assert bench.controller.arbiter.reason == 'it was sent to sleep'
+    bench.controller.resume(bench.now)
+    bench.run(0.1)
+    assert bench.controller.mode is ArmMode.READY
+
+
+def test_resuming_on_the_way_home_ends_with_an_arm_that_listens(bench):
+    seconds = bench.controller.move_to(SLEEP, bench.now)
+    bench.run(0.5)
+    bench.controller.resume(bench.now)
+    assert bench.controller.mode is ArmMode.RESETTING
+    assert bench.command(delta=LEFT).flags == StepFlag.HELD
+    bench.run(seconds - 0.4)
+    assert bench.controller.mode is ArmMode.READY
+    np.testing.assert_allclose(bench.arm.setpoints[-1][:6], SLEEP, atol=1e-9)
+
+
 def test_a_stop_on_the_way_to_rest_keeps_its_own_reason(bench):
     bench.controller.move_to(SLEEP, bench.now, then_pause='it was sent to sleep')
     bench.run(0.5)

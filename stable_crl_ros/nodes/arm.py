@@ -229,7 +229,9 @@ class ArmNode(ManagedNode):
                 self._controller.resume(time.monotonic())
         except ControlError as error:
             return self._answer(response, False, str(error))
-        return self._answer(response, True, 'listening for commands')
+        homing = self._controller.mode is ArmMode.RESETTING
+        return self._answer(response, True, 'listening for commands' + (
+            ' when the motion has ended; ~/stop ends it' if homing else ''))
 
     async def _on_clear_faults(self, _, response: Trigger.Response) -> Trigger.Response:
         try:

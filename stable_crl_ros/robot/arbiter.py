@@ -122,15 +122,19 @@ class Arbiter:
             self._own, self._driver = [], []
             self._paused = self._paused or 'its faults were cleared'
 
-    def resume(self) -> None:
+    def resume(self, left_s: float = 0.0) -> None:
         """
         Lift a stop.
 
-        :raises ControlError: while a fault is latched.
+        :param left_s: time until a motion of the arm's own ends, s.
+        :raises ControlError: while a fault is latched, or on the way to where it will be paused.
         """
         if self._faults:
             raise ControlError(f'the arm has a fault: {self.reason}; call clear_faults first, '
                                'then resume')
+        if self._charge is ArmMode.RESETTING and self._paused_after_reset:
+            raise ControlError(f'the arm is on its way to rest, {left_s:.1f} s to go; call resume '
+                               'once it is paused there, or stop first to end the motion here')
         self._paused = ''
 
     def require_free(self) -> None:

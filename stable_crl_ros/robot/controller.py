@@ -288,10 +288,10 @@ class ArmController:
 
         An arm that was moved away meanwhile is held where it is. One that was not paused goes on.
 
-        :raises ControlError: while a fault is latched.
+        :raises ControlError: while a fault is latched, or on the way to rest.
         """
         paused = self.mode is ArmMode.PAUSED
-        self.arbiter.resume()
+        self.arbiter.resume(max(0.0, -self._motion.overdue_s) if self._motion.begun else 0.0)
         if paused and self._motion.begun and self._behind() > MOVED_RAD:
             self._go_to(self._where_it_is(), self._settings.period_s, now)
 
