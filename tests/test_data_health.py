@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeWriter
-from stable_crl_ros.data.health import invalid_states, measured_rate, stale_steps
-from stable_crl_ros.data.schema import Action, EpisodeMeta, Observation
+from stable_crl_ros.data.health import (
+    invalid_states,
+    measured_rate,
+    stale_steps,
+    told_pauses,
+)
+from stable_crl_ros.data.listing import seconds
+from stable_crl_ros.data.schema import Action, EpisodeMeta, Mode, Observation
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 SECOND = 10**9
@@ -16,7 +22,7 @@ def dataset(tmp_path):
     return Dataset(tmp_path / 'dataset', create=True)
 
 
-def record(dataset, intervals_ms, ages=(), states=(), **meta):
+def record(dataset, intervals_ms, ages=(), states=(), mode=Mode.IDLE, attributes=None, **meta):
     """Record steps with these intervals; ages and states by step; return the attributes."""
     stamps = 10**18 + np.cumsum([0, *intervals_ms]) * 10**6
     with EpisodeWriter(dataset, EpisodeMeta(**meta)) as writer:
@@ -24,8 +30,8 @@ def record(dataset, intervals_ms, ages=(), states=(), **meta):
             seen = Observation({'front': IMAGE})
             seen.ages = ages[step] if step < len(ages) else {}
             vars(seen).update(states[step] if step < len(states) else {})
-            writer.add_step(seen, Action(np.zeros(7), command_stamp=int(stamp)))
-        writer.finish(Observation({'front': IMAGE}))
+            writer.add_step(seen, Action(np.zeros(7), mode=mode, command_stamp=int(stamp)))
+        writer.finish(Observation({'front': IMAGE}), attributes=attributes)
     return dataset[writer.episode_id].attrs
 
 
@@ -45,6 +51,25 @@ def test_a_recording_below_the_configured_share_of_its_rate_is_degraded(
     if degraded:
         assert attrs['degraded_why'] == 'recorded at 4.44 Hz, less than 90% of 5 Hz'
     assert dataset.index()[0]['degraded'] is degraded
+
+
+def test_pauses_of_an_operator_are_counted_and_leave_the_rate_alone(dataset):
+    attrs = record(dataset, ([200] * 10 + [1000]) * 5, mode=Mode.TELEOP)
+    assert (attrs['pauses'], attrs['pause_s']) == (5, 5.0)
+    assert (attrs['rate_hz'], attrs['jitter_ms']) == (5.0, 0.0)
+    assert attrs['degraded'] is False
+    assert told_pauses(attrs) == '5 pauses of the operator, 5.0 s'
+    assert seconds(attrs) == pytest.approx(15.0, abs=0.3)
+
+
+@pytest.mark.parametrize('lost', [
+    {'mode': Mode.POLICY},  # nobody let go: it held, or what it sent was lost
+    {'mode': Mode.TELEOP, 'attributes': {'gaps': [11, 22, 33]}},
+    {'mode': Mode.TELEOP, 'ages': [{'front': SECOND // 5 + 1}] * 34}])
+def test_a_long_interval_in_which_something_was_lost_is_no_pause(dataset, lost):
+    attrs = record(dataset, ([200] * 10 + [1000]) * 3, **lost)
+    assert (attrs['pauses'], attrs['pause_s'], told_pauses(attrs)) == (0, 0.0, '')
+    assert attrs['degraded_why'] == 'recorded at 3.67 Hz, less than 90% of 5 Hz'
 
 
 def test_jitter_is_the_deviation_of_the_intervals(dataset):

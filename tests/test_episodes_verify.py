@@ -11,7 +11,8 @@ from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeWriter
 from stable_crl_ros.data.findings import ERROR, runs, WARNING
 from stable_crl_ros.data.labels import discard, relabel
-from stable_crl_ros.data.schema import EpisodeMeta
+from stable_crl_ros.data.listing import marks
+from stable_crl_ros.data.schema import EpisodeMeta, Mode
 from stable_crl_ros.data.verify import errors, verify_dataset, verify_episode
 
 
@@ -43,6 +44,14 @@ def test_an_episode_that_recorded_no_states_and_no_stamps_is_sound(dataset):
         done.command_stamp = done.applied_stamp = 0
     record_rows(dataset, observations, actions)
     assert verify_dataset(dataset.path) == []
+
+
+def test_an_operator_who_lets_go_for_a_second_is_no_finding(dataset):
+    observations, actions = rows()
+    pause(observations, actions)
+    record_rows(dataset, observations, actions)
+    assert verify_dataset(dataset.path) == []
+    assert marks(dataset[0].attrs) == ['1 pause of the operator, 1.2 s']
 
 
 def test_an_arm_at_rest_before_a_still_camera_is_sound(dataset):
@@ -97,6 +106,13 @@ def pause(observations, actions):
                 setattr(item, name, getattr(item, name) + 10**9)
 
 
+def hold_back(observations, actions):
+    """Let the policy, which has nobody to let go, be late like that."""
+    for done in actions:
+        done.mode = Mode.POLICY
+    pause(observations, actions)
+
+
 def hold_image(observations, actions):
     for seen in observations[20:23]:
         seen.capture_stamp = observations[19].capture_stamp
@@ -127,7 +143,7 @@ def stop_measuring(observations, actions):
     (shift('capture_stamp', 20, 100_000_000), ('stamps', WARNING, (20, 20))),
     (hold_image, ('stale', WARNING, (21, 22))),
     (stretch, ('rate', WARNING, None)),
-    (pause, ('pause', WARNING, (19, 19))),
+    (hold_back, ('pause', WARNING, (19, 19))),
     (freeze, ('frozen', WARNING, (10, 20))),
     (freeze_without_measured_states, ('frozen', WARNING, (10, 20))),
     (stop_measuring, ('stuck', WARNING, (10, 39))),

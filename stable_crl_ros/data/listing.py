@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import Episode
+from stable_crl_ros.data.health import told_pauses
 from stable_crl_ros.data.schema import Mode
 from stable_crl_ros.data.selection import discarded_ids
 from stable_crl_ros.robot.safety import flag_names
@@ -90,13 +91,16 @@ def marks(attributes: Mapping) -> list[str]:
     for name in ('dropped', 'stale'):
         if attributes.get(name):
             found.append(f'{attributes[name]} {name}')
+    if told := told_pauses(attributes):
+        found.append(told)
     return found + [f'#{tag}' for tag in attributes.get('tags', [])]
 
 
 def seconds(attributes: Mapping) -> float:
     """Return how long an episode lasted, by its measured rate where there is one."""
     rate = attributes.get('rate_hz') or attributes['control_rate']
-    return attributes['steps'] / rate if rate else 0.0
+    periods = attributes['steps'] - attributes.get('pauses', 0)  # a pause stands for one
+    return periods / rate + attributes.get('pause_s', 0.0) if rate else 0.0
 
 
 def format_list(listed: Mapping) -> str:

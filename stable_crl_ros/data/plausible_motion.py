@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from stable_crl_ros.actions import ACTION_NAMES
 from stable_crl_ros.data.findings import Finding, runs, WARNING
-from stable_crl_ros.data.health import stale_steps
+from stable_crl_ros.data.health import LONG_INTERVAL, operator_pauses, stale_steps
 from stable_crl_ros.data.schema import Mode, STATE_FIELDS
 from stable_crl_ros.robot.kinematics import (
     JOINT_LOWER,
@@ -18,7 +18,6 @@ from stable_crl_ros.robot.safety import REFUSED
 
 STAMPS = ('capture_stamp', 'receive_stamp', 'command_stamp', 'applied_stamp')
 MINIMUM_RATE_SHARE = 0.9  # where the episode does not say its own
-LONG_INTERVAL = 3.0  # control periods between two steps
 OLD_IMAGE = 2.0  # control periods; one late image of a busy machine is only counted
 STATE_JITTER_S = 0.05  # a state is the newest before its step: so much older at most
 SATURATED_SHARE, SATURATED_STEPS = 0.5, 10  # of the steps, and at least so many
@@ -102,13 +101,16 @@ def check_rate(arrays: Arrays, attributes: Mapping) -> list[Finding]:
                              + (f' ({by_reason})' if by_reason else ''), WARNING))
     found += [Finding('stale', f'the image is older than {OLD_IMAGE:g} control periods', WARNING,
                       steps) for steps in runs(stale_steps(arrays, nominal / OLD_IMAGE))]
-    intervals = np.diff(_tick_stamps(arrays)) / 1e9
+    stamps = _tick_stamps(arrays)
+    intervals = np.diff(stamps) / 1e9
     long = intervals > LONG_INTERVAL / nominal
     usual = intervals[~long & (intervals > 0)]
     share = attributes.get('minimum_rate_share', MINIMUM_RATE_SHARE)
     if len(usual) and not share <= 1 / (usual.mean() * nominal) <= 1 / share:
         found.append(Finding('rate', f'recorded at {1 / usual.mean():.2f} Hz, not {nominal:g} Hz',
                              WARNING))
+    if len(stamps):
+        long &= ~operator_pauses(arrays, stamps, nominal, attributes.get('gaps', []))
     return found + [
         Finding('pause', f'{intervals[step]:.2f} s until the next step, {1 / nominal:.2f} s would '
                 'be right', WARNING, (int(step),) * 2) for step in np.flatnonzero(long)]

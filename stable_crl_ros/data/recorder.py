@@ -9,6 +9,7 @@ import threading
 from stable_crl_ros.data.attributes import change_attributes, checked_attributes, read_attributes
 from stable_crl_ros.data.dataset import Dataset
 from stable_crl_ros.data.episode import EpisodeError, EpisodeWriter
+from stable_crl_ros.data.health import told_pauses
 from stable_crl_ros.data.schema import Action, EpisodeMeta, Observation
 from stable_crl_ros.data.session import Session
 
@@ -36,11 +37,12 @@ class RecordingSummary:
     drops: dict[str, int] = field(default_factory=dict)
     degraded: str = ''
     ended_why: str = ''
+    pauses: str = ''
 
     def __str__(self) -> str:
         line = (f'saved episode {self.episode_id}: {self.steps} steps, {self.dropped} dropped, '
                 f'{self.bytes / 1e6:.2f} MB, {self.path}')
-        remarks = [text for text in (self.error, self.degraded) if text]
+        remarks = [text for text in (self.error, self.degraded, self.pauses) if text]
         return f'{line} ({"; ".join(remarks)})' if remarks else line
 
 
@@ -250,4 +252,5 @@ def _summary(session: Session, path: Path) -> RecordingSummary:
     size = sum(file.stat().st_size for file in path.rglob('*') if file.is_file())
     return RecordingSummary(
         session.writer.episode_id, attributes['steps'], session.dropped, size, path,
-        session.error, dict(session.drops), attributes['degraded_why'], session.ended_why)
+        session.error, dict(session.drops), attributes['degraded_why'], session.ended_why,
+        told_pauses(attributes))

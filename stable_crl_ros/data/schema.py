@@ -227,14 +227,14 @@ RESERVED_ATTRIBUTES = {
     'created_ns', 'versions', 'checksum', 'checksums', 'cameras', 'final_capture_stamp',
     'final_receive_stamp', 'unfinished_step', 'lost_bytes', 'image_codec', 'label_history',
     'discarded', 'drops', 'ended_why', 'rate_hz', 'jitter_ms', 'stale', 'clock_steps',
-    'invalid_states', 'degraded', 'degraded_why', ATTRIBUTES_CHECKSUM,
+    'invalid_states', 'degraded', 'degraded_why', 'pauses', 'pause_s', ATTRIBUTES_CHECKSUM,
 }
 
 # What episodes of format 1 lack.
 VERSION_1_ATTRIBUTES = {
     'image_codec': None, 'tags': [], 'label_history': [], 'drops': {}, 'ended_why': '',
     'rate_hz': None, 'jitter_ms': None, 'stale': 0, 'clock_steps': 0, 'invalid_states': {},
-    'degraded': False, 'degraded_why': '',
+    'degraded': False, 'degraded_why': '', 'pauses': 0, 'pause_s': 0.0,
 }
 
 

@@ -185,6 +185,7 @@ class _Content:
                     lost_bytes: int) -> dict:
         header, end = self._header, self._end
         given = {**header['attributes'], **end.get('attributes', {})}
+        losses = self._losses(given)
         return {
             **given,
             'format_version': FORMAT_VERSION,
@@ -198,11 +199,12 @@ class _Content:
             'success': end.get('success'),
             'interrupted': end.get('interrupted', True),
             'ended_why': end.get('ended_why', ''),
-            **self._losses(given),
+            **losses,
             'late': end.get('late', 0),
             **({'discarded': end['discarded']} if end.get('discarded') else {}),
             **health(arrays, given.get('control_rate') or 0.0,
-                     given.get('minimum_rate_share', 0.9)),
+                     given.get('minimum_rate_share', 0.9),
+                     losses.get('gaps', given.get('gaps', []))),
             'unfinished_step': _plain_step(self._unfinished) or header.get('unfinished_step'),
             'lost_bytes': lost_bytes + header.get('lost_bytes', 0),
             **{f'final_{name}': stamp for name, stamp in self._last.items()},
