@@ -188,6 +188,28 @@ def test_what_is_exported_to_rlds_comes_in_again_as_it_was(real, tmp_path):
             assert after.attrs[name] == before.attrs[name]
 
 
+def test_what_is_known_of_an_episode_comes_back_from_rlds_and_the_rest_is_named(tmp_path):
+    dataset = Dataset(tmp_path / 'dataset', create=True)
+    known = {'stamps': 'simulated time', 'seed': 7, 'start_block': [0.3, 0.1, 0.0],
+             'final_error': 0.004}
+    record(dataset, 5, meta=EpisodeMeta(tags=['new'], goal_id='open', extra=known))
+    record(dataset, 5)
+    notes = export_dataset(dataset.path, tmp_path / 'out', 'rlds').notes
+    assert any('not in RLDS: goal_image' in note and 'created_ns' in note for note in notes)
+    import_recordings(tmp_path / 'out', tmp_path / 'again')
+    ours, robots = Dataset(tmp_path / 'again').episodes
+    assert {name: ours.attrs[name] for name in known} == known
+    assert (ours.attrs['tags'], ours.attrs['goal_id']) == (['new'], 'open')
+    assert ours['command_stamp'].all() and 'stamps' not in robots.attrs
+
+
+def test_no_stamps_are_claimed_that_rlds_did_not_hold(real, tmp_path):
+    assert real[0].attrs['stamps'] == 'none recorded'
+    export_dataset(real.path, tmp_path / 'out', 'rlds')
+    import_recordings(tmp_path / 'out', tmp_path / 'again')
+    assert Dataset(tmp_path / 'again')[0].attrs['stamps'] == 'none recorded'
+
+
 def read_zarr_2(path):
     """Read an array of Zarr's version 2 by its description and its chunk files."""
     description = json.loads((path / '.zarray').read_text())

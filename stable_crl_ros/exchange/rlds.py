@@ -1,12 +1,19 @@
 """RLDS episodes in TFRecord files, and BridgeData's own TFRecords of whole trajectories."""
 
+from dataclasses import fields
 from functools import partial
 import json
 from pathlib import Path
 import re
 
 import numpy as np
-from stable_crl_ros.data.schema import EpisodeMeta, Mode, STATE_FIELDS, STEP_FIELDS
+from stable_crl_ros.data.schema import (
+    EpisodeMeta,
+    Mode,
+    RESERVED_ATTRIBUTES,
+    STATE_FIELDS,
+    STEP_FIELDS,
+)
 from stable_crl_ros.exchange.bridge import bridge_meta, chosen_actions, states_from
 from stable_crl_ros.exchange.options import ImportOptions
 from stable_crl_ros.exchange.recording import ExchangeError, Item, JPEG_START, Pictures, Recording
@@ -22,6 +29,10 @@ LAYOUT = ('FOLDER/**/NAME-SPLIT.tfrecord-00000-of-00001 with steps/action, '
           'steps/observation/image_0, ..., or observations/images0 and actions')
 PATTERNS = ('**/*.tfrecord*',)
 SUFFIXES = ('.tfrecord',)
+_STAMPS = ('capture_stamp', 'receive_stamp', 'command_stamp', 'applied_stamp')
+# Described by the import itself, or by the steps that it reads.
+_OF_THE_FORMAT = RESERVED_ATTRIBUTES | {field.name for field in fields(EpisodeMeta)} | {
+    'gaps', 'source_format', 'source_digest', 'source_path', 'source_episode_id'}
 _SHARD = re.compile(r'.*-([^-]+)\.tfrecord-(\d+)-of-(\d+)')
 # BridgeData as TensorFlow Datasets, Open X-Embodiment and its authors name it.
 _BRIDGE_FILE = re.compile(r'bridge([_.-]|data).*', re.IGNORECASE)
@@ -166,7 +177,9 @@ def _episode(name: str, values: dict[str, Value], place: dict, shapes: dict,
                      steps={key: rows[:len(actions)] if 'capture' not in key
                             and 'receive' not in key else rows for key, rows in steps.items()},
                      success=_success(values), mode=Mode.TELEOP,
-                     meta=_meta(values, place, left_out, options, is_bridge))
+                     meta=_meta(values, place, left_out, options, is_bridge,
+                                stamped=any(steps[name].any() for name in _STAMPS
+                                            if name in steps)))
 
 
 def _step_count(values: dict[str, Value], name: str) -> int:
@@ -242,7 +255,7 @@ def _success(values: dict[str, Value]) -> bool | None:
 
 
 def _meta(values: dict[str, Value], place: dict, left_out: list[str],
-          options: ImportOptions, is_bridge: bool) -> EpisodeMeta:
+          options: ImportOptions, is_bridge: bool, stamped: bool) -> EpisodeMeta:
     spoken = [value[0] for key in _INSTRUCTIONS
               if isinstance(value := values.get(key), list) and value]
     path = values.get('episode_metadata/file_path')
@@ -264,7 +277,19 @@ def _meta(values: dict[str, Value], place: dict, left_out: list[str],
             meta.extra.pop(name)
         if name in known:
             meta.extra[name] = str(known[name])
+    _carry_over(meta, known, stamped)
     return meta
+
+
+def _carry_over(meta: EpisodeMeta, known: dict, stamped: bool) -> None:
+    """Take over what our own export says of an episode beyond the format: seed, scene, stamps."""
+    if stamped:
+        del meta.extra['stamps']
+    if 'format_version' in known:  # ours
+        taken = _OF_THE_FORMAT | set(meta.extra)
+        meta.extra |= {name: value for name, value in known.items() if name not in taken}
+        for name in ('tags', 'goal_id', 'checkpoint', 'action_scale'):
+            setattr(meta, name, known.get(name, getattr(meta, name)))
 
 
 def _attributes(values: dict[str, Value]) -> dict:
