@@ -17,6 +17,7 @@ SHARPENING = 4  # power of the correlations that vote for a shift: false ones ar
 DARK_OFFSET = 4.0  # grey levels added before ratios are taken: black has none
 PROPORTIONS_TOLERANCE = 0.02
 BLACK_LEVEL, BLACK_SHARE = 16, 1e-3  # black: a smaller share of the pixels is brighter than this
+PLAIN_SPREAD = 2.0  # plain: no patch has a colour of this standard deviation (grey levels)
 GREY_SPREAD = 1.0  # mean difference (grey levels) between the colours of a picture without any
 
 # What tests/benchmarks/goal_similarity.py measured is beside the limits in docs/goals.md.
@@ -171,6 +172,15 @@ def incomparable(goal: np.ndarray, view: np.ndarray, taken_by: object = None, ca
 def is_black(image: np.ndarray) -> bool:
     """Say whether a picture shows nothing, such as that of a covered lens."""
     return float((image.max(axis=2) > BLACK_LEVEL).mean()) < BLACK_SHARE
+
+
+def is_plain(image: np.ndarray) -> bool:
+    """Say whether a picture has no structure anywhere, such as that of a wall or an open sky."""
+    height, width = image.shape[:2]
+    size = WIDTH, min(max(round(WIDTH * height / width), PATCH), MOST_ROWS)
+    small = _reduced(image, size).astype(np.float32)
+    means, squares = (cv2.blur(values, (PATCH, PATCH)) for values in (small, small ** 2))
+    return float((squares - means ** 2).max()) < PLAIN_SPREAD ** 2
 
 
 def is_grey(image: np.ndarray) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from stable_crl_ros.goal_match import light
+from stable_crl_ros.goal_picture import size_of
 
 LAST_STAMP_NS = 2 ** 31 * 10 ** 9  # a ROS stamp holds no later time
 MOST_BYTES = 2 ** 20
@@ -17,8 +18,7 @@ class MetadataError(ValueError):
 
 def describe_image(image: np.ndarray) -> dict:
     """Return what a picture says of itself: `image_spec` (its size, pixels) and `light`."""
-    return {'image_spec': {'height': image.shape[0], 'width': image.shape[1]},
-            'light': light(image)}
+    return {'image_spec': size_of(image), 'light': light(image)}
 
 
 def read_metadata(path: Path) -> dict:

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from stable_crl_ros import SHIPPED_GOALS
 from stable_crl_ros.durable import sync_directory, write_atomic
-from stable_crl_ros.goal_match import is_black
 from stable_crl_ros.goal_metadata import (
     contradiction,
     describe_image,
     MetadataError,
     read_metadata,
 )
+from stable_crl_ros.goal_picture import shrunk, size_of, why_empty
 from stable_crl_ros.images import decode_image, encode_image, ImageError
 
 DEFAULT_DIRECTORY = '~/stable_crl/goals'
@@ -37,7 +37,7 @@ class Goal:
     One goal image.
 
     :param name: file name without its ending.
-    :param image: uint8 RGB, shape (H, W, 3), full resolution.
+    :param image: uint8 RGB, shape (H, W, 3), shrunk where it is larger than `LONGEST_SIDE`.
     :param path: the picture.
     :param sha256: of the picture's bytes.
     :param metadata: what NAME.json says; empty for a picture that came without one.
@@ -116,10 +116,10 @@ class GoalStore:
 
     def load(self, goal: str | Path) -> Goal:
         """
-        Find and read a goal.
+        Find and read a goal; a large picture is shrunk, its proportions kept.
 
-        :raises GoalError: when it is not found, is no 8 bit RGB picture, is black, or differs from
-            what its NAME.json says.
+        :raises GoalError: when it is not found, is no 8 bit RGB picture, shows nothing, or differs
+            from what its NAME.json says.
         """
         path = self.find(goal)
         try:
@@ -132,14 +132,17 @@ class GoalStore:
             raise GoalError(f'{path}: cannot be read ({error.strerror})') from error
         except (ImageError, MetadataError) as error:
             raise GoalError(str(error)) from error
-        if is_black(image):
-            raise GoalError(f'{path}: the picture is black; it shows nothing to bring about')
+        if nothing := why_empty(image):
+            raise GoalError(f'{path}: the picture {nothing}; it shows nothing to bring about')
         sha256 = hashlib.sha256(data).hexdigest()
         if wrong := contradiction(metadata, sha256, image.shape):
             raise GoalError(f'{path} is not the picture its {path.stem}.json describes ({wrong}); '
                             f'delete {path.with_suffix(".json")} if the picture was replaced on '
                             'purpose')
-        return Goal(path.stem, image, path, sha256, metadata)
+        smaller = shrunk(image)
+        if smaller is not image:
+            metadata = {**metadata, 'shrunk_from': size_of(image)}
+        return Goal(path.stem, smaller, path, sha256, metadata)
 
     def save(self, name: str, image: np.ndarray, metadata: dict) -> Goal:
         """
@@ -150,13 +153,14 @@ class GoalStore:
         :param image: uint8 RGB, shape (H, W, 3).
         :param metadata: plain values (camera, stamp_ns, ee_pose); size, light and sha256 are
             added.
-        :raises GoalError: for a black picture, a name that is taken or no name, or a folder that
+        :raises GoalError: for a picture of nothing, a name that is taken or no name, or a folder that
             is not writable.
         """
         name = check_goal_name(name) if name else self._free_name()
         picture = encode_image(image, '.png')
-        if is_black(image):
-            raise GoalError(f'goal {name!r} would be black; is the lens covered?')
+        if nothing := why_empty(image):
+            raise GoalError(f'goal {name!r} would show nothing: the picture {nothing}; is the '
+                            'lens covered, or the exposure wrong?')
         metadata = {**metadata, **describe_image(image),
                     'sha256': hashlib.sha256(picture).hexdigest()}
         path = self.directory / f'{name}.png'
@@ -202,7 +206,7 @@ class GoalStore:
         if camera:
             metadata['camera'] = camera
         if size:
-            metadata['stretched_from'] = {'height': image.shape[0], 'width': image.shape[1]}
+            metadata['stretched_from'] = size_of(image)
             image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         return self.save(name, image, metadata)
 

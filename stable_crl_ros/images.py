@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-MOST_PIXELS = 2 ** 26  # 8192 x 8192; a picture of 1 kB may claim a thousand times as many
+MOST_SIDE = 8192  # pixels, of a square
+MOST_PIXELS = MOST_SIDE ** 2  # a picture of 1 kB may claim a thousand times as many
 JPEG_START = b'\xff\xd8'
 JPEG_SIZE_MARKERS = {bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)}
 LANCZOS3 = 'lanczos3'  # Pillow's, over as many pixels as one of the result covers
@@ -116,7 +117,8 @@ def decode_image(data: bytes | array | np.ndarray, what: str = 'image',
     data = bytes(data)
     width, height = _claimed_size(data)
     if width * height > MOST_PIXELS:
-        raise ImageError(f'{what}: {width}x{height} pixels; save it with {MOST_PIXELS} at most')
+        raise ImageError(f'{what}: {width} x {height} pixels are more than {MOST_SIDE} x '
+                         f'{MOST_SIDE}; save it smaller')
     buffer = np.frombuffer(data, np.uint8)
     # Only this flag heeds EXIF. It would hide an alpha channel or 16 bit, which no JPEG has.
     turned = upright and data[:2] == JPEG_START

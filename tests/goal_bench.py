@@ -23,7 +23,9 @@ def coloured_goals(folder):
     """Return a store with a goal of each name, each of its own colour."""
     store = GoalStore(folder)
     for number, name in enumerate(NAMES):
-        store.save(name, np.full((24, 32, 3), (40 * number, 200, 90), np.uint8), {})
+        image = np.full((24, 32, 3), (40 * number, 200, 90), np.uint8)
+        image[:, 16:] //= 2
+        store.save(name, image, {})
     return store
 
 

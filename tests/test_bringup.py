@@ -16,7 +16,9 @@ def goals(tmp_path):
     """Give a goal directory with one goal, drawer_open."""
     folder = tmp_path / 'goals'
     folder.mkdir()
-    write_image(folder / 'drawer_open.png', np.full((48, 64, 3), 90, np.uint8))
+    image = np.full((48, 64, 3), 90, np.uint8)
+    image[:, 32:] = 30
+    write_image(folder / 'drawer_open.png', image)
     return folder
 
 

@@ -105,7 +105,7 @@ def test_imports_a_picture_and_says_where_it_is(tmp_path, capsys):
     said(capsys, *words, '--name', 'wide', '--camera', 'front', '--size', '64x48')
     document = json.loads(said(capsys, 'goals', 'show', 'wide', '--directory', goals, '--json'))
     assert (document['width'], document['height'], document['camera']) == (64, 48, 'front')
-    write_image(picture, np.full((48, 64, 3), 99, np.uint8))
+    write_image(picture, room(1, 48, 64).mean(axis=2, keepdims=True).repeat(3, 2).astype('uint8'))
     assert 'has no colours' in said(capsys, *words, '--name', 'grey')
 
 

@@ -27,22 +27,25 @@ from stable_crl_ros.nodes.conversions import (
 )
 
 
-def flat(level, height=24, width=32):
-    return np.full((height, width, 3), (level, 255 - level, 90), np.uint8)
+def halves(level, height=24, width=32):
+    """Return a picture whose right half is brighter than its left one."""
+    image = np.full((height, width, 3), (level // 2, 127 - level // 2, 45), np.uint8)
+    image[:, width // 2:] += 40
+    return image
 
 
 @pytest.fixture
 def store(tmp_path):
     store = GoalStore(tmp_path / 'goals')
-    store.save('drawer_open', flat(10), {})
-    store.save('drawer_shut', flat(200), {'stamp_ns': 5_000_000_007})
+    store.save('drawer_open', halves(10), {})
+    store.save('drawer_shut', halves(200), {'stamp_ns': 5_000_000_007})
     return store
 
 
 def test_a_late_joiner_gets_the_active_goal_pixel_by_pixel(ros, store):
     goals = Bench(ros, store, active_goal='drawer_shut').listen()
     ros.spin_until(lambda: goals)
-    np.testing.assert_array_equal(message_to_image(goals[0]), flat(200))
+    np.testing.assert_array_equal(message_to_image(goals[0]), halves(200))
     assert goals[0].header.frame_id == 'drawer_shut'
     assert (goals[0].header.stamp.sec, goals[0].header.stamp.nanosec) == (5, 7)
 
@@ -107,12 +110,12 @@ def test_captures_the_newest_image_with_its_stamp_and_the_arms_pose(ros, store, 
     bench.arm.publish(pose)
     ros.spin_until(lambda: bench.node._pose is not None)
     wrap = image_to_message if transport == 'raw' else image_to_compressed
-    bench.show(wrap(flat(77), stamp_ns, 'over_shoulder'))
+    bench.show(wrap(halves(77), stamp_ns, 'over_shoulder'))
     answer = bench.capture()
     assert answer.success, answer.message
     goal = store.load('cup_left')
     assert str(goal.path) in answer.message
-    assert np.abs(goal.image.astype(int) - flat(77)).max() <= (0 if transport == 'raw' else 3)
+    assert np.abs(goal.image.astype(int) - halves(77)).max() <= (0 if transport == 'raw' else 3)
     assert goal.metadata['stamp_ns'] == stamp_ns
     assert goal.metadata['camera'] == 'over_shoulder'
     assert goal.metadata['ee_pose'] == [0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
@@ -121,7 +124,7 @@ def test_captures_the_newest_image_with_its_stamp_and_the_arms_pose(ros, store, 
 
 def test_a_capture_without_a_name_counts(ros, store):
     bench = Bench(ros, store)
-    bench.show(image_to_message(flat(1), bench.now_ns()))
+    bench.show(image_to_message(halves(1), bench.now_ns()))
     assert 'captured goal_0001' in bench.capture().message
     assert 'captured goal_0002' in bench.capture().message
 
@@ -133,7 +136,7 @@ def test_a_pose_of_another_moment_is_not_recorded(ros, store):
     ros.spin_until(lambda: bench.arm.get_subscription_count() > 0)
     bench.arm.publish(pose)
     ros.spin_until(lambda: bench.node._pose is not None)
-    bench.show(image_to_message(flat(1), bench.now_ns()))
+    bench.show(image_to_message(halves(1), bench.now_ns()))
     bench.capture()
     assert store.load('goal_0001').metadata['ee_pose'] is None
 
@@ -148,7 +151,7 @@ def test_capturing_refuses_when_no_image_has_come(ros, store):
     (3.0, ' s old; max_image_age is 1.00 s'), (-60.0, 'stamped in the future')])
 def test_capturing_refuses_an_image_of_another_time(ros, store, age_s, reason):
     bench = Bench(ros, store, max_image_age=1.0)
-    bench.show(image_to_message(flat(1), bench.now_ns() - int(age_s * 1e9)))
+    bench.show(image_to_message(halves(1), bench.now_ns() - int(age_s * 1e9)))
     answer = bench.capture()
     assert not answer.success
     assert re.search(reason, answer.message), answer.message
@@ -156,13 +159,13 @@ def test_capturing_refuses_an_image_of_another_time(ros, store, age_s, reason):
 
 def test_capturing_refuses_images_without_a_stamp(ros, store):
     bench = Bench(ros, store)
-    bench.show(image_to_message(flat(1), 0))
+    bench.show(image_to_message(halves(1), 0))
     assert 'carry no stamp' in bench.capture().message
 
 
 def test_capturing_refuses_an_unknown_encoding_by_name(ros, store):
     bench = Bench(ros, store)
-    message = image_to_message(flat(1), bench.now_ns())
+    message = image_to_message(halves(1), bench.now_ns())
     message.encoding = 'bayer_rggb8'
     bench.show(message)
     answer = bench.capture()
@@ -172,32 +175,32 @@ def test_capturing_refuses_an_unknown_encoding_by_name(ros, store):
 
 def test_capturing_never_overwrites_a_goal(ros, store):
     bench = Bench(ros, store, goal_name='drawer_open')
-    bench.show(image_to_message(flat(1), bench.now_ns()))
+    bench.show(image_to_message(halves(1), bench.now_ns()))
     answer = bench.capture()
     assert not answer.success
     assert "'drawer_open' exists" in answer.message
-    np.testing.assert_array_equal(store.load('drawer_open').image, flat(10))
+    np.testing.assert_array_equal(store.load('drawer_open').image, halves(10))
 
 
 def test_an_image_from_the_future_does_not_hide_the_right_ones(ros, store):
     bench = Bench(ros, store)
-    bench.show(image_to_message(flat(1), bench.now_ns() + 60_000_000_000))
-    bench.show(image_to_message(flat(2), bench.now_ns()))
+    bench.show(image_to_message(halves(1), bench.now_ns() + 60_000_000_000))
+    bench.show(image_to_message(halves(2), bench.now_ns()))
     assert bench.capture().success
-    np.testing.assert_array_equal(store.load('goal_0001').image, flat(2))
+    np.testing.assert_array_equal(store.load('goal_0001').image, halves(2))
 
 
 def test_an_older_image_that_arrives_late_is_not_taken(ros, store):
     bench = Bench(ros, store)
     now_ns = bench.now_ns()
-    bench.show(image_to_message(flat(2), now_ns))
-    bench.show(image_to_message(flat(1), now_ns - 100_000_000))
+    bench.show(image_to_message(halves(2), now_ns))
+    bench.show(image_to_message(halves(1), now_ns - 100_000_000))
     bench.capture()
-    np.testing.assert_array_equal(store.load('goal_0001').image, flat(2))
+    np.testing.assert_array_equal(store.load('goal_0001').image, halves(2))
 
 
 def test_the_process_says_which_goals_exist_and_exits_1(store, tmp_path):
-    write_image(tmp_path / 'other.png', flat(1))
+    write_image(tmp_path / 'other.png', halves(1))
     result = subprocess.run(
         [sys.executable, '-m', 'stable_crl_ros.nodes.goal', '--ros-args', '-p',
          f'goal_directory:={store.directory}', '-p', 'active_goal:=missing'],

@@ -53,9 +53,9 @@ def test_a_path_comes_before_the_goal_directory(store, tmp_path, monkeypatch):
 
 
 def test_loads_a_photograph_that_has_no_metadata(store, tmp_path):
-    write_image(tmp_path / 'phone.jpg', np.full((20, 30, 3), 128, np.uint8))
+    write_image(tmp_path / 'phone.jpg', picture(0, 30, 40))
     goal = store.load(tmp_path / 'phone.jpg')
-    assert goal.image.shape == (20, 30, 3)
+    assert goal.image.shape == (30, 40, 3)
     assert goal.metadata == {}
 
 
@@ -203,13 +203,48 @@ def test_a_black_picture_is_no_goal(store, tmp_path):
     assert 'dark' not in store.names()
 
 
+@pytest.mark.parametrize('plain', [
+    np.full((48, 64, 3), 255, np.uint8), np.full((600, 800, 3), (0, 200, 0), np.uint8),
+    np.random.default_rng(0).normal(200, 4, (480, 640, 3)).clip(0, 255).astype(np.uint8)])
+def test_a_picture_of_one_colour_is_no_goal(store, tmp_path, plain):
+    write_image(tmp_path / 'wall.png', plain)
+    with pytest.raises(GoalError, match='wall.png: the picture is of one plain colour'):
+        store.load(tmp_path / 'wall.png')
+    with pytest.raises(GoalError, match='of one plain colour'):
+        store.save('wall', plain, {})
+
+
+def test_a_dim_picture_of_something_small_is_a_goal(store):
+    dim = np.full((240, 320, 3), 30, np.uint8)
+    dim[100:112, 100:112] = 45
+    assert store.save('dim', dim, {}).name == 'dim'
+
+
+def test_a_picture_of_a_few_pixels_is_no_goal(store, tmp_path):
+    write_image(tmp_path / 'dot.png', picture(0, 1, 1))
+    with pytest.raises(GoalError, match='has 1 x 1 pixels, and 24 x 24 are needed'):
+        store.load(tmp_path / 'dot.png')
+
+
+def test_a_huge_picture_is_shrunk_before_the_policy_gets_it(store, tmp_path):
+    square = np.kron(picture(0, 30, 40), np.ones((200, 200, 1), np.uint8))  # 6000 x 8000
+    write_image(tmp_path / 'huge.jpg', square)
+    for goal in (store.load(tmp_path / 'huge.jpg'),
+                 store.import_picture(tmp_path / 'huge.jpg', 'kept')):
+        assert goal.image.shape == (1440, 1920, 3)
+        assert goal.metadata['shrunk_from'] == {'height': 6000, 'width': 8000}
+        there = cv2.resize(goal.image, (40, 30), interpolation=cv2.INTER_AREA)
+        assert np.abs(there.astype(int) - picture(0, 30, 40)).max() < 12
+    assert store.load('kept').image.shape == (1440, 1920, 3)
+
+
 def test_a_small_file_that_claims_a_huge_picture_is_refused(store, tmp_path):
     write_image(tmp_path / 'huge.png', picture())
     data = bytearray((tmp_path / 'huge.png').read_bytes())
     data[16:24] = struct.pack('>II', 20_000, 20_000)
     data[29:33] = struct.pack('>I', zlib.crc32(data[12:29]))
     (tmp_path / 'huge.png').write_bytes(data)
-    with pytest.raises(GoalError, match='20000x20000 pixels'):
+    with pytest.raises(GoalError, match='20000 x 20000 pixels are more than 8192 x 8192'):
         store.load(tmp_path / 'huge.png')
 
 
@@ -221,7 +256,10 @@ def test_a_huge_file_is_refused_unread(store, tmp_path):
 
 
 def test_a_saved_goal_knows_its_size_and_light(store):
-    store.save('cup_left', np.full((24, 32, 3), (90, 100, 110), np.uint8), {})
+    image = np.full((24, 32, 3), (90, 100, 110), np.uint8)
+    image[:12] -= 10
+    image[12:] += 10
+    store.save('cup_left', image, {})
     metadata = store.load('cup_left').metadata
     assert metadata['image_spec'] == {'height': 24, 'width': 32}
     assert metadata['light'] == {'brightness': pytest.approx(98, abs=1), 'clipped': 0.0,

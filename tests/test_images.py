@@ -110,7 +110,7 @@ def test_a_small_file_that_claims_a_huge_picture_is_refused_before_it_is_decoded
     jpeg = bytearray(encode_image(picture(), '.jpg'))
     place = jpeg.index(b'\xff\xc0')
     jpeg[place + 5:place + 9] = struct.pack('>HH', 20_000, 30_000)
-    for data, size in ((gigantic(20_000), '20000x20000'), (bytes(jpeg), '30000x20000')):
+    for data, size in ((gigantic(20_000), '20000 x 20000'), (bytes(jpeg), '30000 x 20000')):
         with pytest.raises(ImageError, match=f'goal.png: {size} pixels'):
             decode_image(data, 'goal.png')
 
@@ -172,5 +172,5 @@ def test_the_bytes_of_a_message_are_decoded_and_checked_as_those_of_a_file(kind)
     data = encode_image(image, '.png')
     np.testing.assert_array_equal(decode_image(kind(data)), image)
     claims = data[:16] + (20_000).to_bytes(4, 'big') * 2 + data[24:]
-    with pytest.raises(ImageError, match='20000x20000'):
+    with pytest.raises(ImageError, match='20000 x 20000'):
         decode_image(kind(claims))
