@@ -114,7 +114,7 @@ def _add_view(verbs) -> None:
     add_one_episode(verb)
     verb.add_argument('--camera', metavar='NAME', help='one of them (default: all)')
     verb.add_argument('--out', metavar='FILE', help='.png, or .mp4 with --video (default: '
-                      'episode_N.png or .mp4 here)')
+                      'DATASET_episode_N.png or .mp4 here)')
     verb.add_argument('--video', action='store_true', help='write an mp4')
     verb.add_argument('--speed', type=float, default=1.0, metavar='FACTOR',
                       help='of the video; 1 as it was recorded (default: 1)')
@@ -126,7 +126,8 @@ def _add_view(verbs) -> None:
 def _view(chosen) -> None:
     from stable_crl_ros.data.selection import open_one
     episode = open_one(chosen.path, chosen.episode)
-    out = chosen.out or f'episode_{episode.id}{".mp4" if chosen.video else ".png"}'
+    dataset = episode.path.absolute().parent.name  # of several, none overwrites another's
+    out = chosen.out or f'{dataset}_episode_{episode.id}{".mp4" if chosen.video else ".png"}'
     if chosen.video:
         from stable_crl_ros.data.video import write_video
         with progress_bar('frame', 'drawing') as show:

@@ -103,6 +103,16 @@ def test_view_writes_a_picture_and_a_video(good, tmp_path, capsys):
     assert 'choose one of' in refused(capsys, 'view', good, '--camera', 'back')
 
 
+def test_the_pictures_of_two_datasets_do_not_overwrite_each_other(
+        good, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(good, tmp_path / 'other')
+    for path in (good, 'other', 'other/episode_000000.zarr'):
+        said(capsys, 'view', path, *([0] if path != 'other/episode_000000.zarr' else []))
+    assert {path.name for path in tmp_path.glob('*.png')} == {
+        f'{good.name}_episode_0.png', 'other_episode_0.png'}
+
+
 def cut_off(dataset):
     """Leave a journal as a killed process does."""
     writer = EpisodeWriter(dataset)
