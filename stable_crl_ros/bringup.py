@@ -25,6 +25,9 @@ ROBOTS = ('sim', 'mock', 'emulated', 'dynamixel', 'xs_sdk', 'joint_trajectory')
 SAFE_ROBOTS = ('sim', 'mock', 'emulated')  # nothing can be hurt: they may act by themselves
 SIMULATED = ('sim', 'emulated')  # one process has the world, and its camera
 TELEOPS = ('auto', 'keyboard', 'gamepad', 'spacemouse', 'joy', 'none')
+# Those of `sim.tasks`, which takes its time to import.
+SIM_TASKS = ('open_drawer', 'close_drawer', 'move_drawer', 'push_block', 'pick_place',
+             'place_in_drawer', 'push_then_open')
 SIM_CAMERA_RATE = 30.0  # Hz: an image is at most 33 ms old when the policy acts on it
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 BOOLEANS = ('true', 'false')
@@ -49,7 +52,8 @@ AUTOSTART = Argument('autostart', 'auto', 'let the nodes act as soon as all are 
 CONTROL_RATE = Argument('control_rate', '5.0', 'control steps per second (Hz)', kind=float)
 LOG_LEVEL = Argument('log_level', 'info', 'least severe log messages that are shown',
                      choices=LOG_LEVELS)
-SIM_TASK = Argument('sim_task', 'open_drawer', 'simulated robots: whose start scenes are drawn')
+SIM_TASK = Argument('sim_task', 'open_drawer', 'simulated robots: whose start scenes are drawn',
+                    choices=SIM_TASKS)
 SEED = Argument('seed', '0', 'simulated robots: of the random start scene', kind=int)
 GOAL_DIRECTORY = Argument('goal_directory', DEFAULT_DIRECTORY, 'where goals are saved and found')
 RECORDING = (

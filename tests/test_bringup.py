@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stable_crl_ros.bringup import BringupError, GRAPHS, parse_arguments
+from stable_crl_ros.bringup import BringupError, GRAPHS, parse_arguments, SIM_TASKS
 from stable_crl_ros.graph import check_namespace, share
 from stable_crl_ros.images import write_image
+from stable_crl_ros.sim.tasks import TASKS
 import yaml
 
 
@@ -67,6 +68,12 @@ def test_an_emulated_robot_is_a_simulator_behind_a_bus_which_a_real_arm_node_dri
     assert graph['servo_sim'].parameters['sim'] == {'task': 'open_drawer', 'seed': 7, 'link': port}
     assert graph['lifecycle_manager'].parameters['lifecycle_manager']['awaited_path'] == port
     assert graph['episode_logger'].parameters['episode_logger']['source'] == 'simulation'
+
+
+def test_a_task_that_the_simulator_lacks_is_refused_before_anything_starts():
+    assert tuple(TASKS) == SIM_TASKS
+    with pytest.raises(BringupError, match='sim_task.*foo.*open_drawer, close_drawer'):
+        GRAPHS['hardware'].complete({'sim_task': 'foo'})
 
 
 def test_a_real_bus_is_found_by_itself_or_named():

@@ -35,7 +35,7 @@ def run_trials(folder, *options, **kwargs):
 
 @pytest.mark.parametrize('by_eye', [True, False])
 def test_what_the_nodes_said_does_not_tell_who_judges_which_checkpoint_acted(tmp_path, by_eye):
-    goal = GoalEntry('drawer_open', str(SHIPPED_GOALS / 'drawer_open.png'), 'c' * 64)
+    goal = GoalEntry('open_drawer', str(SHIPPED_GOALS / 'drawer_open.png'), 'c' * 64)
     bad = CheckpointEntry('/runs/bad.safetensors', 'b' * 64)
     plan = open_plan(tmp_path, make_design(
         goals=(goal,), checkpoints=(CheckpointEntry(str(SHIPPED_CHECKPOINT), 'a' * 64), bad),
