@@ -111,6 +111,10 @@ def _lifecycle(chosen) -> int:
         if chosen.transition is None:
             print(client.state(chosen.node))
             return 0
+        from stable_crl_ros.nodes.client import TRANSITIONS as LEADS_TO
+        before = client.state(chosen.node)
+        if before == LEADS_TO[chosen.transition][1]:
+            return print_answer(True, f'{chosen.node} is {before} already')
         done = client.transition(chosen.node, chosen.transition)
         state = client.state(chosen.node)
         return print_answer(done, f'{chosen.node} is {state}' +

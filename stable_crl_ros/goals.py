@@ -153,8 +153,8 @@ class GoalStore:
         :param image: uint8 RGB, shape (H, W, 3).
         :param metadata: plain values (camera, stamp_ns, ee_pose); size, light and sha256 are
             added.
-        :raises GoalError: for a picture of nothing, a name that is taken or no name, or a folder that
-            is not writable.
+        :raises GoalError: for a picture of nothing, a name that is taken or no name, or a folder
+            that is not writable.
         """
         name = check_goal_name(name) if name else self._free_name()
         picture = encode_image(image, '.png')

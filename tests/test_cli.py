@@ -106,9 +106,11 @@ def test_a_value_of_another_type_is_refused_with_the_type(stack, capsys, paramet
 def test_changes_the_state_of_a_managed_node_and_reports_illegal_changes(stack, capsys):
     assert said(capsys, 'lifecycle', 'arm', *NAMESPACE) == 'active\n'
     assert 'arm is inactive' in said(capsys, 'lifecycle', 'arm', 'deactivate', *NAMESPACE)
-    assert 'refused: arm is inactive' in said(capsys, 'lifecycle', 'arm', 'configure',
-                                              *NAMESPACE, status=1)
+    assert said(capsys, 'lifecycle', 'arm', 'deactivate', *NAMESPACE) == \
+        'done: arm is inactive already\n'
     assert 'arm is active' in said(capsys, 'lifecycle', 'arm', 'activate', *NAMESPACE)
+    assert "refused: arm is active; the node's log says why" in said(
+        capsys, 'lifecycle', 'arm', 'configure', *NAMESPACE, status=1)
 
 
 def test_absent_node_is_refused(stack, capsys):

@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter
 from stable_crl_ros.nodes.common import (
     Diagnostics,
     ManagedNode,
+    NotReadyError,
     param,
     StartupError,
     value,
@@ -100,6 +101,19 @@ def test_a_transition_of_an_unknown_name_is_refused(ros, device):
     request = ChangeState.Request(transition=Transition(label='levitate'))
     assert not ros.call(ChangeState, 'device/change_state', request).success
     assert change(ros, 'CONFIGURE')
+
+
+def test_what_time_may_lift_is_warned_of_only_after_some_seconds(ros, device, capfd, monkeypatch):
+    change(ros, 'CONFIGURE')
+    device.failure = {'start': NotReadyError('no goal yet')}
+    assert not change(ros, 'ACTIVATE') and not change(ros, 'ACTIVATE')
+    assert device.refusal == 'cannot activate: no goal yet'
+    assert 'WARN' not in capfd.readouterr().err
+    monkeypatch.setattr('stable_crl_ros.nodes.common.PATIENCE_S', 0.0)
+    assert not change(ros, 'ACTIVATE')
+    assert 'cannot activate: no goal yet' in capfd.readouterr().err
+    device.failure = {}
+    assert change(ros, 'ACTIVATE')
 
 
 @pytest.mark.parametrize(('step', 'before', 'after', 'undone'), [

@@ -42,8 +42,8 @@ def write(folder: Path, selection: Selection, name: str,
                     'name': 'train', 'numBytes': str(sum(sizes)),
                     'shardLengths': [str(length) for length in lengths]}],
         'version': VERSION})
-    return ['not in RLDS: goal_image; an import of it also lacks image_spec and label_history, and '
-            'created_ns is when it was imported']
+    return ['not in RLDS: goal_image; an import of it also lacks image_spec and label_history, '
+            'and its created_ns is when it was imported']
 
 
 def _write_shards(place: Path, selection: Selection, progress: Callable[[int, int], None],

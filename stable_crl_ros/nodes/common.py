@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import sys
+import time
 import traceback
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -38,6 +39,7 @@ COMMAND = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 IMAGE_OUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 IMAGE_IN = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
+PATIENCE_S = 3.0  # refusals that time may lift are no cause for alarm before
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -136,6 +138,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, enable_logger_service=True, **kwargs)
         self.active = False
         self.refusal = ''
+        self._waiting_since_s: float | None = None  # the first of the refusals that time may lift
         # rclpy 7 lets the error of an illegal request escape spin(), which ends the process.
         self._service_change_state.callback = self._refusing(self._service_change_state.callback)
 
@@ -197,12 +200,12 @@ class ManagedNode(LifecycleNode):
         try:
             for action in actions:
                 action()
-            self.refusal = ''
+            self.refusal, self._waiting_since_s = '', None
             return entities(state)
         except REFUSALS as error:
             self.refusal = f'cannot {verb}: {error}'
             if isinstance(error, NotReadyError):
-                self.get_logger().warning(self.refusal)
+                self._wait_or_warn(str(error))
             else:
                 self.get_logger().error(self.refusal)
             if undo is not None:
@@ -212,6 +215,13 @@ class ManagedNode(LifecycleNode):
             self.refusal = f'cannot {verb}: {traceback.format_exc()}'
             self.get_logger().fatal(self.refusal)
             return TransitionCallbackReturn.ERROR
+
+    def _wait_or_warn(self, reason: str) -> None:
+        if self._waiting_since_s is None:
+            self._waiting_since_s = time.monotonic()
+            self.get_logger().info(f'waits: {reason}')
+        elif time.monotonic() - self._waiting_since_s > PATIENCE_S:
+            self.get_logger().warning(self.refusal)
 
     def _refusing(self, callback: Callable) -> Callable:
         def change_state(request, response):
