@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TextIO
 from stable_crl_ros.checkpoint import CheckpointError, peek_checkpoint, save_checkpoint
 from stable_crl_ros.crl.presets import complete_settings
 from stable_crl_ros.durable import replace_atomically, write_atomic
+from stable_crl_ros.locking import lock_file
 import torch
 
 STATE_FILE = 'trainer_state.pt'
@@ -61,16 +61,12 @@ def open_run(path: Path, described: Mapping, resume: bool,
 def _lock(path: Path) -> TextIO:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / '.lock', 'w')  # noqa: SIM115 held until the run ends
-    except OSError as error:
-        raise TrainError(f'{path}: cannot be written ({error.strerror})') from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
+        return lock_file(path / '.lock')
+    except BlockingIOError as error:
         raise TrainError(f'{path}: another process trains in this folder; '
                          'wait for it or name another folder') from error
-    return lock
+    except OSError as error:
+        raise TrainError(f'{path}: cannot be written ({error.strerror})') from error
 
 
 def find_checkpoints(path: Path) -> dict[int, Path]:

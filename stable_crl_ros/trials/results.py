@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-import fcntl
 import json
 from pathlib import Path
 from typing import TextIO
 
 from stable_crl_ros.durable import write_atomic
+from stable_crl_ros.locking import lock_file
 from stable_crl_ros.trials.plan import Plan, TrialError
 
 RESULTS = 'results.json'
@@ -127,11 +127,8 @@ def lock_day(folder: Path) -> TextIO:
 
     :raises TrialError: when another process runs trials there.
     """
-    lock = open(folder / LOCK, 'w')  # noqa: SIM115 held while the day runs
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
+        return lock_file(folder / LOCK)
+    except BlockingIOError as error:
         raise TrialError(f'{folder}: another process runs trials here; end it first, its command '
                          'goes on later, or name another folder') from error
-    return lock
