@@ -35,6 +35,7 @@ def test_whoever_stops_listening_abandons_the_rest():
 
 INTERRUPTED = """
 import pathlib
+import signal
 import time
 from stable_crl_ros.parallel import spread
 
@@ -49,6 +50,7 @@ def work(number):
         raise
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run in the background
     list(spread(work, [(number,) for number in range(3)], workers=2))
 """
 

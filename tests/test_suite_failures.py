@@ -92,6 +92,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from test_suite_failures import *
 if __name__ == '__main__':
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run in the background
     runs = [replace(RUN, seed=seed, steps=100_000) for seed in range(3)]
     run_suite(table(*runs), settings(pathlib.Path({folder!r}), 2),
               lambda text: print(text, flush=True))
