@@ -40,10 +40,9 @@ import time
 from stable_crl_ros.parallel import spread
 
 def work(number):
-    begun = pathlib.Path(f'{number}.begun')
-    begun.touch()
     try:
-        time.sleep(60.0)
+        pathlib.Path(f'{number}.begun').touch()
+        time.sleep(60.0)  # until it is interrupted
     except KeyboardInterrupt:
         time.sleep(1.0)  # saving takes its time; a second interrupt would cut it off
         pathlib.Path(f'{number}.saved').touch()
@@ -61,7 +60,6 @@ def test_ctrl_c_interrupts_what_is_under_way_once_and_begins_nothing_else(tmp_pa
     process = subprocess.Popen([sys.executable, 'work.py'], cwd=tmp_path, start_new_session=True,
                                stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(list(tmp_path.glob('*.begun'))) == 2)
-    time.sleep(0.2)  # until both sleep
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=20.0)
     assert process.returncode not in (0, 1)
